@@ -1,0 +1,24 @@
+"""The argument string after a config's file name: `configs/cifar100_mhc.py:5x20,reference`."""
+
+import re
+
+
+def parse(arg: str, *words: str) -> tuple[tuple[int, ...], set[str]]:
+    """Splits a comma-separated argument into head sizes, written 5x20, and flags out of `words`.
+
+    Returns:
+      the head sizes, () if none were given, and the set of flags.
+
+    Raises:
+      ValueError: naming the part that is neither.
+    """
+    sizes: tuple[int, ...] = ()
+    flags = set()
+    for part in filter(None, (arg or "").split(",")):
+        if re.fullmatch(r"\d+(x\d+)*", part):
+            sizes = tuple(int(n) for n in part.split("x"))
+        elif part in words:
+            flags.add(part)
+        else:
+            raise ValueError(f"config argument {part!r}: head sizes such as 5x20, or one of {', '.join(words)}")
+    return sizes, flags

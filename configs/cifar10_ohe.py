@@ -1,0 +1,13 @@
+"""CIFAR-10 with the one-hot baseline, ResNet-18, 200 epochs.
+
+Paper, table 1 (their measurement, best epoch on the test set): top-1 95.6 %.
+Hardware: one GPU. `:reference` gives the published settings.
+
+    python main.py --config=configs/cifar10_ohe.py --config.data.path=DIR_OF_cifar-10-batches-py
+"""
+
+from configs import base_cifar, heads
+
+
+def get_config(arg=""):
+    return base_cifar.make(10, heads.ohe, arg, default_sizes=())

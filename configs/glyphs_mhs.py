@@ -1,0 +1,13 @@
+"""Glyphs with the sampled head: the characters of the DejaVu faces, two typefaces held out.
+
+Needs no download. Expected: the row `mhs` of the glyph table in docs/results.md (this project's measurement).
+Hardware: two CPU cores, some minutes.
+
+    python main.py --config=configs/glyphs_mhs.py
+"""
+
+from configs import base_glyphs, heads
+
+
+def get_config(arg=""):
+    return base_glyphs.make(heads.mhs, arg)

@@ -1,0 +1,73 @@
+"""The four heads with all their fields, and what the published PyTorch system sets differently.
+
+`head_sizes=()` means balanced digits for whatever number of classes the data has.
+"""
+
+
+def ohe(head_sizes=()):
+    """One-hot encoding: the vanilla classifier, one logit per class."""
+    return {
+        "name": "ohe",
+        "head_sizes": head_sizes,
+        "use_bias": True,
+        "label_smoothing": 0.0,
+        # Classes whose logits exist at one time; 0 lets the head choose.
+        "block_size": 0,
+    }
+
+
+def mhp(head_sizes=()):
+    """Multi-Head Product: the logits are a Kronecker sum of short heads."""
+    return {
+        "name": "mhp",
+        "head_sizes": head_sizes,
+        "use_bias": True,
+        "label_smoothing": 0.0,
+        "objective": "ce_per_head",
+        # Kronecker products that are added up, and the codes each proposes for a top-k.
+        "rank": 1,
+        "num_candidates": 64,
+        "mask_padding": True,
+    }
+
+
+def mhc(head_sizes=()):
+    """Multi-Head Cascade: coarse to fine, each level scores the children of the nodes kept so far."""
+    return {
+        "name": "mhc",
+        "head_sizes": head_sizes,
+        "use_bias": True,
+        "label_smoothing": 0.0,
+        "hidden_dim": 256,
+        "beam_width": 10,
+        "mask_padding": True,
+    }
+
+
+def mhs(head_sizes=(), num_groups=4):
+    """Multi-Head Sampling: each step trains the true group of classes and a few others."""
+    return {
+        "name": "mhs",
+        "head_sizes": head_sizes,
+        "label_smoothing": 0.0,
+        "sampler": "per_example",
+        # For sampler 'per_example': groups per example, the true one included.
+        "num_groups": num_groups,
+        # For sampler 'random_groups': share of all groups in a step.
+        "sample_rate": 0.1,
+        "drop_one_group": False,
+        "mask_padding": True,
+        "block_size": 0,
+    }
+
+
+# Section 8.1 of the comparison in docs/reference.md: each line is one difference that changes numbers.
+REFERENCE = {
+    "ohe": {},
+    # Padded codes stay in the softmax; the product head's loss is set by the pipeline.
+    "mhp": {"mask_padding": False},
+    # Greedy inference.
+    "mhc": {"mask_padding": False, "beam_width": 1},
+    # The published sampler overwrites one of the other groups, so at most n_0 - 1 groups take part.
+    "mhs": {"mask_padding": False, "drop_one_group": True},
+}

@@ -1,0 +1,14 @@
+"""ImageNet-1k with the product head, head sizes 40x25, ResNet-50, 100 epochs.
+
+Paper, table 1 (their measurement, best epoch on the validation set): top-1 71.54 %.
+Hardware: GPUs; the default is bfloat16 with a batch of 1024. `:reference` gives the published settings (float32, 256),
+`:synthetic` needs no data and measures speed.
+
+    python main.py --config=configs/imagenet_mhp.py --config.data.path=DIR_WITH_train_AND_val
+"""
+
+from configs import base_imagenet, heads
+
+
+def get_config(arg=""):
+    return base_imagenet.make(heads.mhp, arg)

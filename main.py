@@ -1,0 +1,76 @@
+"""Trains, evaluates, applies or describes a classifier: `python main.py --config=configs/glyphs_mhp.py`."""
+
+import datetime
+import json
+import pathlib
+import sys
+import traceback
+
+from absl import app, flags
+from ml_collections import config_flags
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file("config", None, "A file of configs/, with an optional argument string after a colon.")
+flags.DEFINE_string("workdir", None, "Folder of the run; for train it defaults to runs/<config>/<time>.")
+flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "describe"], "What to do.")
+flags.DEFINE_string("input", None, "predict: a picture, a folder of pictures, or a .npy of uint8 images.")
+flags.DEFINE_string("output", None, "predict: file for the JSON lines; standard output by default.")
+flags.DEFINE_integer("top_k", 5, "predict: classes per picture.")
+
+
+def main(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    try:
+        return run()
+    except (ValueError, OSError, ArithmeticError) as error:
+        # What this package raised is addressed to the user; anything else needs its traceback.
+        raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if "mhe_jax" not in raised_in.parts[-3:-1]:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def run() -> int:
+    # Imported here, so that --help is quick.
+    from mhe_jax.train import describe, evaluate, experiment, interruption, loop, predict
+
+    workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
+    config = FLAGS.config
+    if config is None:
+        if workdir is None:
+            raise app.UsageError("--config or --workdir is needed")
+        config, _ = experiment.read_workdir(workdir)
+    if FLAGS.mode == "describe":
+        print(describe.describe(config))
+    elif FLAGS.mode == "eval":
+        print(json.dumps(evaluate.evaluate(config, workdir)))
+    elif FLAGS.mode == "predict":
+        if workdir is None or FLAGS.input is None:
+            raise app.UsageError("predict needs --workdir and --input")
+        output = pathlib.Path(FLAGS.output) if FLAGS.output else None
+        predict.predict(config, workdir, pathlib.Path(FLAGS.input), FLAGS.top_k, output)
+    else:
+        result = loop.train_and_evaluate(config, workdir or default_workdir())
+        print(json.dumps(result, indent=2))
+        return interruption.EXIT_CODE if result["interrupted"] else 0
+    return 0
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, with one line for a config field or argument that does not exist."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        sys.exit(f"error: {str(error).strip().splitlines()[0]}")
+
+
+def default_workdir() -> pathlib.Path:
+    """runs/<config>/<time>, the config's argument string included."""
+    name = pathlib.Path(FLAGS["config"].config_filename).stem
+    return pathlib.Path("runs") / name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,99 @@
+"""Which examples each step sees: a pure function of (seed, step), so that a run resumes by arithmetic."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The examples of one step, before they are split over processes.
+
+    index: int64 [size] into the split; weight: float32 [size], 0 for padding; epoch: how often the split was passed.
+    """
+
+    index: np.ndarray
+    weight: np.ndarray
+    epoch: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochOrder:
+    """Training order: every epoch is a new permutation, `default_rng((seed, epoch)).permutation(num_examples)`.
+
+    last_batch 'drop' leaves out the num_examples % batch_size last ones of each permutation (others each epoch), 'keep'
+    makes one smaller batch of them.
+
+    Raises:
+      ValueError: when there is no full batch to make with 'drop', or for a negative seed.
+    """
+
+    num_examples: int
+    batch_size: int
+    seed: int
+    last_batch: str = "drop"
+
+    def __post_init__(self):
+        if self.seed < 0:
+            raise ValueError(f"the data seed must not be negative, but is {self.seed}")
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"config.global_batch_size is {self.batch_size} but the training split has {self.num_examples} "
+                "examples: with config.data.last_batch = 'drop' there is no batch; lower it or set 'keep'"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        full, rest = divmod(self.num_examples, self.batch_size)
+        return full + (rest > 0 and self.last_batch == "keep")
+
+    def size(self, step: int) -> int:
+        """Number of rows of a step: batch_size, or less at the end of an epoch with 'keep'."""
+        return min(self.batch_size, self.num_examples - step % self.steps_per_epoch * self.batch_size)
+
+    def rows(self, step: int) -> Rows:
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        start = step_in_epoch * self.batch_size
+        index = _permutation(self.num_examples, self.seed, epoch)[start : start + self.batch_size]
+        return Rows(index, np.ones(len(index), np.float32), epoch)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalOrder:
+    """Evaluation order: every example exactly once, in order; the last batch is filled with index 0 at weight 0."""
+
+    num_examples: int
+    batch_size: int
+
+    def __post_init__(self):
+        if self.num_examples == 0:
+            raise ValueError("the evaluation split has no examples")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.num_examples // self.batch_size)
+
+    def size(self, step: int) -> int:
+        return self.batch_size
+
+    def rows(self, step: int) -> Rows:
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        index = np.arange(self.batch_size) + step_in_epoch * self.batch_size
+        valid = index < self.num_examples
+        return Rows(np.where(valid, index, 0), valid.astype(np.float32), epoch)
+
+
+@functools.lru_cache(maxsize=4)
+def _permutation(num_examples: int, seed: int, epoch: int) -> np.ndarray:
+    permutation = np.random.default_rng((seed, epoch)).permutation(num_examples)
+    permutation.flags.writeable = False
+    return permutation
+
+
+def example_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The augmentation stream of one example in one epoch, whoever loads it.
+
+    A fourth word keeps it apart from the permutation's stream: numpy ignores trailing zeros of a seed.
+    """
+    return np.random.default_rng((seed, epoch, index, 1))

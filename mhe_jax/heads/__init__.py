@@ -1,0 +1,39 @@
+"""The four classifiers, which share one contract (`heads.base.Head`), and their construction from a config section."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mhe_jax import registry
+from mhe_jax.heads.base import Head
+from mhe_jax.heads.cascade import CascadeHead
+from mhe_jax.heads.one_hot import OneHotHead
+from mhe_jax.heads.product import ProductHead
+from mhe_jax.heads.sampled import SampledHead
+from mhe_jax.labels import LabelSpace
+
+HEADS = {"ohe": OneHotHead, "mhp": ProductHead, "mhc": CascadeHead, "mhs": SampledHead}
+
+# How many digits a head gets when its config leaves `head_sizes` empty.
+DEFAULT_NUM_HEADS = {"ohe": 1, "mhp": 2, "mhc": 2, "mhs": 2}
+
+
+def build_head(
+    section: ConfigDict, label_space: LabelSpace, features_dim: int, class_shards: int = 1, dtype: Any = jnp.float32
+) -> Head:
+    """The head that `config.head` describes.
+
+    Args:
+      section: `name`, one of `HEADS`; `head_sizes`, which `label_space` has already settled; and the head's own fields.
+      label_space: the classes and their digits.
+      features_dim: width D of the features.
+      class_shards: size of mesh axis 'class'.
+      dtype: compute dtype of the products.
+
+    Raises:
+      ValueError: for an unknown head, or a field that it does not take.
+    """
+    own = ConfigDict({key: value for key, value in section.items() if key != "head_sizes"})
+    given = {"label_space": label_space, "features_dim": features_dim, "class_shards": class_shards, "dtype": dtype}
+    return registry.build(HEADS, own, "config.head", **given)

@@ -1,0 +1,144 @@
+"""Tables that pair PyTorch parameter names with paths in our variables. One table serves import and export.
+
+`{x}` stands for a number and means the same one on both sides. Transforms are named in `TRANSFORMS`.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Transform(NamedTuple):
+    """How an array changes from torch to us and back. `rows`: its leading axis may be padded on our side.
+
+    `to_ours` gets the array and the shape that the model expects.
+    """
+
+    to_ours: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
+    to_torch: Callable[[np.ndarray], np.ndarray]
+    rows: bool = False
+
+
+TRANSFORMS = {
+    "same": Transform(lambda array, shape: array, lambda array: array),
+    # [out, in, kh, kw] and [kh, kw, in, out]
+    "conv": Transform(lambda array, shape: array.transpose(2, 3, 1, 0), lambda array: array.transpose(3, 2, 0, 1)),
+    # [out, in] and [in, out]
+    "linear": Transform(lambda array, shape: array.T, lambda array: array.T),
+    # A classifier's table, one row or block of rows per class or group.
+    "table": Transform(lambda array, shape: array, lambda array: array, rows=True),
+    # Embeddings of all nodes of a level, [parents * children, hidden], and [parents, children, hidden].
+    "children": Transform(
+        lambda array, shape: array if array.size % np.prod(shape[1:]) else array.reshape(-1, *shape[1:]),
+        lambda array: array.reshape(-1, array.shape[-1]),
+        rows=True,
+    ),
+}
+
+
+class Rule(NamedTuple):
+    """torch name <-> path below the variables, and the transform's name."""
+
+    torch: str
+    ours: str
+    transform: str
+
+
+def translate(name: str, rules: Iterable[Rule], to: str) -> tuple[str, str] | None:
+    """The name on the other side, `to` = 'torch' or 'ours', and the transform; None if no rule knows the name."""
+    for rule in rules:
+        source, target = (rule.torch, rule.ours) if to == "ours" else (rule.ours, rule.torch)
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[0-9]+)", re.escape(source))
+        if match := re.fullmatch(pattern, name):
+            return target.format(**match.groupdict()), rule.transform
+    return None
+
+
+def _batch_norm(torch: str, ours: str) -> list[Rule]:
+    pairs = (
+        ("weight", "params/backbone", "scale"),
+        ("bias", "params/backbone", "bias"),
+        ("running_mean", "batch_stats", "mean"),
+        ("running_var", "batch_stats", "var"),
+    )
+    return [Rule(f"{torch}.{name}", f"{collection}/{ours}/{leaf}", "same") for name, collection, leaf in pairs]
+
+
+def _conv(torch: str, ours: str) -> Rule:
+    return Rule(f"{torch}.weight", f"params/backbone/{ours}/kernel", "conv")
+
+
+def _linear(torch: str, ours: str) -> list[Rule]:
+    return [Rule(f"{torch}.weight", f"{ours}/kernel", "linear"), Rule(f"{torch}.bias", f"{ours}/bias", "same")]
+
+
+def _resnet(stem: tuple[str, str], stages: dict[str, str], shortcut: str) -> list[Rule]:
+    """A ResNet with its stem's convolution and BatchNorm, its stages, and its blocks' shortcut under these names."""
+    rules = [_conv(stem[0], "conv1"), *_batch_norm(stem[1], "bn1")]
+    for torch, ours in stages.items():
+        block, our_block = f"{torch}.{{block}}", f"{ours}_{{block}}"
+        rules += [
+            _conv(f"{block}.conv{{i}}", f"{our_block}/conv{{i}}"),
+            *_batch_norm(f"{block}.bn{{i}}", f"{our_block}/bn{{i}}"),
+            _conv(f"{block}.{shortcut}.0", f"{our_block}/shortcut_conv"),
+            *_batch_norm(f"{block}.{shortcut}.1", f"{our_block}/shortcut_bn"),
+        ]
+    return rules
+
+
+_NAMED_STAGES = {"layer{stage}": "layer{stage}"}
+_SEQUENTIAL_STAGES = {f"net.{stage + 3}": f"layer{stage}" for stage in range(1, 5)}
+
+# The published system's CIFAR and ImageNet models (Anoise/MHE, 3e6efba), and torchvision.models.resnet*.
+BACKBONES = {
+    "reference_cifar": _resnet(("conv1", "bn1"), _NAMED_STAGES, "shortcut"),
+    "reference_imagenet": _resnet(("net.0", "net.1"), _SEQUENTIAL_STAGES, "downsample"),
+    "torchvision": _resnet(("conv1", "bn1"), _NAMED_STAGES, "downsample"),
+}
+
+_HEAD = "params/head"
+
+# By head, and for the cascade by its number of levels: the published names number the levels only from three on.
+HEADS = {
+    "ohe": [Rule("fc.weight", f"{_HEAD}/kernel", "table"), Rule("fc.bias", f"{_HEAD}/bias", "table")],
+    "mhp": _linear("classifier", _HEAD),
+    "mhc2": [
+        *_linear("group", f"{_HEAD}/root"),
+        *_linear("classifier", f"{_HEAD}/project_1"),
+        Rule("embed.weight", f"{_HEAD}/table_1", "children"),
+    ],
+    "mhc": [
+        *_linear("group", f"{_HEAD}/root"),
+        *_linear("classifier{level}", f"{_HEAD}/project_{{level}}"),
+        Rule("embed{level}.weight", f"{_HEAD}/table_{{level}}", "children"),
+    ],
+    "mhs": [Rule("weight", f"{_HEAD}/weight", "table")],
+}
+
+
+def detect_backbone(names: Iterable[str]) -> str:
+    """Which of `BACKBONES` a state dict's names belong to.
+
+    Raises:
+      ValueError: if they belong to none.
+    """
+    names = sorted(names)
+    for layout, mark in (
+        ("reference_imagenet", "net.0."),
+        ("reference_cifar", ".shortcut."),
+        ("torchvision", ".downsample."),
+    ):
+        if any(mark in name for name in names):
+            return layout
+    raise ValueError(
+        f"the state dict has none of the layouts {', '.join(BACKBONES)}: its names are {', '.join(names[:5])}, ..."
+    )
+
+
+def detect_head(names: Iterable[str]) -> str | None:
+    """Which of `HEADS` a state dict's names belong to; None if it has no head."""
+    names = set(names)
+    marks = (("mhc", "embed1.weight"), ("mhc2", "embed.weight"), ("mhp", "classifier.weight"), ("ohe", "fc.weight"))
+    return next((head for head, mark in (*marks, ("mhs", "weight")) if mark in names), None)

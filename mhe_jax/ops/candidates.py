@@ -1,0 +1,107 @@
+"""Scores of contiguous blocks of classes: the children of a node, the members of a group.
+
+Because siblings are contiguous in the mixed-radix code, a table of classes is an array [blocks, siblings, D], and
+choosing candidates is one gather of whole blocks, without lists of ids.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mhe_jax.labels import LabelSpace
+from mhe_jax.ops.chunked import blocked_lse
+
+# A gathered element is written and read back, a dense one is only multiplied. On CPUs and GPUs alike the product over
+# all blocks is the cheaper way up to some tens of blocks per gathered one.
+_DENSE_PER_GATHERED = 16
+
+
+def block_logits(table: jax.Array, queries: jax.Array, block_ids: jax.Array) -> jax.Array:
+    """Inner products of each query with the rows of its own blocks.
+
+    Args:
+      table: float [P, n, D].
+      queries: float [B, D]; products run in its dtype and accumulate in float32.
+      block_ids: int [B, W] into P; ids outside are clipped, their logits are finite garbage.
+
+    Returns:
+      float32 [B, W, n].
+    """
+    num_blocks, size, dim = table.shape
+    batch, width = block_ids.shape
+    block_ids = jnp.clip(block_ids, 0, num_blocks - 1)
+    if num_blocks <= min(_DENSE_PER_GATHERED, dim) * width:  # `dim`: never more memory than the gathered rows
+        dense = jnp.einsum("bd,pnd->bpn", queries, table.astype(queries.dtype), preferred_element_type=jnp.float32)
+        return jnp.take_along_axis(dense, block_ids[:, :, None], axis=1)
+    blocks = jnp.take(table, block_ids.reshape(-1), axis=0).reshape(batch, width, size, dim)
+    return jnp.einsum("bd,bwnd->bwn", queries, blocks.astype(queries.dtype), preferred_element_type=jnp.float32)
+
+
+def child_mask(label_space: LabelSpace, level: int, parents: jax.Array) -> jax.Array:
+    """Which children at `level` of given nodes lead to a class: int [...] nodes of level - 1 -> bool [..., n_level].
+
+    Node ids are prefixes read as numbers, so the nodes that lead to classes are the first `num_nodes(level)`.
+    """
+    size = label_space.head_sizes[level]
+    children = parents[..., None] * size + jnp.broadcast_to(jnp.arange(size), (*parents.shape, size))
+    return children < label_space.num_nodes(level)
+
+
+def beam_step(scores: jax.Array, nodes: jax.Array, child_scores: jax.Array, width: int) -> tuple[jax.Array, jax.Array]:
+    """Keeps the best children of a beam.
+
+    Args:
+      scores: float [B, W] log-probabilities of the beam's nodes; -inf where there is no node.
+      nodes: int [B, W]; -1 where there is no node.
+      child_scores: float [B, W, n] log-probabilities of children given their parent, -inf for padding.
+      width: how many to keep.
+
+    Returns:
+      `(scores, nodes)` [B, width], best first, filled up with -inf and -1.
+    """
+    batch, _, size = child_scores.shape
+    joint = (scores[:, :, None] + child_scores).reshape(batch, -1)
+    best, at = lax.top_k(joint, min(width, joint.shape[1]))
+    children = jnp.take_along_axis(nodes, at // size, axis=1) * size + at % size
+    missing = ((0, 0), (0, width - best.shape[1]))
+    best = jnp.pad(best, missing, constant_values=-jnp.inf)
+    return best, jnp.where(best == -jnp.inf, -1, jnp.pad(children, missing))
+
+
+def group_lse(
+    features: jax.Array,
+    weight: jax.Array,
+    groups: jax.Array,
+    labels: jax.Array,
+    num_codes: int,
+    first_group: jax.Array | int = 0,
+    block_size: int | None = None,
+    with_total: bool = False,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`blocked_lse` over the members of some of the groups that this table holds.
+
+    Args:
+      features: float [B, D].
+      weight: float [L, n, D], the groups first_group .. first_group + L - 1.
+      groups: int [U], ascending; ids this table does not hold, such as the filling of `sampling`, are passed over.
+      labels: int [B] codes, group * n + member.
+      num_codes: members at or above are masked.
+      first_group: id of the table's first group.
+      block_size: as in `blocked_lse`.
+      with_total: as in `blocked_lse`.
+    """
+    num_groups, size, dim = weight.shape
+    # The groups are sorted, so those of this table are a contiguous run, and at most L long.
+    begin = jnp.searchsorted(groups, first_group)
+    run = begin + jnp.arange(min(groups.shape[0], num_groups))
+    held = jnp.take(groups, run, mode="fill", fill_value=-1) - first_group
+    held = jnp.where((held >= 0) & (held < num_groups), held, num_groups)
+    rows = jnp.take(weight, held, axis=0, mode="clip").reshape(-1, dim)
+    members = ((held + first_group) * size)[:, None] + jnp.arange(size)[None, :]
+    mask = (held < num_groups)[:, None] & (members < num_codes)
+
+    label_groups = labels // size - first_group
+    slots = jnp.clip(jnp.searchsorted(held, label_groups), 0, held.shape[0] - 1)
+    found = (labels >= 0) & (label_groups < num_groups) & (held[slots] == label_groups)
+    local_labels = jnp.where(found, slots * size + labels % size, -1)
+    return blocked_lse(features, rows, None, local_labels, mask.reshape(-1), block_size, with_total)

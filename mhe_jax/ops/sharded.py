@@ -1,0 +1,125 @@
+"""The classifier operations with the table split over mesh axis 'class' and the batch over 'data'.
+
+Each function takes the size `shards` of axis 'class' and is the plain operation for 1, so that it needs no mesh there.
+Otherwise the ambient mesh (`jax.set_mesh`) has axes 'data' and 'class': every device works on its own rows only, and
+what crosses 'class' is a few numbers per example, never a table or a row of logits. Gradients need no code here: the
+features are replicated over 'class' and a table over 'data', and the transpose of replication is the sum.
+
+A table's leading axis must be a multiple of `shards`; masks hide the padding.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from mhe_jax.ops import candidates, chunked
+
+
+def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool, shards: int):
+    """`chunked.blocked_lse` of a table [C, D] split over 'class'; results are split over 'data'."""
+    if shards == 1:
+        return chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total)
+
+    axis = _batch_axis(features, shards)
+
+    def local(features, kernel, bias, labels, mask):
+        features, kernel, bias = _align(axis, features, kernel, bias)
+        labels = labels - _first_row(kernel)
+        return _combine(*chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total))
+
+    batch = P(axis)
+    in_specs = (batch, P("class"), P("class"), batch, P("class"))
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, kernel, bias, labels, mask)
+
+
+def topk(features, kernel, bias, mask, k: int, block_size: int | None, shards: int):
+    """`chunked.blocked_topk` of a table split over 'class': each device's own best k, merged."""
+    if shards == 1:
+        return chunked.blocked_topk(features, kernel, bias, mask, k, block_size)
+
+    axis = _batch_axis(features, shards)
+
+    def local(features, kernel, bias, mask):
+        features, kernel, bias = _align(axis, features, kernel, bias)
+        best, ids, lse = chunked.blocked_topk(features, kernel, bias, mask, k, block_size)
+        return best, jnp.where(ids < 0, -1, ids + _first_row(kernel)), _combine_lse(lse)
+
+    # The candidates stay split over 'class' until here; XLA gathers k * shards numbers per example for the merge.
+    out_specs = (P(axis, "class"), P(axis, "class"), P(axis))
+    in_specs = (P(axis), P("class"), P("class"), P("class"))
+    best, ids, lse = jax.shard_map(local, in_specs=in_specs, out_specs=out_specs)(features, kernel, bias, mask)
+    best, order = lax.top_k(best, k)
+    return best, jnp.take_along_axis(ids, order, axis=1), lse
+
+
+def block_logits(table, queries, block_ids, shards: int):
+    """`candidates.block_logits` of a table [P, n, D] split over 'class': its owner scores a block, the others add 0."""
+    if shards == 1:
+        return candidates.block_logits(table, queries, block_ids)
+
+    def local(table, queries, block_ids):
+        block_ids = block_ids - _first_row(table)
+        owned = (block_ids >= 0) & (block_ids < table.shape[0])
+        logits = candidates.block_logits(table, queries, block_ids)
+        return lax.psum(jnp.where(owned[:, :, None], logits, 0.0), "class")
+
+    batch = P(_batch_axis(queries, shards))
+    block_ids = jnp.clip(block_ids, 0, table.shape[0] - 1)
+    return jax.shard_map(local, in_specs=(P("class"), batch, batch), out_specs=batch)(table, queries, block_ids)
+
+
+def group_lse(features, weight, groups, labels, num_codes: int, block_size: int | None, with_total: bool, shards: int):
+    """`candidates.group_lse` of a table [groups, n, D] split over 'class': each device takes the groups it holds."""
+    if shards == 1:
+        return candidates.group_lse(features, weight, groups, labels, num_codes, 0, block_size, with_total)
+
+    axis = _batch_axis(features, shards)
+
+    def local(features, weight, groups, labels):
+        features, weight = _align(axis, features, weight)
+        first = _first_row(weight)
+        return _combine(
+            *candidates.group_lse(features, weight, groups, labels, num_codes, first, block_size, with_total)
+        )
+
+    batch = P(axis)
+    in_specs = (batch, P("class"), P(), batch)
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels)
+
+
+def _align(axis, features, *tables):
+    """Inside shard_map: marks the features as varying over 'class' and the tables over the batch's axis.
+
+    The scans of `chunked` need it; the transpose of the mark is the sum over devices in the gradient.
+    """
+    features = lax.pcast(features, "class", to="varying")
+    if axis is not None:
+        tables = jax.tree.map(lambda table: lax.pcast(table, axis, to="varying"), tables)
+    return features, *tables
+
+
+def _first_row(table):
+    """Inside shard_map: the global index of this device's first row."""
+    return lax.axis_index("class") * table.shape[0]
+
+
+def _combine(lse, target, total):
+    return _combine_lse(lse), lax.psum(target, "class"), lax.psum(total, "class")
+
+
+def _combine_lse(lse):
+    """Log-sum-exp over 'class' of local log-sum-exps; a shard may hold padding only, and then has -inf."""
+    peak = lax.pmax(lax.stop_gradient(lse), "class")
+    return peak + jnp.log(lax.psum(jnp.exp(lse - peak), "class"))
+
+
+def _batch_axis(features, shards) -> str | None:
+    """How the batch is split: over 'data', or not at all where it does not divide, as for a single example."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    if shape.get("class") != shards or "data" not in shape:
+        raise ValueError(
+            f"class_shards={shards} needs an ambient mesh with axes 'data' and 'class' of that size (jax.set_mesh); "
+            f"the ambient mesh is {dict(shape)}"
+        )
+    return "data" if features.shape[0] % shape["data"] == 0 else None

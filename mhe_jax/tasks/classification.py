@@ -1,0 +1,66 @@
+"""Single-label classification: one class per example, top-1 and top-5."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mhe_jax.data.dataset import ImageData
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """A backbone and a head on batches {'image': [B, ...], 'label': int32 [B], 'weight': float32 [B]}."""
+
+    backbone: nn.Module
+    head: nn.Module
+    data: ImageData
+
+    def init(self, key: jax.Array) -> tuple[dict, Any]:
+        """Parameters {'backbone', 'head'} with their partitioning metadata, and the backbone's running statistics."""
+        backbone_key, head_key = jax.random.split(key)
+        images = jnp.zeros((1, *self.data.image_shape), jnp.float32)
+        backbone = self.backbone.init(backbone_key, images, train=False)
+        features = jnp.zeros((1, self.head.features_dim), jnp.float32)
+        head = self.head.init(head_key, features, 1, method="topk")
+        return {"backbone": backbone["params"], "head": head["params"]}, backbone.get("batch_stats", {})
+
+    def train_inputs(self, batch: dict, key: jax.Array) -> jax.Array:
+        """Augmented, normalised images, float32 [B, H, W, C]."""
+        return self.data.augment(batch["image"], key)
+
+    def train_features(self, params: Any, batch_stats: Any, images: jax.Array) -> tuple[jax.Array, Any]:
+        """Features [B, D] of the backbone, and its updated statistics."""
+        variables = {"params": params, "batch_stats": batch_stats}
+        features, updated = self.backbone.apply(variables, images, train=True, mutable=["batch_stats"])
+        return features, updated.get("batch_stats", {})
+
+    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array):
+        """Loss of each example, float32 [B], and further per-example metrics."""
+        return self.head.apply({"params": params}, features, batch["label"], key, method="loss")
+
+    def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
+        """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
+        features = self._features(weights, batch["image"])
+        k = min(5, self.head.label_space.num_classes)
+        head = {"params": weights["params"]["head"]}
+        _, ids = self.head.apply(head, features, k, method="topk")
+        nll = -self.head.apply(head, features, batch["label"][:, None], method="scores")[:, 0]
+        hits = ids == batch["label"][:, None]
+        return {"loss": nll, "top1": hits[:, 0].astype(jnp.float32), "top5": hits.any(axis=1).astype(jnp.float32)}
+
+    @staticmethod
+    def is_better(new: dict, old: dict | None) -> bool:
+        """Whether an evaluation beats the best so far: by top-1, the first of equals stays."""
+        return old is None or new["top1"] > old["top1"]
+
+    def predict(self, weights: dict, images: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+        """Log-probabilities and ids of the k best classes of uint8 images, each [B, k]."""
+        head = {"params": weights["params"]["head"]}
+        return self.head.apply(head, self._features(weights, images), k, method="topk")
+
+    def _features(self, weights: dict, images: jax.Array) -> jax.Array:
+        variables = {"params": weights["params"]["backbone"], "batch_stats": weights["batch_stats"]}
+        return self.backbone.apply(variables, self.data.normalize(images), train=False)

@@ -1,0 +1,71 @@
+"""Averages of the weights over the run, kept on the device: exponential (EMA) and uniform (SWA)."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mhe_jax import registry
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exponential:
+    """`average <- d * average + (1 - d) * weights` after every step.
+
+    d is `decay`, or (1 + n) / (10 + n) while that is smaller, so that the initial weights are soon forgotten.
+    """
+
+    decay: float = 0.999
+    steps_per_epoch: int
+
+    def share(self, step, count):
+        """The weight of the newest value, and the number of values averaged so far."""
+        return 1 - jnp.minimum(self.decay, (1 + count) / (10 + count)), count + 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """Stochastic weight averaging: the running mean of the weights at every `every_steps`-th step of an epoch.
+
+    It starts with the weights at the beginning of epoch `start_epoch`; until then the average follows the weights. The
+    first step of each epoch counts, as in LightXML and the published text pipeline.
+    """
+
+    start_epoch: int
+    every_steps: int
+    steps_per_epoch: int
+
+    def share(self, step, count):
+        started = step >= self.start_epoch * self.steps_per_epoch
+        due = started & (step % self.steps_per_epoch % self.every_steps == 0)
+        count = jnp.where(started, count + due, 1)
+        return jnp.where(started, due / count, 1.0), count
+
+
+AVERAGES: dict[str, Callable[..., Any]] = {
+    "none": lambda steps_per_epoch: None,
+    "ema": Exponential,
+    "swa": Uniform,
+}
+
+
+def build_average(section: ConfigDict, steps_per_epoch: int):
+    """The rule of `config.average`, or None for 'none'."""
+    return registry.build(AVERAGES, section, "config.average", steps_per_epoch=steps_per_epoch)
+
+
+def start(rule, weights) -> dict | None:
+    """The average before the first step: the initial weights, counted once. `weights` is any pytree of arrays."""
+    return None if rule is None else {"weights": weights, "count": jnp.int32(1)}
+
+
+def update(rule, average: dict | None, weights, step) -> dict | None:
+    """The average after optimizer step `step` (counted from 0) has produced `weights`."""
+    if average is None:
+        return None
+    share, count = rule.share(step, average["count"])
+    mixed = jax.tree.map(lambda old, new: (1 - share) * old + share * new, average["weights"], weights)
+    return {"weights": mixed, "count": count}

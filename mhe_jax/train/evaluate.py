@@ -1,0 +1,60 @@
+"""Evaluation of a whole split, each example exactly once; in the loop, and by itself as a mode."""
+
+import json
+import pathlib
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mhe_jax.data import build_data
+from mhe_jax.data.feed import Feed, eval_feed
+from mhe_jax.train import experiment, metrics, report
+from mhe_jax.train.mesh import CHUNK, make_mesh, place, replicate, shares
+from mhe_jax.train.settings import Settings
+from mhe_jax.train.step import make_eval_step
+from mhe_jax.train.writers import write_atomically
+
+
+class Evaluator:
+    """Runs a task over a feed; the data is placed and the program compiled once."""
+
+    def __init__(self, task, feed: Feed, mesh: Mesh):
+        self._feed, self._mesh = feed, mesh
+        self._resident = replicate(mesh, feed.resident)
+        step = make_eval_step(task, feed.batch)
+        self._step = jax.jit(
+            lambda weights, resident, chunk: step(weights, resident, jax.tree.map(lambda x: x[0], chunk))
+        )
+
+    def __call__(self, weights: dict) -> dict[str, float]:
+        """Means of the task's metrics over the split."""
+        sums: metrics.Sums = {}
+        for step in range(self._feed.steps_per_epoch):
+            chunk = place(self._mesh, self._feed.chunk(step, 1), CHUNK)
+            sums = metrics.merge(sums, self._step(weights, self._resident, chunk))
+        return metrics.means(jax.device_get(sums))
+
+
+def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
+    """Evaluates the best checkpoint of `workdir`, or without one the weights of `config.init_from`.
+
+    Returns:
+      metrics by name; also written to `<workdir>/eval.json`.
+
+    Raises:
+      ValueError: if there are no weights, or the data is not what they were trained on.
+    """
+    settings = Settings.from_config(config)
+    mesh = make_mesh(settings.mesh)
+    data = build_data(settings.data)
+    images = data.load()
+    task = experiment.build_task(settings, settings.head, data, data.num_classes, mesh)
+    feed = eval_feed(images.eval, settings.global_batch_size, **shares(mesh))
+    with jax.set_mesh(mesh):
+        weights, step = experiment.trained_weights(settings, task, mesh, workdir)
+        values = Evaluator(task, feed, mesh)(weights)
+    values = {"step": step, **values, "examples": feed.num_examples - feed.bad_examples}
+    if workdir is not None:
+        write_atomically(workdir / "eval.json", json.dumps({**values, **report.versions()}, indent=2) + "\n")
+    return values

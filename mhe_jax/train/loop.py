@@ -1,0 +1,153 @@
+"""The training loop: mesh, task, state, steps, evaluation, checkpoints, from top to bottom."""
+
+import contextlib
+import json
+import pathlib
+import time
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mhe_jax.data import build_data
+from mhe_jax.data.feed import eval_feed, train_feed
+from mhe_jax.train import averages, experiment, report, writers
+from mhe_jax.train.checkpoint import Checkpoints, describe_space
+from mhe_jax.train.evaluate import Evaluator
+from mhe_jax.train.interruption import Interruption
+from mhe_jax.train.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
+from mhe_jax.train.meter import Meter, NonFiniteLossError
+from mhe_jax.train.optim import build_optimizer
+from mhe_jax.train.schedules import build_schedule
+from mhe_jax.train.settings import Settings
+from mhe_jax.train.state import abstract_state, all_finite, create_state, with_weights
+from mhe_jax.train.step import compile_train_program, make_train_step
+
+
+def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrupt_at: int | None = None) -> dict:
+    """Trains the model of `config` in `workdir`, from the newest checkpoint there if there is one.
+
+    Args:
+      config: see `mhe_jax.train.settings.Settings`.
+      workdir: folder of this run; gets config.json, metrics.jsonl, checkpoints, result.json and curves.png.
+      interrupt_at: behave at this step as if the process had been asked to end: save and return.
+
+    Returns:
+      the content of result.json; `interrupted` is True if steps are left.
+
+    Raises:
+      ValueError: for anything wrong with the config, the data or the workdir, before the first step.
+      NonFiniteLossError: naming the steps; the last good checkpoint stays.
+    """
+    started = time.time()
+    settings, workdir = Settings.from_config(config), pathlib.Path(workdir)
+
+    # ---- Devices, data, task.
+    mesh = make_mesh(settings.mesh)
+    check_batch(mesh, settings)
+    data = build_data(settings.data)
+    images = data.load()
+    task = experiment.build_task(settings, settings.head, data, data.num_classes, mesh)
+    batch_size = settings.global_batch_size
+    train = train_feed(images.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **shares(mesh))
+    held_out = eval_feed(images.eval, batch_size, **shares(mesh))
+    total_steps = settings.duration("total", train.steps_per_epoch)
+    schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
+    tx = build_optimizer(settings.optimizer, schedule, settings.clip_norm)
+    average_rule = averages.build_average(settings.average, train.steps_per_epoch)
+
+    with jax.set_mesh(mesh), Interruption() as interruption, contextlib.ExitStack() as cleanup:
+        # ---- State: initial values, weights from elsewhere, or the newest checkpoint.
+        experiment.claim_workdir(workdir, config, experiment.Classes(data.num_classes, images.class_names))
+        checkpoints = cleanup.enter_context(contextlib.closing(Checkpoints(workdir, settings.keep_checkpoints)))
+        abstract = abstract_state(task, tx, average_rule, mesh)
+        space = task.head.label_space
+        meta: dict = {"label_space": describe_space(space), "best": None, "last": None, "seconds": 0.0}
+        if checkpoints.latest_step is not None:
+            state, meta = checkpoints.restore(abstract, space)
+        else:
+            state = create_state(task, tx, average_rule, abstract, settings.seed)
+            if settings.init_from:
+                weights = {"params": state.params, "batch_stats": state.batch_stats}
+                state = with_weights(state, experiment.initial_weights(settings, weights, space), average_rule)
+        step = int(state.step)
+
+        # ---- The compiled program, and what it will need.
+        resident = replicate(mesh, train.resident)
+        train_step = make_train_step(task, tx, average_rule, settings.seed, settings.accumulate_steps)
+        # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside.
+        dispatch = settings.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 16)
+        program = compile_train_program(train_step, train.batch, dispatch, abstract)
+        evaluator = Evaluator(task, held_out, mesh)
+
+        evaluate_every = settings.duration("eval_every", train.steps_per_epoch)
+        save_every = settings.duration("checkpoint_every", train.steps_per_epoch)
+        stops = [every for every in (evaluate_every, save_every) if every]
+        last_step = min(total_steps, interrupt_at or total_steps)
+
+        def next_chunk():
+            """The data of the steps up to the next stop, in the one shape that is compiled, and their number."""
+            stop = min([last_step, *(step - step % n + n for n in stops)])
+            count = min(dispatch, stop - step, train.equal_steps(step))
+            rows = {name: _pad(part, dispatch) for name, part in train.chunk(step, count).items()}
+            return place(mesh, rows, CHUNK), np.int32(count)
+
+        writer = writers.Writer(workdir, step, total_steps, active=jax.process_index() == 0)
+        for closed in (writer, train, held_out):
+            cleanup.callback(closed.close)
+        writer.say(report.parameter_table(abstract.params))
+        if step < last_step:
+            chunk, count = next_chunk()
+            memory = program.lower(state, resident, chunk, count).compile().memory_analysis()
+            writer.say(report.memory_line(memory))
+
+        # ---- Steps.
+        epoch = lambda step: step / train.steps_per_epoch
+        meter = Meter(
+            step,
+            settings.log_every_steps,
+            lambda at, values: writer.write(
+                "train", at, epoch(at), {**values, "learning_rate": float(schedule(at - 1))}
+            ),
+        )
+        due = lambda step, every: step == total_steps or (every and step % every == 0)
+        earlier_seconds = meta["seconds"]
+        stopping = False
+        while step < last_step and not stopping:
+            state, sums = program(state, resident, chunk, count)
+            step += int(count)
+            if step < last_step:
+                # While the device works: the next data are read and sent.
+                chunk, count = next_chunk()
+            meter.add(step, sums)
+
+            stopping = interruption.requested or step == last_step
+            best_so_far = False
+            if due(step, evaluate_every):
+                with meter.paused():
+                    meta["last"] = {"step": step, **evaluator(state.eval_weights)}
+                    writer.write("eval", step, epoch(step), meta["last"])
+                    best_so_far = task.is_better(meta["last"], meta["best"])
+                    meta["best"] = meta["last"] if best_so_far else meta["best"]
+            if due(step, save_every) or best_so_far or stopping:
+                with meter.paused():
+                    meta["seconds"] = earlier_seconds + time.time() - started
+                    if not all_finite(state.params):
+                        raise NonFiniteLossError(f"the parameters are not finite after step {step}")
+                    checkpoints.save(state, step, meta)
+        meter.finish()
+        checkpoints.wait()
+
+        # ---- Result.
+        result = report.result(settings, task, abstract.params, step, meta)
+        result["interrupted"] = step < total_steps
+        result["bad_examples"] = train.bad_examples + held_out.bad_examples
+        if jax.process_index() == 0:
+            writers.plot_curves(workdir)
+            writers.write_atomically(workdir / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _pad(rows: np.ndarray, length: int) -> np.ndarray:
+    """Repeats the last row until there are `length`: the shape is fixed, the program stops at the real count."""
+    return np.pad(rows, [(0, length - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")

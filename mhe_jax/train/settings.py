@@ -1,0 +1,99 @@
+"""Every top-level field of a config: its meaning, its default, and the check that a config has no other.
+
+The sections (`data`, `backbone`, `head`, `optimizer`, `schedule`, `average`) hold a `name` and the keyword arguments
+of the object they describe, see `mhe_jax.registry`.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A config, checked and typed.
+
+    Durations come in pairs: the `_steps` field rules when it is positive, else the `_epochs` field is converted.
+    """
+
+    # What is trained.
+    data: ConfigDict
+    backbone: ConfigDict
+    head: ConfigDict
+    # How it is optimised.
+    optimizer: ConfigDict
+    schedule: ConfigDict
+    average: ConfigDict
+    # For how long.
+    total_epochs: float = 0.0
+    total_steps: int = 0
+    # Examples per optimizer step over all devices and hosts.
+    global_batch_size: int = 256
+    # Parts that a batch is cut into, one after the other on the device, before the optimizer step.
+    accumulate_steps: int = 1
+    # Largest global norm of the gradient; 0 leaves it alone.
+    clip_norm: float = 0.0
+    # Root of all randomness: initial values, example order, augmentation, sampling.
+    seed: int = 0
+    # Compute dtype of backbone and head products; parameters and losses are always float32.
+    dtype: str = "float32"
+    # Weights to start from: a .pth or .safetensors file, or the workdir of another run. Empty: random.
+    init_from: str = ""
+    # Which parts of `init_from` to take: ('backbone', 'head') or ('backbone',).
+    init_parts: tuple[str, ...] = ("backbone", "head")
+    # Devices along mesh axes 'data' and 'class' (a word that flags cannot spell); -1 takes the rest.
+    mesh: ConfigDict = dataclasses.field(default_factory=lambda: ConfigDict({"data": -1, "classes": 1}))
+    # Optimizer steps run by one call of the compiled program: more hide the host's latency. 0: chosen by the device.
+    steps_per_dispatch: int = 0
+    # Cadences.
+    log_every_steps: int = 50
+    eval_every_epochs: float = 1.0
+    eval_every_steps: int = 0
+    checkpoint_every_epochs: float = 1.0
+    checkpoint_every_steps: int = 0
+    # Checkpoints kept besides the best one.
+    keep_checkpoints: int = 2
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "Settings":
+        """Checks the field names of a config and the few values that nothing else checks.
+
+        Raises:
+          ValueError: naming the unknown, missing or impossible field.
+        """
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        unknown = sorted(set(config) - set(known))
+        if unknown:
+            raise ValueError(f"unknown config field(s) {', '.join(unknown)}; known: {', '.join(known)}")
+        needed = [name for name, f in known.items() if f.default is f.default_factory is dataclasses.MISSING]
+        missing = [name for name in needed if name not in config]
+        if missing:
+            raise ValueError(f"config section(s) missing: {', '.join(missing)}")
+        settings = cls(**{name: config[name] for name in config})
+        for name in ("global_batch_size", "accumulate_steps", "log_every_steps"):
+            if getattr(settings, name) < 1:
+                raise ValueError(f"config.{name} must be at least 1, not {getattr(settings, name)}")
+        if settings.total_epochs <= 0 and settings.total_steps <= 0:
+            raise ValueError("one of config.total_epochs and config.total_steps must be positive")
+        if settings.dtype not in ("float32", "bfloat16", "float16"):
+            raise ValueError(f"config.dtype is {settings.dtype!r}; it must be float32, bfloat16 or float16")
+        return settings
+
+    def duration(self, name: str, steps_per_epoch: int) -> int:
+        """The duration `name` ('total', 'eval_every', 'checkpoint_every') in steps; 0 if both of its fields are 0."""
+        steps, epochs = getattr(self, f"{name}_steps"), getattr(self, f"{name}_epochs")
+        if steps > 0:
+            return steps
+        return max(1, round(epochs * steps_per_epoch)) if epochs > 0 else 0
+
+
+def base_config() -> ConfigDict:
+    """A config with every top-level field at its default, to be completed by the files in `configs/`."""
+    config = ConfigDict({section: {} for section in ("data", "backbone", "head", "optimizer", "schedule")})
+    config.average = {"name": "none"}
+    for field in dataclasses.fields(Settings):
+        if field.default is not dataclasses.MISSING:
+            config[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            config[field.name] = field.default_factory()
+    return config

@@ -1,0 +1,95 @@
+"""The training state, and its creation straight onto the mesh."""
+
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from mhe_jax.train import averages
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a run carries from step to step; randomness is derived from the seed and `step`, so none is stored.
+
+    Attributes:
+      step: int32 [], optimizer steps taken.
+      params: {'backbone': ..., 'head': ...}, float32.
+      batch_stats: the backbone's running statistics.
+      opt_state: of optax.
+      average: see `mhe_jax.train.averages`; None without one.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    average: Any = None
+
+    @property
+    def eval_weights(self) -> dict:
+        """{'params', 'batch_stats'} to evaluate with: the average if there is one."""
+        if self.average is not None:
+            return self.average["weights"]
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def abstract_state(task, tx: optax.GradientTransformation, average_rule, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state, without computing it.
+
+    Tables that a head declares as partitioned are sharded, with their optimizer slots; the rest is replicated.
+    """
+    return _laid_out(jax.eval_shape(lambda: _boxed_state(task, tx, average_rule, 0)), mesh)
+
+
+def abstract_weights(task, mesh: Mesh) -> dict:
+    """The same for {'params', 'batch_stats'} alone."""
+    params, batch_stats = jax.eval_shape(lambda: task.init(jax.random.key(0)))
+    return _laid_out({"params": params, "batch_stats": batch_stats}, mesh)
+
+
+def create_state(task, tx: optax.GradientTransformation, average_rule, abstract: TrainState, seed: int) -> TrainState:
+    """Initial values on their devices; no host ever holds the whole state."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    init = jax.jit(lambda: _unbox(_boxed_state(task, tx, average_rule, seed)), out_shardings=shardings)
+    return init()
+
+
+def with_weights(state: TrainState, weights: dict, average_rule) -> TrainState:
+    """`state` with other parameters and statistics, and an average that starts from them."""
+    placed = jax.tree.map(
+        lambda new, old: jax.device_put(jnp.asarray(new, old.dtype), old.sharding),
+        weights,
+        {"params": state.params, "batch_stats": state.batch_stats},
+    )
+    return state.replace(**placed, average=averages.start(average_rule, jax.tree.map(jnp.copy, placed)))
+
+
+@jax.jit
+def all_finite(tree: Any) -> jax.Array:
+    """Whether no array of the tree holds a NaN or an infinity, bool []."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def _boxed_state(task, tx, average_rule, seed) -> TrainState:
+    params, batch_stats = task.init(jax.random.key(seed))
+    average = averages.start(average_rule, {"params": params, "batch_stats": batch_stats})
+    return TrainState(jnp.int32(0), params, batch_stats, tx.init(params), average)
+
+
+def _laid_out(boxed: Any, mesh: Mesh) -> Any:
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        _unbox(boxed),
+        nn.get_sharding(boxed, mesh),
+    )
+
+
+def _unbox(tree: Any) -> Any:
+    # Not flax's own unbox: under an ambient mesh that adds sharding constraints, which abstract values cannot take.
+    is_box = lambda leaf: isinstance(leaf, nn.Partitioned)
+    return jax.tree.map(lambda leaf: leaf.value if is_box(leaf) else leaf, tree, is_leaf=is_box)

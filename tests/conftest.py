@@ -1,0 +1,19 @@
+"""Eight CPU devices, full float32 products, and no implicit broadcasting, for every test."""
+
+import os
+
+import jax
+import pytest
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_default_matmul_precision", "highest")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(params=[(8, 1), (4, 2), (2, 4), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
+def mesh(request):
+    """Each way to lay eight devices out over ('data', 'class'), installed as the ambient mesh."""
+    mesh = jax.make_mesh(request.param, ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    with jax.set_mesh(mesh):
+        yield mesh

@@ -1,0 +1,36 @@
+import pytest
+from ml_collections import ConfigDict
+
+from mhe_jax.data import DATA, build_data
+
+FIELDS = {
+    "cifar10": {"path": "/none"},
+    "cifar100": {"path": "/none"},
+    "glyphs": {"image_size": 24},
+    "image_folder": {"path": "/none", "image_size": 24},
+    "imagenet": {"path": "/none"},
+    "synthetic": {"num_classes": 5, "image_shape": [24, 24, 1]},
+    "tfds": {"path": "/none", "dataset": "x"},
+}
+SHAPES = {"glyphs": (24, 24, 1), "image_folder": (24, 24, 3), "synthetic": (24, 24, 1)}
+DEFAULT_SHAPES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "imagenet": (224, 224, 3), "tfds": (224, 224, 3)}
+
+
+def test_every_data_set_is_built_without_reading_a_file():
+    assert set(FIELDS) == set(DATA)
+    for name, fields in FIELDS.items():
+        data = build_data(ConfigDict({"name": name, "last_batch": "keep", **fields}))
+        assert type(data) is DATA[name]
+        assert data.image_shape == (SHAPES | DEFAULT_SHAPES)[name]
+        assert data.last_batch == "keep"
+
+
+def test_unknown_fields_and_names_are_errors():
+    with pytest.raises(
+        ValueError, match=r"config\.data\.size is not a field of 'glyphs', which takes: num_classes, last"
+    ):
+        build_data(ConfigDict({"name": "glyphs", "size": 3}))
+    with pytest.raises(ValueError, match=r"config\.data\.name is 'mnist'; it must be one of cifar10, cifar100"):
+        build_data(ConfigDict({"name": "mnist"}))
+    with pytest.raises(ValueError, match=r"config\.data\.path is missing"):
+        build_data(ConfigDict({"name": "cifar10"}))

@@ -1,0 +1,141 @@
+"""SampledHead against softmaxes over the sampled classes, written out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.core import meta
+
+from mhe_jax.heads import SampledHead
+from mhe_jax.labels import LabelSpace
+
+DIM = 6
+SPACES = [LabelSpace(13, (13,)), LabelSpace(37, (8, 5)), LabelSpace(53, (5, 4, 3))]
+
+
+def initialised(space, **fields):
+    head = SampledHead(space, DIM, **fields)
+    params = meta.unbox(head.init(jax.random.key(0), jnp.zeros((1, DIM)), 1, method="topk"))["params"]
+    return head, jax.tree.map(lambda x: 100 * x, params)
+
+
+def batch(space, size=7):
+    features = jax.random.normal(jax.random.key(1), (size, DIM))
+    return features, jax.random.randint(jax.random.key(2), (size,), 0, space.num_classes)
+
+
+def logits_of_codes(params, features):
+    return features @ params["weight"].reshape(-1, DIM).T
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("sampler", ["per_example", "positive_only", "batch_union", "random_groups"])
+@pytest.mark.parametrize("mask_padding", [True, False])
+def test_loss_and_gradients_equal_a_softmax_over_the_sampled_classes(space, sampler, mask_padding):
+    head, params = initialised(
+        space, sampler=sampler, sample_rate=0.7, mask_padding=mask_padding, label_smoothing=0.1, block_size=4
+    )
+    features, labels = batch(space)
+    key, size = jax.random.key(5), space.strides[0]
+    groups = np.asarray(head.apply({"params": params}, labels, key, method="sample_groups"))
+    sets = groups if groups.ndim == 2 else np.broadcast_to(groups, (7, len(groups)))
+    competing = space.num_classes if mask_padding else space.num_codes
+    allowed = np.stack([np.isin(np.arange(space.num_codes) // size, row) for row in sets])
+    allowed &= np.arange(space.num_codes) < competing
+    weights = jnp.arange(1.0, 8.0)
+
+    def oracle(params, features):
+        logits = jnp.where(allowed, logits_of_codes(params, features), -1e30)
+        uniform = jnp.asarray(allowed / allowed.sum(axis=1, keepdims=True))
+        return (optax.softmax_cross_entropy(logits, targets(uniform))) @ weights
+
+    def targets(uniform):
+        return 0.9 * jax.nn.one_hot(labels, space.num_codes) + 0.1 * uniform
+
+    ours = lambda p, x: head.apply({"params": p}, x, labels, key, method="loss")[0] @ weights
+    ours, oracle = (jax.jit(jax.value_and_grad(fn, (0, 1)))(params, features) for fn in (ours, oracle))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), ours, oracle)
+
+
+@pytest.mark.parametrize("groups", [[[2, 0, 7]] * 3, [0, 2, 7, 8, 8]], ids=["per example", "whole batch"])
+def test_explicit_groups_replace_the_sampler(groups):
+    space = LabelSpace(37, (8, 5))
+    head, params = initialised(space)
+    features, labels = batch(space, 3)[0], jnp.array([12, 10, 14])
+    ours, _ = head.apply({"params": params}, features, labels, group_ids=jnp.array(groups), method="loss")
+    codes = np.concatenate([np.arange(g * 5, min(g * 5 + 5, 37)) for g in (0, 2, 7)])
+    place = np.searchsorted(codes, labels)
+    logits = logits_of_codes(params, features)[:, codes]
+    np.testing.assert_allclose(ours, optax.softmax_cross_entropy_with_integer_labels(logits, place), rtol=1e-5)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_topk_and_scores_are_log_probabilities_over_all_classes(space):
+    head, params = initialised(space, block_size=8, mask_padding=False)
+    features, _ = batch(space)
+    dense = np.asarray(jax.nn.log_softmax(logits_of_codes(params, features)[:, : space.num_classes]))
+    order = np.argsort(-dense, axis=1)
+    for k in (1, space.num_classes):
+        scores, ids = jax.jit(lambda x, k=k: head.apply({"params": params}, x, k, method="topk"))(features)
+        np.testing.assert_array_equal(ids, order[:, :k])
+        np.testing.assert_allclose(scores, np.take_along_axis(dense, order[:, :k], axis=1), rtol=1e-4, atol=1e-5)
+    again = jax.jit(lambda x, ids: head.apply({"params": params}, x, ids, method="scores"))(features, ids)
+    np.testing.assert_allclose(again, scores, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fields", "shape"),
+    [
+        ((10, 10), {}, (7, 4)),
+        ((4, 25), {"drop_one_group": True}, (7, 3)),
+        ((2, 50), {"drop_one_group": True}, (7, 1)),
+        ((1, 100), {"drop_one_group": True}, (7, 1)),
+        ((4, 25), {"num_groups": 9}, (7, 4)),
+        ((10, 10), {"sampler": "positive_only"}, (7, 1)),
+        ((10, 10), {"sampler": "batch_union"}, (7,)),
+        ((20, 5), {"sampler": "random_groups", "sample_rate": 0.5}, (10,)),
+    ],
+)
+def test_how_many_groups_a_step_trains(sizes, fields, shape):
+    space = LabelSpace(100, sizes)
+    head = SampledHead(space, DIM, **fields)
+    draw = lambda module, labels: module.sample_groups(labels, jax.random.key(0))
+    groups, _ = head.init_with_output(jax.random.key(0), batch(space)[1], method=draw)
+    assert groups.shape == shape
+
+
+@pytest.mark.parametrize("sampler", ["per_example", "positive_only", "batch_union", "random_groups"])
+def test_negative_labels_give_finite_losses_and_gradients(sampler):
+    space = LabelSpace(37, (8, 5))
+    head, params = initialised(space, sampler=sampler)
+    labels = jnp.array([-1, 3, -1, 36, -1, -1, 12])
+    loss = lambda x: head.apply({"params": params}, x, labels, jax.random.key(0), method="loss")[0]
+    assert jnp.isfinite(loss(batch(space)[0])).all()
+    assert jnp.isfinite(jax.grad(lambda x: loss(x).sum())(batch(space)[0])).all()
+
+
+@pytest.mark.parametrize("sampler", ["per_example", "random_groups"])
+def test_a_random_sampler_asks_for_its_key(sampler):
+    head, params = initialised(LabelSpace(6, (2, 3)), sampler=sampler)
+    with pytest.raises(ValueError, match=f"config.head.sampler '{sampler}' draws at random: loss needs a key"):
+        head.apply({"params": params}, jnp.zeros((1, DIM)), jnp.zeros(1, jnp.int32), method="loss")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sampler": "all"}, "config.head.sampler is 'all'; it must be one of per_example"),
+        ({"num_groups": 0}, "config.head.num_groups is 0"),
+        ({"sample_rate": 1.5}, "config.head.sample_rate is 1.5"),
+    ],
+)
+def test_impossible_settings_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        initialised(LabelSpace(6, (2, 3)), **fields)
+
+
+def test_initial_values_are_normal():
+    _, params = initialised(LabelSpace(1000, (10, 100)))
+    assert params["weight"].shape == (10, 100, DIM)
+    assert float(params["weight"].std()) == pytest.approx(1.0, rel=0.03)  # 100 times 0.01

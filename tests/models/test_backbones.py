@@ -1,0 +1,119 @@
+"""Shapes, sizes, initial values and errors of the backbones. Their arithmetic is compared in tests/parity."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from mhe_jax.models import BACKBONES, build_backbone
+from mhe_jax.models.convnet import unfold
+from mhe_jax.models.layers import kaiming_normal_fan_out, torch_default
+
+
+def build(dtype=jnp.float32, **fields):
+    return build_backbone(ConfigDict(fields), dtype)
+
+
+def abstract(model, shape):
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros(shape), train=False))
+
+
+# Counts of the published PyTorch models: the reference's CIFAR ResNet-18 and torchvision's ResNets without `fc`.
+@pytest.mark.parametrize(
+    ("name", "depth", "count"),
+    [
+        ("resnet_cifar", 18, 11_168_832),
+        ("resnet", 18, 11_176_512),
+        ("resnet", 34, 21_284_672),
+        ("resnet", 50, 23_508_032),
+        ("resnet", 101, 42_500_160),
+        ("resnet", 152, 58_143_808),
+    ],
+)
+def test_resnets_have_the_published_number_of_parameters(name, depth, count):
+    variables = abstract(build(name=name, depth=depth), (1, 64, 64, 3))
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape"),
+    [
+        ({"name": "resnet_cifar", "depth": 18}, (2, 32, 32, 3)),
+        ({"name": "resnet_cifar", "depth": 50}, (2, 32, 32, 3)),
+        ({"name": "resnet", "depth": 34}, (2, 50, 65, 3)),
+        ({"name": "convnet"}, (2, 32, 32, 1)),
+        ({"name": "convnet", "features_dim": 10, "widths": [3, 5]}, (2, 9, 15, 3)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_features_have_the_promised_width_and_dtype(fields, shape, dtype):
+    model = build(dtype, **fields)
+    variables = abstract(model, shape)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    assert set(variables) == {"params", "batch_stats"}
+    for train in (False, True):
+        features, _ = jax.eval_shape(
+            lambda v, train=train: model.apply(v, jnp.zeros(shape), train=train, mutable=["batch_stats"]), variables
+        )
+        assert features.shape == (shape[0], model.features_dim)
+        assert features.dtype == dtype
+
+
+def test_convnet_learns_and_tracks_statistics():
+    model = build(name="convnet", features_dim=6, widths=[4])
+    images = np.random.default_rng(0).normal(size=(8, 12, 12, 1)).astype(np.float32)
+    variables = model.init(jax.random.key(0), images, train=False)
+
+    def loss(params):
+        state = {"params": params, "batch_stats": variables["batch_stats"]}
+        features, updated = model.apply(state, images, train=True, mutable=["batch_stats"])
+        return jnp.square(features[:, 0] - jnp.arange(8.0)).mean(), updated["batch_stats"]
+
+    gradients, updated = jax.grad(loss, has_aux=True)(variables["params"])
+    assert all(np.abs(gradient).max() > 0 for gradient in jax.tree.leaves(gradients))
+    moved = jax.tree.map(lambda old, new: np.abs(old - new).max(), variables["batch_stats"], updated)
+    assert min(jax.tree.leaves(moved)) > 0
+
+
+@pytest.mark.parametrize(("kernel", "stride", "size"), [(3, 2, (7, 8)), (3, 1, (5, 4)), (5, 3, (11, 9))])
+def test_unfold_and_a_product_make_a_convolution(kernel, stride, size):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *size, 3)).astype(np.float32)
+    weight = rng.normal(size=(kernel, kernel, 3, 4)).astype(np.float32)
+    padding = ((kernel // 2, kernel // 2),) * 2
+    expected = jax.lax.conv_general_dilated(
+        x, weight, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(unfold(x, kernel, stride) @ weight.reshape(-1, 4), expected, atol=1e-4)
+
+
+def test_initial_values_have_torchs_distributions():
+    shape = (3, 3, 32, 64)
+    uniform = np.asarray(torch_default(jax.random.key(0), shape))
+    bound = 1 / np.sqrt(9 * 32)
+    assert 0.99 * bound < np.abs(uniform).max() <= bound
+    np.testing.assert_allclose(uniform.std(), bound / np.sqrt(3), rtol=0.02)
+    normal = np.asarray(kaiming_normal_fan_out(jax.random.key(0), shape))
+    np.testing.assert_allclose(normal.std(), np.sqrt(2 / (9 * 64)), rtol=0.02)
+    assert np.abs(normal).max() > 3 * normal.std()  # not truncated
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "resnet50"}, "config.backbone.name is 'resnet50'"),
+        ({"name": "resnet", "depth": 20}, "config.backbone.depth is 20; it must be one of 18, 34, 50"),
+        ({"name": "resnet"}, "config.backbone.depth is missing"),
+        ({"name": "convnet", "depth": 18}, "config.backbone.depth is not a field of 'convnet'"),
+    ],
+)
+def test_mistakes_in_the_config_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        build(**fields)
+
+
+def test_every_backbone_takes_groups():
+    for name in BACKBONES:
+        depth = {} if name == "convnet" else {"depth": 18}
+        assert build(name=name, bn_groups=2, **depth).bn_groups == 2

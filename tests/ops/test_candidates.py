@@ -1,0 +1,69 @@
+"""Block scores, beams and groups against plain loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mhe_jax.labels import LabelSpace
+from mhe_jax.ops import candidates
+
+
+@pytest.mark.parametrize("num_blocks", [3, 500], ids=["dense", "gathered"])
+def test_block_logits_and_gradients_on_both_paths(num_blocks):
+    keys = jax.random.split(jax.random.key(0), 4)
+    table, queries = jax.random.normal(keys[0], (num_blocks, 4, 7)), jax.random.normal(keys[1], (5, 7))
+    ids = jax.random.randint(keys[2], (5, 2), 0, num_blocks)
+    weights = jax.random.normal(keys[3], (5, 2, 4))
+    oracle = lambda table, queries: jnp.stack(
+        [jnp.stack([table[ids[b, w]] @ queries[b] for w in range(2)]) for b in range(5)]
+    )
+    ours = lambda table, queries: candidates.block_logits(table, queries, ids)
+    dense_shapes = str(jax.make_jaxpr(ours)(table, queries)).count(f"[5,{num_blocks},4]")
+    assert (dense_shapes > 0) == (num_blocks == 3)
+    np.testing.assert_allclose(ours(table, queries), oracle(table, queries), rtol=1e-5, atol=1e-5)
+    gradients = [
+        jax.grad(lambda t, q, fn=fn: (weights * fn(t, q)).sum(), (0, 1))(table, queries) for fn in (ours, oracle)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *gradients)
+
+
+@pytest.mark.parametrize("space", [LabelSpace(53, (5, 4, 3)), LabelSpace(5, (7, 2, 3)), LabelSpace(7, (3, 3))], ids=str)
+def test_child_mask_marks_the_prefixes_of_classes(space):
+    digits = space.encode(np.arange(space.num_classes))
+    for level in range(1, space.num_heads):
+        real = {tuple(row[: level + 1]) for row in digits}
+        shape = space.head_sizes[:level]
+        mask = candidates.child_mask(space, level, jnp.arange(int(np.prod(shape))))
+        for parent, prefix in enumerate(np.ndindex(*shape)):
+            for child in range(space.head_sizes[level]):
+                assert bool(mask[parent, child]) == ((*prefix, child) in real)
+
+
+def test_beam_step_keeps_the_best_children_and_fills_up():
+    scores, nodes = jnp.array([[-1.0, -2.0, -jnp.inf]]), jnp.array([[4, 0, -1]])
+    children = jnp.array([[[-0.5, -3.0], [-jnp.inf, -0.1], [-0.1, -0.2]]])
+    best, kept = candidates.beam_step(scores, nodes, children, 2)
+    np.testing.assert_allclose(best, [[-1.5, -2.1]], rtol=1e-6)
+    np.testing.assert_array_equal(kept, [[8, 1]])
+    best, kept = candidates.beam_step(scores, nodes, children, 8)
+    np.testing.assert_array_equal(kept, [[8, 1, 9, -1, -1, -1, -1, -1]])
+    assert (best[0, 3:] == -jnp.inf).all()
+
+
+@pytest.mark.parametrize("num_codes", [18, 20], ids=["padded", "full"])
+@pytest.mark.parametrize("first_group", [0, 2])
+def test_group_lse_covers_the_held_members_of_the_groups(num_codes, first_group):
+    weight = jax.random.normal(jax.random.key(0), (5, 4, 3))[first_group:]
+    features = jax.random.normal(jax.random.key(1), (3, 3))
+    groups, labels = jnp.array([0, 2, 4, 5, 5]), jnp.array([17, 9, 1])
+    logits = np.asarray(jnp.einsum("bd,gnd->bgn", features, weight))
+    members = [g * 4 + n for g in (0, 2, 4) if g >= first_group for n in range(4) if g * 4 + n < num_codes]
+    dense = np.stack([logits[:, m // 4 - first_group, m % 4] for m in members], axis=1)
+    lse, target, total = candidates.group_lse(
+        features, weight, groups, labels, num_codes, first_group, block_size=5, with_total=True
+    )
+    np.testing.assert_allclose(lse, jax.nn.logsumexp(dense, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(total, dense.sum(axis=1), rtol=1e-4, atol=1e-5)
+    expected = [dense[b, members.index(label)] if label in members else 0.0 for b, label in enumerate(labels.tolist())]
+    np.testing.assert_allclose(target, expected, rtol=1e-5)

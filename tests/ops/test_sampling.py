@@ -1,0 +1,78 @@
+"""Invariants of the samplers for every draw, and their distribution over many."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mhe_jax.ops import sampling
+
+
+@pytest.mark.parametrize(("num_groups", "count"), [(1, 1), (2, 2), (11, 1), (11, 4), (11, 10), (11, 11)])
+def test_per_example_puts_the_true_group_first_and_repeats_none(num_groups, count):
+    groups = jnp.arange(200) % num_groups
+    drawn = np.asarray(sampling.per_example(jax.random.key(0), groups, num_groups, count))
+    assert drawn.shape == (200, count)
+    np.testing.assert_array_equal(drawn[:, 0], groups)
+    assert ((drawn >= 0) & (drawn < num_groups)).all()
+    assert all(len(set(row)) == count for row in drawn.tolist())
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_per_example_draws_all_subsets_of_others_alike(count):
+    draws, true = 60_000, 3
+    drawn = np.asarray(sampling.per_example(jax.random.key(1), jnp.full(draws, true), 9, count))[:, 1:]
+    frequency = np.bincount(drawn.ravel(), minlength=9) / draws
+    assert frequency[true] == 0
+    np.testing.assert_allclose(np.delete(frequency, true), (count - 1) / 8, rtol=0.03)
+    # Pairs too: a sampler may be uniform in its marginals and still favour neighbours.
+    if count == 4:
+        together = [(drawn == a).any(1) & (drawn == b).any(1) for a in range(9) for b in range(a) if true not in (a, b)]
+        np.testing.assert_allclose(np.mean(together, axis=1), 3 * 2 / (8 * 7), rtol=0.06)
+
+
+def test_per_example_refuses_more_groups_than_there_are():
+    with pytest.raises(ValueError, match="cannot draw 5 distinct groups out of 4"):
+        sampling.per_example(jax.random.key(0), jnp.zeros(2, jnp.int32), 4, 5)
+
+
+def test_positive_only_is_the_true_group():
+    np.testing.assert_array_equal(sampling.positive_only(jnp.array([3, 0])), [[3], [0]])
+
+
+@pytest.mark.parametrize(
+    ("groups", "num_groups", "union"),
+    [
+        ([4, 1, 4, 1], 9, [1, 4, 9, 9]),
+        ([2, 1, 0, 2, 1, 0, 2], 3, [0, 1, 2]),
+        ([-1, 5, -1], 7, [5, 7, 7]),
+        ([6], 7, [6]),
+    ],
+)
+def test_batch_union_is_ascending_and_filled(groups, num_groups, union):
+    ours = jax.jit(sampling.batch_union, static_argnums=1)(jnp.array(groups), num_groups)
+    np.testing.assert_array_equal(ours, union)
+
+
+@pytest.mark.parametrize(
+    ("rate", "groups", "held"),
+    [(0.5, [7, 2, 2, 7], 5), (0.1, [7, 2, 9, 0], 4), (0.0, [7, 7, 7, 7], 1), (1.0, [1, 1, -1, 1], 10)],
+    ids=["room", "more positives", "nothing else", "all"],
+)
+def test_random_groups_keep_every_true_group(rate, groups, held):
+    for seed in range(5):
+        ids = np.asarray(sampling.random_groups(jax.random.key(seed), jnp.array(groups), 10, rate))
+        assert ids.shape == (max(int(rate * 10), 4),)
+        assert (np.diff(ids) >= 0).all()
+        real = ids[ids < 10]
+        assert len(real) == len(set(real.tolist())) == held
+        assert set(groups) - {-1} <= set(real.tolist())
+        assert (ids[held:] == 10).all()
+
+
+def test_random_groups_draw_the_others_alike():
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    draw = jax.jit(jax.vmap(lambda key: sampling.random_groups(key, jnp.array([2, 5, 5]), 11, 0.6)))
+    frequency = np.bincount(np.asarray(draw(keys)).ravel(), minlength=11) / len(keys)
+    np.testing.assert_array_equal(frequency[[2, 5]], 1.0)
+    np.testing.assert_allclose(np.delete(frequency, [2, 5]), 4 / 9, rtol=0.04)

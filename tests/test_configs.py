@@ -1,0 +1,144 @@
+"""Every config: its fields are just those that are read, and two steps of it run through the command line."""
+
+import importlib.util
+import inspect
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+from ml_collections import ConfigDict
+
+from configs import heads
+from mhe_jax.data import DATA
+from mhe_jax.heads import HEADS
+from mhe_jax.models import BACKBONES
+from mhe_jax.train.averages import AVERAGES
+from mhe_jax.train.optim import OPTIMIZERS
+from mhe_jax.train.schedules import SCHEDULES
+from mhe_jax.train.settings import Settings
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text())
+REGISTRIES = {
+    "data": DATA,
+    "backbone": BACKBONES,
+    "head": HEADS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "average": AVERAGES,
+}
+
+
+def load(path: pathlib.Path, arg: str = "") -> ConfigDict:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(arg)
+
+
+def test_there_is_a_config_for_each_data_set_and_head():
+    names = {path.stem for path in FILES}
+    for pipeline in ("glyphs", "cifar10", "cifar100", "imagenet", "image_folder"):
+        assert {f"{pipeline}_{head}" for head in HEADS} <= names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_field_is_one_that_is_read(path):
+    config = load(path)
+    Settings.from_config(config)
+    for section, registry in REGISTRIES.items():
+        accepted = inspect.signature(registry[config[section].name]).parameters
+        declared = set(config[section]) - {"name", "head_sizes"}
+        assert declared <= set(accepted), section
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_header_says_what_to_expect_and_the_command(path):
+    text = path.read_text()
+    assert f"python main.py --config=configs/{path.name}" in text or f"--config=configs/{path.name}" in text
+    assert "xpected" in text or "Paper, table 1" in text or "No published figure" in text
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_head_sections_list_all_fields(name):
+    accepted = set(inspect.signature(HEADS[name]).parameters) - {"parent", "name"}
+    given_elsewhere = {"label_space", "features_dim", "class_shards", "dtype"}
+    assert set(getattr(heads, name)()) - {"name", "head_sizes"} == accepted - given_elsewhere
+    assert set(heads.REFERENCE[name]) <= accepted
+
+
+@pytest.mark.parametrize(
+    ("file", "arg", "expected"),
+    [
+        ("cifar100_mhp", "5x20,reference", {"head.head_sizes": (5, 20), "head.objective": "bce_concat"}),
+        ("cifar100_mhc", "4x5x5", {"head.head_sizes": (4, 5, 5), "head.beam_width": 10}),
+        ("cifar100_mhc", "reference", {"head.beam_width": 1, "optimizer.decay_all": True, "data.last_batch": "keep"}),
+        ("cifar100_mhs", "reference", {"head.drop_one_group": True, "head.num_groups": 4, "dtype": "float32"}),
+        ("cifar10_ohe", "r50", {"backbone.depth": 50}),
+        ("imagenet_mhp", "reference", {"head.objective": "softmax_concat", "schedule.end_learning_rate": 1e-4}),
+        ("imagenet_mhs", "", {"head.num_groups": 10, "head.head_sizes": (40, 25), "head.label_smoothing": 0.1}),
+        ("imagenet_ohe", "synthetic", {"data.name": "synthetic"}),
+        ("image_folder_mhs", "small", {"backbone.name": "convnet", "data.in_memory": True}),
+    ],
+)
+def test_argument_strings(file, arg, expected):
+    config = load(ROOT / "configs" / f"{file}.py", arg)
+    flat = {f"{s}.{f}": v for s in REGISTRIES for f, v in config[s].items()} | {"dtype": config.dtype}
+    assert {name: flat[name] for name in expected} == expected
+
+
+def test_an_unknown_argument_is_named():
+    with pytest.raises(ValueError, match="config argument 'refrence': head sizes such as 5x20, or one of reference"):
+        load(ROOT / "configs" / "cifar100_mhc.py", "refrence")
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory) -> pathlib.Path:
+    """Tiny data in the layouts that the configs expect: CIFAR pickles, and pictures in class folders."""
+    import pickle
+
+    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+
+    def pickled(path, count, labels, classes):
+        path.parent.mkdir(exist_ok=True)
+        data = rng.integers(256, size=(count, 3072), dtype=np.uint8)
+        path.write_bytes(pickle.dumps({"data": data, labels: [i % classes for i in range(count)]}))
+
+    for part in ("train", "test"):
+        pickled(root / "cifar-100-python" / part, 64, "fine_labels", 100)
+    meta = {"fine_label_names": [f"class {i}" for i in range(100)]}
+    (root / "cifar-100-python" / "meta").write_bytes(pickle.dumps(meta))
+    for part in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        pickled(root / "cifar-10-batches-py" / part, 32, "labels", 10)
+    meta = {"label_names": [f"class {i}" for i in range(10)]}
+    (root / "cifar-10-batches-py" / "batches.meta").write_bytes(pickle.dumps(meta))
+    for split, count in (("train", 3), ("val", 1)):
+        for name in "abcdefghijk":
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                picture = PIL.Image.fromarray(rng.integers(256, size=(80, 70, 3), dtype=np.uint8))
+                picture.save(folder / f"{i}.png")
+    return root
+
+
+RUNS = [(path.stem, "smoke") for path in FILES] + [
+    ("image_folder_mhc", "small,smoke"),
+    ("cifar100_mhp", "reference,smoke"),
+    ("imagenet_mhs", "reference,smoke"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "arg"), RUNS, ids=lambda value: value)
+def test_two_steps_through_the_command_line(name, arg, data_folder, tmp_path):
+    command = [sys.executable, "main.py", f"--config=configs/{name}.py:{arg}", f"--workdir={tmp_path}"]
+    if name.startswith(("cifar", "image_folder")):
+        command.append(f"--config.data.path={data_folder}")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "result.json").exists()
+    assert '"step": 2' in done.stdout

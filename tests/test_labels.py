@@ -1,0 +1,137 @@
+"""The mixed-radix code: every label, odd sizes, NumPy and jnp, and the reference's own examples."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mhe_jax.labels import LabelSpace
+
+SPACES = [
+    LabelSpace(1, (1,)),
+    LabelSpace(97, (97,)),
+    LabelSpace(97, (100,)),
+    LabelSpace(97, (10, 10)),
+    LabelSpace(97, (7, 14)),
+    LabelSpace(100, (4, 5, 5)),
+    LabelSpace(101, (3, 5, 7)),
+    LabelSpace(5, (7, 2, 3)),
+    LabelSpace(211, (3, 4, 5, 6)),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_every_code_round_trips(space):
+    ids = np.arange(space.num_codes)
+    digits = space.encode(ids)
+    assert digits.shape == (space.num_codes, space.num_heads)
+    assert (digits >= 0).all()
+    assert (digits < np.array(space.head_sizes)[None, :]).all()
+    np.testing.assert_array_equal(digits, np.stack(np.unravel_index(ids, space.head_sizes), axis=-1))
+    np.testing.assert_array_equal(space.decode(digits), ids)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_jnp_under_jit_equals_numpy(space):
+    ids = np.arange(-1, space.num_codes)
+    digits, back, valid = jax.jit(lambda x: (space.encode(x), space.decode(space.encode(x)), space.is_valid(x)))(ids)
+    np.testing.assert_array_equal(digits, space.encode(ids))
+    np.testing.assert_array_equal(back, ids)
+    np.testing.assert_array_equal(valid, (ids >= 0) & (ids < space.num_classes))
+    assert digits.dtype == jnp.int32
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_boxes_hold_each_class_once_and_nothing_else(space):
+    boxes = space.boxes()
+    assert len(boxes) <= space.num_heads
+    codes = [
+        int(space.decode(np.array(digits)))
+        for box in boxes
+        for digits in itertools.product(*(range(low, high) for low, high in box))
+    ]
+    assert sorted(codes) == list(range(space.num_classes))
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_num_nodes_counts_the_prefixes_of_classes(space):
+    digits = space.encode(np.arange(space.num_classes))
+    for level in range(space.num_heads):
+        assert space.num_nodes(level) == len({tuple(row[: level + 1]) for row in digits})
+
+
+def test_head_zero_is_the_most_significant_digit():
+    space = LabelSpace(100, (4, 5, 5))
+    expected = {0: (0, 0, 0), 4: (0, 0, 4), 5: (0, 1, 0), 24: (0, 4, 4), 25: (1, 0, 0), 99: (3, 4, 4)}
+    for label, digits in expected.items():
+        assert tuple(space.encode(np.array(label))) == digits
+    assert space.strides == (25, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "asked", "sizes"),
+    [
+        (3956, 172, (172, 23)),
+        (3956, 86, (86, 46)),
+        (30938, 499, (499, 62)),
+        (13330, 310, (310, 43)),
+        (13330, 155, (155, 86)),
+        (501070, 5630, (5630, 89)),
+        (670091, 8400, (8377, 80)),
+        (2812281, 8761, (8761, 321)),
+    ],
+)
+def test_grouped_follows_the_reference(labels, asked, sizes):
+    space = LabelSpace.grouped(labels, asked)
+    assert space.head_sizes == sizes
+    assert space.num_codes - labels < sizes[1]
+
+
+def test_grouped_rejects_more_groups_than_labels():
+    with pytest.raises(ValueError, match="between 1 and num_labels=5, not 6"):
+        LabelSpace.grouped(5, 6)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 10, 97, 1000, 10007, 670091])
+@pytest.mark.parametrize("num_heads", [1, 2, 3, 4])
+def test_balanced_sizes_are_near_the_root_and_waste_less_than_a_block(num_classes, num_heads):
+    space = LabelSpace.balanced(num_classes, num_heads)
+    assert space.num_heads == num_heads
+    assert space.num_codes - num_classes < space.strides[0]
+    assert max(space.head_sizes) <= math.ceil(round(num_classes ** (1 / num_heads), 9))
+
+
+def test_negative_ids_mean_no_class():
+    space = LabelSpace(97, (10, 10))
+    np.testing.assert_array_equal(space.encode(np.array([[-1, 12]])), [[[-1, -1], [1, 2]]])
+    np.testing.assert_array_equal(space.decode(np.array([[-1, -1], [0, -1], [1, 2]])), [-1, -1, 12])
+
+
+def test_is_hashable_and_normalises_its_fields():
+    assert LabelSpace(np.int64(6), [2, 3]) == LabelSpace(6, (2, 3))
+    assert hash(LabelSpace(6, (2, 3))) == hash(LabelSpace(6, [2, 3]))
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "head_sizes", "message"),
+    [
+        (100, (3, 20), "hold 60 codes but num_classes is 100"),
+        (0, (3,), "num_classes must be at least 1"),
+        (3, (), "one or more positive integers"),
+        (3, (4, 0), "one or more positive integers"),
+        (3, (2**16, 2**16), "must fit in int32"),
+    ],
+)
+def test_impossible_spaces_are_refused(num_classes, head_sizes, message):
+    with pytest.raises(ValueError, match=message):
+        LabelSpace(num_classes, head_sizes)
+
+
+def test_a_numpy_label_outside_the_codes_is_refused():
+    with pytest.raises(ValueError, match="label 6 is outside the 6 codes"):
+        LabelSpace(5, (2, 3)).encode(np.array([1, 6]))
+    with pytest.raises(ValueError, match="digits have 3 columns"):
+        LabelSpace(5, (2, 3)).decode(np.zeros((4, 3), int))

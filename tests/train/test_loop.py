@@ -1,0 +1,216 @@
+"""The loop as a whole, on a small network and made-up pictures, over eight CPU devices."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import heads
+from mhe_jax.train import experiment, writers
+from mhe_jax.train.checkpoint import Checkpoints
+from mhe_jax.train.evaluate import evaluate
+from mhe_jax.train.loop import train_and_evaluate
+from mhe_jax.train.meter import NonFiniteLossError
+from mhe_jax.train.settings import base_config
+
+HEADS = {"ohe": heads.ohe(), "mhp": heads.mhp((4, 5)), "mhc": heads.mhc((4, 5)), "mhs": heads.mhs((5, 4))}
+
+
+def tiny(head="mhp", **fields):
+    """Six steps on 19 classes of 8 x 8 pictures."""
+    config = base_config()
+    config.data = {
+        "name": "synthetic",
+        "num_classes": 19,
+        "image_shape": (8, 8, 1),
+        "num_examples": 100,
+        "num_eval_examples": 43,
+        "last_batch": "drop",
+    }
+    config.backbone = {"name": "convnet", "features_dim": 16}
+    config.head = HEADS[head]
+    config.optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "decay_all": False}
+    config.schedule = {"name": "cosine", "learning_rate": 0.05, "end_learning_rate": 0.0, "warmup_epochs": 0.5}
+    config.total_steps = 6
+    config.global_batch_size = 32
+    config.log_every_steps = 2
+    config.eval_every_steps = config.checkpoint_every_steps = 3
+    with config.unlocked():
+        config.update(fields)
+    return config
+
+
+def final_weights(workdir, mesh=None):
+    """All arrays of the newest checkpoint, by path."""
+    folder = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    import orbax.checkpoint as ocp
+
+    tree = ocp.PyTreeCheckpointer().restore(folder / "state")
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same(left, right, **tolerance):
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        if tolerance:
+            np.testing.assert_allclose(value, right[name], err_msg=name, **tolerance)
+        else:
+            np.testing.assert_array_equal(value, right[name], err_msg=name)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_trains_and_leaves_its_files(tmp_path, head):
+    result = train_and_evaluate(tiny(head), tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert {"config.json", "classes.json", "metrics.jsonl", "curves.png", "tensorboard"} <= {
+        path.name for path in tmp_path.iterdir()
+    }
+    events = writers.read_events(tmp_path / "metrics.jsonl")
+    assert [(e["split"], e["step"]) for e in events] == [
+        ("train", 2),
+        ("train", 3),
+        ("eval", 3),
+        ("train", 4),
+        ("train", 6),
+        ("eval", 6),
+    ] or [(e["split"], e["step"]) for e in events if e["split"] == "eval"] == [("eval", 3), ("eval", 6)]
+    assert all(np.isfinite(e["loss"]) and e["epoch"] == pytest.approx(e["step"] / 3, abs=1e-4) for e in events)
+    assert all("examples_per_second" in e and "learning_rate" in e for e in events if e["split"] == "train")
+    assert result["last"]["step"] == result["step"] == 6
+    assert result["best"]["top1"] == max(e["top1"] for e in events if e["split"] == "eval")
+    assert result["head_parameters"] > 0
+    assert result["interrupted"] is False
+
+
+def test_interrupted_at_step_3_and_resumed_equals_uninterrupted_bitwise(tmp_path):
+    config = tiny(average={"name": "ema", "decay": 0.9})
+    train_and_evaluate(config, tmp_path / "whole")
+    first = train_and_evaluate(config, tmp_path / "parts", interrupt_at=3)
+    assert first["interrupted"]
+    assert first["step"] == 3
+    second = train_and_evaluate(config, tmp_path / "parts")
+    assert second["step"] == 6
+    assert_same(final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts"))
+    events = [writers.read_events(tmp_path / run / "metrics.jsonl") for run in ("whole", "parts")]
+    evaluated = [[e for e in run if e["split"] == "eval"] for run in events]
+    assert evaluated[0] == evaluated[1]
+
+
+@pytest.mark.parametrize("head", ["mhc", "ohe"])
+def test_a_run_resumes_on_another_mesh(tmp_path, head):
+    config = tiny(head)
+    train_and_evaluate(config, tmp_path / "whole")
+    train_and_evaluate(config, tmp_path / "parts", interrupt_at=3)
+    config.mesh.classes = 4
+    result = train_and_evaluate(config, tmp_path / "parts")
+    assert result["step"] == 6
+    whole, parts = final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts")
+    for name, value in whole.items():
+        rows = tuple(slice(0, size) for size in value.shape)
+        np.testing.assert_allclose(parts[name][rows], value, rtol=2e-3, atol=2e-5, err_msg=name)
+
+
+def test_steps_per_dispatch_changes_nothing(tmp_path):
+    for dispatch in (1, 4):
+        train_and_evaluate(tiny(steps_per_dispatch=dispatch), tmp_path / str(dispatch))
+    assert_same(final_weights(tmp_path / "1"), final_weights(tmp_path / "4"), rtol=1e-4, atol=1e-6)
+
+
+def test_accumulation_equals_one_large_batch_without_batch_statistics(tmp_path):
+    # The cascade's loss is linear in examples; statistics of the parts differ, so compare the first step's head only.
+    weights = {}
+    for parts in (1, 2):
+        train_and_evaluate(tiny("mhc", accumulate_steps=parts, total_steps=1), tmp_path / str(parts))
+        weights[parts] = final_weights(tmp_path / str(parts))
+    moved = [name for name in weights[1] if "head" in name and "params" in name]
+    for name in moved:
+        np.testing.assert_allclose(weights[1][name], weights[2][name], atol=5e-3, err_msg=name)
+
+
+def test_the_last_smaller_batch_can_be_kept(tmp_path):
+    config = tiny(total_steps=8)
+    config.data.update(num_examples=104, last_batch="keep")
+    result = train_and_evaluate(config, tmp_path)
+    assert result["step"] == 8
+    assert result["last"]["step"] == 8
+
+
+def test_a_non_finite_loss_stops_with_its_steps_and_keeps_the_last_checkpoint(tmp_path):
+    config = tiny(total_steps=40, log_every_steps=1)
+    config.eval_every_steps = config.checkpoint_every_steps = 1
+    config.schedule = {"name": "steps", "learning_rate": 0.01, "milestones": (4 / 3,), "factor": 1e30}
+    with pytest.raises((NonFiniteLossError), match=r"the (loss|parameters) (is|are)"):
+        train_and_evaluate(config, tmp_path)
+    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert kept
+    assert all(np.isfinite(value).all() for value in final_weights(tmp_path).values())
+
+
+def test_another_config_is_refused_with_the_fields_that_differ(tmp_path):
+    train_and_evaluate(tiny(total_steps=1), tmp_path)
+    changed = tiny(total_steps=1, seed=3)
+    changed.optimizer.momentum = 0.5
+    with pytest.raises(ValueError, match=r"optimizer.momentum: 0.9 there, 0.5 here; seed: 0 there, 3 here"):
+        train_and_evaluate(changed, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    train_and_evaluate(tiny(), tmp_path, interrupt_at=3)
+    for path in (tmp_path / "checkpoints" / "3" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"\x00" * 7)
+    with pytest.raises(ValueError, match=r"checkpoint .*checkpoints/3 cannot be read"):
+        train_and_evaluate(tiny(), tmp_path)
+
+
+def test_a_foreign_checkpoint_is_refused_by_array(tmp_path):
+    train_and_evaluate(tiny(), tmp_path / "a", interrupt_at=3)
+    wider = tiny()
+    wider.backbone.features_dim = 24
+    experiment.claim_workdir(tmp_path / "b", wider, experiment.Classes(19, ()))
+    shutil.copytree(tmp_path / "a" / "checkpoints", tmp_path / "b" / "checkpoints")
+    with pytest.raises(ValueError, match=r"is of another model, 10 differ.*kernel is \(128, 16\) in the file"):
+        train_and_evaluate(wider, tmp_path / "b")
+
+
+def test_evaluation_of_a_workdir_gives_the_best_checkpoints_figures(tmp_path):
+    config = tiny()
+    result = train_and_evaluate(config, tmp_path)
+    values = evaluate(config, tmp_path)
+    assert values["examples"] == 43
+    assert values["step"] == result["best"]["step"]
+    assert values["top1"] == pytest.approx(result["best"]["top1"])
+    assert values["loss"] == pytest.approx(result["best"]["loss"], rel=1e-5)
+
+
+def test_init_from_another_run_takes_the_named_parts(tmp_path):
+    train_and_evaluate(tiny(), tmp_path / "first")
+    first = final_weights(tmp_path / "first")
+    config = tiny("mhc", init_from=str(tmp_path / "first"), init_parts=("backbone",), total_steps=1)
+    config.schedule.learning_rate = 0.0
+    config.optimizer.weight_decay = 0.0
+    train_and_evaluate(config, tmp_path / "second")
+    second = final_weights(tmp_path / "second")
+    backbone = [name for name in second if "params" in name and "backbone" in name and "opt_state" not in name]
+    assert backbone
+    best = Checkpoints(tmp_path / "first").latest_step
+    assert best == 6
+    for name in backbone:
+        np.testing.assert_array_equal(second[name], first[name], err_msg=name)
+
+
+class Recording(dict):
+    pass
+
+
+def test_bad_init_from_is_named(tmp_path):
+    with pytest.raises(ValueError, match="config.init_from: there is no file or folder nowhere.pth"):
+        train_and_evaluate(tiny(init_from="nowhere.pth"), tmp_path)
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="config.global_batch_size is 30; with 8 devices"):
+        train_and_evaluate(tiny(global_batch_size=30), tmp_path)

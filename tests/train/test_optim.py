@@ -1,0 +1,91 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from ml_collections import ConfigDict
+
+from mhe_jax.train.optim import build_optimizer
+from mhe_jax.train.schedules import build_schedule
+
+STEPS = 20
+
+
+def quadratic(params, xp):
+    """A loss with gradients of different sizes for a matrix and a vector."""
+    return xp.sin(params["kernel"]).sum() + (params["kernel"] @ params["bias"]).sum() ** 2 / 7
+
+
+def jax_trajectory(section, schedule, start, clip_norm=0.0):
+    tx = build_optimizer(ConfigDict(section), schedule, clip_norm)
+    params, state = start, tx.init(start)
+    for _ in range(STEPS):
+        updates, state = tx.update(jax.grad(quadratic)(params, jnp), state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def torch_trajectory(make, schedule, start, clip_norm=0.0):
+    params = {name: torch.tensor(np.asarray(value), requires_grad=True) for name, value in start.items()}
+    optimizer = make(params)
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = float(schedule(step))
+        optimizer.zero_grad()
+        quadratic(params, torch).backward()
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_(params.values(), clip_norm)
+        optimizer.step()
+    return {name: value.detach().numpy() for name, value in params.items()}
+
+
+@pytest.fixture
+def start():
+    rng = np.random.default_rng(0)
+    return {"kernel": rng.normal(size=(3, 5)).astype(np.float32), "bias": rng.normal(size=5).astype(np.float32)}
+
+
+@pytest.fixture
+def schedule():
+    section = {"name": "cosine", "learning_rate": 0.02, "warmup_epochs": 1.0}
+    return build_schedule(ConfigDict(section), STEPS, 4)
+
+
+def assert_close(ours, theirs):
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+def test_sgd_is_torchs(start, schedule, nesterov, clip_norm):
+    section = {"name": "sgd", "momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.05, "decay_all": True}
+    theirs = torch_trajectory(
+        lambda p: torch.optim.SGD(p.values(), lr=0.0, momentum=0.9, nesterov=nesterov, weight_decay=0.05),
+        schedule,
+        start,
+        clip_norm,
+    )
+    assert_close(jax_trajectory(section, schedule, start, clip_norm), theirs)
+
+
+@pytest.mark.torch
+def test_adamw_is_torchs_with_undecayed_vectors(start, schedule):
+    section = {"name": "adamw", "b1": 0.9, "b2": 0.98, "eps": 1e-6, "weight_decay": 0.1}
+    groups = lambda p: [{"params": [p["kernel"]]}, {"params": [p["bias"]], "weight_decay": 0.0}]
+    theirs = torch_trajectory(
+        lambda p: torch.optim.AdamW(groups(p), lr=0.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1), schedule, start
+    )
+    assert_close(jax_trajectory(section, schedule, start), theirs)
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_decay_of_vectors_is_a_choice(start, decay_all):
+    section = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.5, "decay_all": decay_all}
+    tx = build_optimizer(ConfigDict(section), lambda step: 1.0, 0.0)
+    zeros = jax.tree.map(jnp.zeros_like, start)
+    updates, _ = tx.update(zeros, tx.init(start), start)
+    np.testing.assert_allclose(updates["kernel"], -0.5 * start["kernel"])
+    np.testing.assert_allclose(updates["bias"], -0.5 * start["bias"] if decay_all else 0.0 * start["bias"])
