@@ -6,7 +6,7 @@ import pathlib
 import sys
 import traceback
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 FLAGS = flags.FLAGS
@@ -21,9 +21,11 @@ flags.DEFINE_integer("top_k", 5, "predict: classes per picture.")
 def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    # The libraries below report each of their steps; the run's own lines are what people read.
+    logging.set_verbosity(logging.WARNING)
     try:
         return run()
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
         # What this package raised is addressed to the user; anything else needs its traceback.
         raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
         if "mhe_jax" not in raised_in.parts[-3:-1]:
@@ -68,7 +70,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def default_workdir() -> pathlib.Path:
     """runs/<config>/<time>, the config's argument string included."""
-    name = pathlib.Path(FLAGS["config"].config_filename).stem
+    name = pathlib.Path(config_flags.get_config_filename(FLAGS["config"])).stem
     return pathlib.Path("runs") / name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
 
 

@@ -120,7 +120,7 @@ class LabelSpace:
             raise ValueError(
                 f"digits have {digits.shape[-1]} columns, head_sizes {self.head_sizes} need {self.num_heads}"
             )
-        ids = (digits * xp.asarray(self.strides, dtype=digits.dtype)).sum(axis=-1)
+        ids = sum(digits[..., h] * stride for h, stride in enumerate(self.strides))
         return xp.where((digits < 0).any(axis=-1), -1, ids)
 
     def is_valid(self, ids):

@@ -89,9 +89,8 @@ def _pixels(rows: jax.Array, metric: str) -> jax.Array:
 def main(_: list[str]) -> None:
     started = time.time()
     images = build_data(flags.FLAGS.config.data).load()
-    for split in (images.train, images.eval):
-        if not isinstance(split, ArraySplit):
-            raise app.UsageError("the baseline needs a data set in memory: try --config.data.in_memory=True")
+    if not (isinstance(images.train, ArraySplit) and isinstance(images.eval, ArraySplit)):
+        raise app.UsageError("the baseline needs a data set in memory: try --config.data.in_memory=True")
     top1 = nearest_neighbor_top1(images.train, images.eval)
     sizes = f"{images.train.num_examples:,} training and {images.eval.num_examples:,} evaluation images"
     print(f"nearest neighbour on the pixels   top-1 {top1:7.2%}   ({sizes}, {time.time() - started:.0f} s)")

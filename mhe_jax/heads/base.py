@@ -68,7 +68,8 @@ class Head(nn.Module):
             return jnp.pad(values, [(0, full - size) for full, size in zip(shape_with_padding, shape, strict=True)])
 
         names = ("class", *[None] * (len(shape) - 1))
-        return self.param(name, nn.with_partitioning(padded, names), (rows, *shape[1:]), jnp.float32)
+        table: Any = self.param(name, nn.with_partitioning(padded, names), (rows, *shape[1:]), jnp.float32)
+        return table
 
     def check_k(self, k: int) -> None:
         if not 1 <= k <= self.label_space.num_classes:

@@ -26,13 +26,16 @@ class OneHotHead(Head):
         self.bias = self.class_table("bias", init, classes) if self.use_bias else None
 
     def loss(self, features, labels, key=None):
-        stats = self._statistics(features, jnp.maximum(labels, 0), with_total=self.label_smoothing > 0)
-        return losses.smoothed_cross_entropy(*stats, self.label_space.num_classes, self.label_smoothing), {}
+        lse, target, total = self._statistics(features, jnp.maximum(labels, 0), with_total=self.label_smoothing > 0)
+        num_classes = self.label_space.num_classes
+        return losses.smoothed_cross_entropy(lse, target, total, num_classes, self.label_smoothing), {}
 
     def topk(self, features, k):
         self.check_k(k)
-        table = (features.astype(self.dtype), self.kernel, self.bias, self._is_class())
-        logits, ids, lse = sharded.topk(*table, k, self.block_size, self.class_shards)
+        features, is_class = features.astype(self.dtype), self._is_class()
+        logits, ids, lse = sharded.topk(
+            features, self.kernel, self.bias, is_class, k, self.block_size, self.class_shards
+        )
         return logits - lse[:, None], ids
 
     def scores(self, features, ids):
@@ -44,8 +47,10 @@ class OneHotHead(Head):
         return logits - lse[:, None]
 
     def _statistics(self, features, labels, with_total=False):
-        table = (features.astype(self.dtype), self.kernel, self.bias, labels, self._is_class())
-        return sharded.lse(*table, self.block_size, with_total, self.class_shards)
+        features, is_class = features.astype(self.dtype), self._is_class()
+        return sharded.lse(
+            features, self.kernel, self.bias, labels, is_class, self.block_size, with_total, self.class_shards
+        )
 
     def _is_class(self):
         """Which rows of the table are classes: the others fill it up to a multiple of the shards."""

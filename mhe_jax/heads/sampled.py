@@ -83,7 +83,8 @@ class SampledHead(Head):
 
     def topk(self, features, k):
         self.check_k(k)
-        logits, ids, lse = sharded.topk(*self._table(features), k, self.block_size, self.class_shards)
+        features, kernel, bias, is_class = self._table(features)
+        logits, ids, lse = sharded.topk(features, kernel, bias, is_class, k, self.block_size, self.class_shards)
         return logits - lse[:, None], ids
 
     def scores(self, features, ids):
@@ -104,10 +105,18 @@ class SampledHead(Head):
 
     def _batch_loss(self, features, labels, groups):
         size, num_codes = self.label_space.strides[0], self._num_competing
-        table = (features, self.weight, groups, labels, num_codes)
-        stats = sharded.group_lse(*table, self.block_size, self.label_smoothing > 0, self.class_shards)
+        lse, target, total = sharded.group_lse(
+            features,
+            self.weight,
+            groups,
+            labels,
+            num_codes,
+            self.block_size,
+            self.label_smoothing > 0,
+            self.class_shards,
+        )
         num_valid = jnp.clip(num_codes - groups * size, 0, size).sum()
-        return losses.smoothed_cross_entropy(*stats, num_valid, self.label_smoothing)
+        return losses.smoothed_cross_entropy(lse, target, total, num_valid, self.label_smoothing)
 
     @property
     def _num_competing(self) -> int:

@@ -1,7 +1,5 @@
 """BatchNorm as PyTorch defines it, optionally with separate statistics for parts of the batch."""
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -38,36 +36,35 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
 
+        wide = jnp.promote_types(x.dtype, jnp.float32)
         if not train:
-            return self._normalize(x, running_mean.value, running_var.value, scale, bias)
+            return self._apply(x.astype(wide), running_mean.value, running_var.value, scale, bias).astype(self.dtype)
 
         if x.shape[0] % self.bn_groups:
             raise ValueError(
                 f"a batch of {x.shape[0]} does not divide into config.backbone.bn_groups={self.bn_groups} equal parts"
             )
-        grouped = x.reshape(self.bn_groups, x.shape[0] // self.bn_groups, *x.shape[1:])
-        count = math.prod(grouped.shape[1:-1])
+        # One long axis besides the channels: XLA's CPU code for the gradient is then several times faster.
+        rows = x.astype(wide).reshape(self.bn_groups, -1, channels)
+        count = rows.shape[1]
         if count < 2:
-            raise ValueError(
-                f"BatchNorm needs at least 2 values per channel in training, but each part of {x.shape} has 1"
-            )
-        axes = tuple(range(1, grouped.ndim - 1))
-        wide = jnp.promote_types(x.dtype, jnp.float32)
-        mean = jnp.mean(grouped, axes, dtype=wide)
-        centered = grouped.astype(wide) - _over(mean, grouped.ndim)
-        var = jnp.mean(jnp.square(centered), axes)  # two passes: E[x²] - E[x]² would cancel
-
+            raise ValueError(f"BatchNorm needs at least 2 values per channel in training, but each part of {x.shape} has 1")
+        if self.bn_groups == 1:
+            y, mean, var = self._normalize(rows[0], scale, bias)
+        else:
+            y, means, variances = jax.vmap(self._normalize, (0, None, None))(rows, scale, bias)
+            mean, var = means[0], variances[0]
         if not self.is_initializing():
-            running_mean.value += self.momentum * (mean[0] - running_mean.value)
-            running_var.value += self.momentum * (var[0] * (count / (count - 1)) - running_var.value)
-        return self._normalize(grouped, mean, var, scale[None, :], bias[None, :]).reshape(x.shape)
+            running_mean.value += self.momentum * (mean - running_mean.value)
+            running_var.value += self.momentum * (var * (count / (count - 1)) - running_var.value)
+        return y.reshape(x.shape).astype(self.dtype)
 
-    def _normalize(self, x, mean, var, scale, bias):
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        y = (x - _over(mean, x.ndim)) * _over(factor, x.ndim) + _over(bias, x.ndim)  # as wide as the statistics
-        return y.astype(self.dtype)
+    def _normalize(self, rows, scale, bias):
+        """[N, C] normalised by its own statistics, and these."""
+        mean = rows.mean(axis=0)
+        var = jnp.square(rows - mean[None, :]).mean(axis=0)  # two passes: E[x²] - E[x]² would cancel
+        return self._apply(rows, mean, var, scale, bias), mean, var
 
-
-def _over(stats: jax.Array, ndim: int) -> jax.Array:
-    """Statistics [C] or [groups, C] with unit axes inserted before C, to be applied to an array of `ndim` axes."""
-    return jnp.expand_dims(stats, tuple(range(stats.ndim - 1, ndim - 1)))
+    def _apply(self, x, mean, var, scale, bias):
+        over = lambda stats: stats.reshape((1,) * (x.ndim - 1) + stats.shape)
+        return (x - over(mean)) * over(scale * jax.lax.rsqrt(var + self.epsilon)) + over(bias)

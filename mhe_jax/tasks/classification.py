@@ -45,9 +45,8 @@ class Classification:
         """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
         features = self._features(weights, batch["image"])
         k = min(5, self.head.label_space.num_classes)
-        head = {"params": weights["params"]["head"]}
-        _, ids = self.head.apply(head, features, k, method="topk")
-        nll = -self.head.apply(head, features, batch["label"][:, None], method="scores")[:, 0]
+        _, ids = self._head(weights, "topk", features, k)
+        nll = -self._head(weights, "scores", features, batch["label"][:, None])[:, 0]
         hits = ids == batch["label"][:, None]
         return {"loss": nll, "top1": hits[:, 0].astype(jnp.float32), "top5": hits.any(axis=1).astype(jnp.float32)}
 
@@ -58,9 +57,11 @@ class Classification:
 
     def predict(self, weights: dict, images: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
         """Log-probabilities and ids of the k best classes of uint8 images, each [B, k]."""
-        head = {"params": weights["params"]["head"]}
-        return self.head.apply(head, self._features(weights, images), k, method="topk")
+        return self._head(weights, "topk", self._features(weights, images), k)
 
-    def _features(self, weights: dict, images: jax.Array) -> jax.Array:
+    def _head(self, weights: dict, method: str, *args: Any) -> Any:
+        return self.head.apply({"params": weights["params"]["head"]}, *args, method=method)
+
+    def _features(self, weights: dict, images: jax.Array) -> Any:
         variables = {"params": weights["params"]["backbone"], "batch_stats": weights["batch_stats"]}
         return self.backbone.apply(variables, self.data.normalize(images), train=False)

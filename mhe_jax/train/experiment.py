@@ -110,7 +110,7 @@ def initial_weights(settings: Settings, weights: dict, space: LabelSpace) -> dic
     if not set(parts) <= {"backbone", "head"}:
         raise ValueError(f"config.init_parts is {parts}; it may name backbone and head")
     if source.is_file():
-        return import_state_dict(read_checkpoint(source), weights, parts=parts)
+        return import_state_dict(read_checkpoint(source), weights, parts, space)
     if not source.is_dir():
         raise ValueError(f"config.init_from: there is no file or folder {source}")
     wanted: dict = {"params": {part: weights["params"][part] for part in parts}}
@@ -134,6 +134,8 @@ def trained_weights(settings: Settings, task: Classification, mesh: Mesh, workdi
         return Checkpoints(workdir).restore_weights(abstract, space)
     if not settings.init_from:
         raise ValueError(f"no weights to use: workdir {workdir} has no checkpoints and config.init_from is empty")
+    if set(settings.init_parts) != {"backbone", "head"}:
+        raise ValueError(f"config.init_parts is {settings.init_parts}: a model that is not trained needs all its parts")
     weights = initial_weights(settings, abstract, space)
     return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), weights, abstract), None
 

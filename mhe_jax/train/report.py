@@ -18,11 +18,11 @@ def parameter_count(tree: Any) -> int:
 
 def parameter_table(params: Any) -> str:
     """Parameters of each module of the backbone (one level deep) and each array of the head, as aligned lines."""
-    rows = []
+    rows: list[tuple[str, str, int]] = []
     for part, modules in params.items():
         rows += [(f"{part}/{name}", _shapes(tree), parameter_count(tree)) for name, tree in modules.items()]
     rows.append(("total", "", parameter_count(params)))
-    name_width, shape_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    name_width, shape_width = (max(map(len, column)) for column in list(zip(*((r[0], r[1]) for r in rows), strict=True)))
     return "\n".join(f"{name:{name_width}}  {shape:{shape_width}}  {count:>15,}" for name, shape, count in rows)
 
 

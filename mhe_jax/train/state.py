@@ -1,5 +1,6 @@
 """The training state, and its creation straight onto the mesh."""
 
+import dataclasses
 from typing import Any
 
 import flax
@@ -66,7 +67,8 @@ def with_weights(state: TrainState, weights: dict, average_rule) -> TrainState:
         weights,
         {"params": state.params, "batch_stats": state.batch_stats},
     )
-    return state.replace(**placed, average=averages.start(average_rule, jax.tree.map(jnp.copy, placed)))
+    average = averages.start(average_rule, jax.tree.map(jnp.copy, placed))
+    return dataclasses.replace(state, **placed, average=average)
 
 
 @jax.jit

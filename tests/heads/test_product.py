@@ -62,14 +62,21 @@ def test_cross_entropy_is_that_of_the_kronecker_sum(space, fields):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), ours, oracle)
 
 
-@pytest.mark.parametrize("space", SPACES, ids=str)
-@pytest.mark.parametrize("fields", [{}, {"rank": 2, "num_candidates": 101}, {"mask_padding": False}], ids=str)
+@pytest.mark.parametrize(
+    ("space", "fields"),
+    [
+        *((space, {}) for space in SPACES),
+        (SPACES[2], {"rank": 2, "num_candidates": 53}),
+        (SPACES[1], {"mask_padding": False}),
+    ],
+    ids=str,
+)
 def test_topk_and_scores_are_sorted_log_probabilities(space, fields):
     head, params = initialised(space, **fields)
-    features, _ = batch(space)
+    features, _ = batch(space, 1 if fields else 7)
     log_probs = np.asarray(jax.nn.log_softmax(logits_of_classes(space, params, features, fields.get("rank", 1))))
     order = np.argsort(-log_probs, axis=1)
-    for k in (1, 5, space.num_classes):
+    for k in (1, space.num_classes):
         scores, ids = jax.jit(lambda x, k=k: head.apply({"params": params}, x, k, method="topk"))(features)
         np.testing.assert_array_equal(ids, order[:, :k])
         np.testing.assert_allclose(scores, np.take_along_axis(log_probs, order[:, :k], axis=1), rtol=1e-4, atol=1e-5)
