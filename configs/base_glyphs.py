@@ -10,7 +10,7 @@ from mhe_jax.train.settings import base_config
 def recipe():
     """A small network for small grey pictures and its optimisation, by config field."""
     return {
-        "backbone": {"name": "convnet"},
+        "backbone": {"name": "convnet", "features_dim": 512, "widths": (32, 64, 128)},
         "optimizer": {
             "name": "adamw",
             "b1": 0.9,
@@ -21,14 +21,14 @@ def recipe():
         },
         "schedule": {
             "name": "cosine",
-            "learning_rate": 4e-3,
+            "learning_rate": 0.01,
             "end_learning_rate": 0.0,
             "warmup_epochs": 1.0,
             "per_epoch": False,
         },
-        "total_epochs": 24.0,
-        "eval_every_epochs": 3.0,
-        "checkpoint_every_epochs": 3.0,
+        "total_epochs": 14.0,
+        "eval_every_epochs": 2.0,
+        "checkpoint_every_epochs": 2.0,
     }
 
 
@@ -41,8 +41,8 @@ def make(head, arg):
         "num_classes": 0,
         "image_size": 32,
         "eval_faces": ("DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
-        "augmentation": 1.0,
-        "noise": 0.05,
+        "augmentation": 0.5,
+        "noise": 0.02,
         "last_batch": "drop",
     }
     config.head = head(sizes)

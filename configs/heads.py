@@ -16,7 +16,7 @@ def ohe(head_sizes=()):
     }
 
 
-def mhp(head_sizes=()):
+def mhp(head_sizes=(), rank=1):
     """Multi-Head Product: the logits are a Kronecker sum of short heads."""
     return {
         "name": "mhp",
@@ -25,7 +25,7 @@ def mhp(head_sizes=()):
         "label_smoothing": 0.0,
         "objective": "ce_per_head",
         # Kronecker products that are added up, and the codes each proposes for a top-k.
-        "rank": 1,
+        "rank": rank,
         "num_candidates": 64,
         "mask_padding": True,
     }
