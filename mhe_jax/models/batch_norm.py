@@ -48,7 +48,9 @@ class BatchNorm(nn.Module):
         rows = x.astype(wide).reshape(self.bn_groups, -1, channels)
         count = rows.shape[1]
         if count < 2:
-            raise ValueError(f"BatchNorm needs at least 2 values per channel in training, but each part of {x.shape} has 1")
+            raise ValueError(
+                f"BatchNorm needs at least 2 values per channel in training, but each part of {x.shape} has 1"
+            )
         if self.bn_groups == 1:
             y, mean, var = self._normalize(rows[0], scale, bias)
         else:

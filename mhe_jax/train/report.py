@@ -22,7 +22,7 @@ def parameter_table(params: Any) -> str:
     for part, modules in params.items():
         rows += [(f"{part}/{name}", _shapes(tree), parameter_count(tree)) for name, tree in modules.items()]
     rows.append(("total", "", parameter_count(params)))
-    name_width, shape_width = (max(map(len, column)) for column in list(zip(*((r[0], r[1]) for r in rows), strict=True)))
+    name_width, shape_width = max(len(name) for name, _, _ in rows), max(len(shape) for _, shape, _ in rows)
     return "\n".join(f"{name:{name_width}}  {shape:{shape_width}}  {count:>15,}" for name, shape, count in rows)
 
 

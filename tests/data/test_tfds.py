@@ -13,10 +13,12 @@ import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
+from configs import image_folder_mhc
 from mhe_jax.data.cifar import Cifar100
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.feed import eval_feed, train_feed
 from mhe_jax.data.tfds_images import TfdsImages, find_prepared
+from mhe_jax.train.loop import train_and_evaluate
 
 
 def picture(number, size):
@@ -162,3 +164,15 @@ def test_preparing_without_tensorflow_says_what_to_install(tmp_path):
     assert done.returncode == 1
     assert done.stderr.strip().endswith("pip install 'mhe-jax[prepare]'")
     assert "Traceback" not in done.stderr
+
+
+def test_a_set_is_trained_on_end_to_end(tmp_path):
+    prepare(tmp_path, "tiny", {"train": 24, "test": 11})
+    config = image_folder_mhc.get_config("small,smoke")
+    config.data.name = "tfds"
+    with config.unlocked():
+        config.data.update(path=str(tmp_path), dataset="tiny", in_memory=False, augmentation="flip_crop")
+    result = train_and_evaluate(config, tmp_path / "run")
+    assert result["step"] == 2
+    assert result["num_classes"] == 3
+    assert np.isfinite(result["last"]["loss"])

@@ -5,6 +5,7 @@ import shutil
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from configs import heads
@@ -42,11 +43,9 @@ def tiny(head="mhp", **fields):
     return config
 
 
-def final_weights(workdir, mesh=None):
+def final_weights(workdir):
     """All arrays of the newest checkpoint, by path."""
     folder = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    import orbax.checkpoint as ocp
-
     tree = ocp.PyTreeCheckpointer().restore(folder / "state")
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
@@ -69,14 +68,8 @@ def test_every_head_trains_and_leaves_its_files(tmp_path, head):
         path.name for path in tmp_path.iterdir()
     }
     events = writers.read_events(tmp_path / "metrics.jsonl")
-    assert [(e["split"], e["step"]) for e in events] == [
-        ("train", 2),
-        ("train", 3),
-        ("eval", 3),
-        ("train", 4),
-        ("train", 6),
-        ("eval", 6),
-    ] or [(e["split"], e["step"]) for e in events if e["split"] == "eval"] == [("eval", 3), ("eval", 6)]
+    order = [(event["split"], event["step"]) for event in events]
+    assert order == [("train", 2), ("eval", 3), ("train", 4), ("train", 6), ("eval", 6)]
     assert all(np.isfinite(e["loss"]) and e["epoch"] == pytest.approx(e["step"] / 3, abs=1e-4) for e in events)
     assert all("examples_per_second" in e and "learning_rate" in e for e in events if e["split"] == "train")
     assert result["last"]["step"] == result["step"] == 6
@@ -117,17 +110,6 @@ def test_steps_per_dispatch_changes_nothing(tmp_path):
     for dispatch in (1, 4):
         train_and_evaluate(tiny(steps_per_dispatch=dispatch), tmp_path / str(dispatch))
     assert_same(final_weights(tmp_path / "1"), final_weights(tmp_path / "4"), rtol=1e-4, atol=1e-6)
-
-
-def test_accumulation_equals_one_large_batch_without_batch_statistics(tmp_path):
-    # The cascade's loss is linear in examples; statistics of the parts differ, so compare the first step's head only.
-    weights = {}
-    for parts in (1, 2):
-        train_and_evaluate(tiny("mhc", accumulate_steps=parts, total_steps=1), tmp_path / str(parts))
-        weights[parts] = final_weights(tmp_path / str(parts))
-    moved = [name for name in weights[1] if "head" in name and "params" in name]
-    for name in moved:
-        np.testing.assert_allclose(weights[1][name], weights[2][name], atol=5e-3, err_msg=name)
 
 
 def test_the_last_smaller_batch_can_be_kept(tmp_path):
@@ -194,16 +176,11 @@ def test_init_from_another_run_takes_the_named_parts(tmp_path):
     config.optimizer.weight_decay = 0.0
     train_and_evaluate(config, tmp_path / "second")
     second = final_weights(tmp_path / "second")
-    backbone = [name for name in second if "params" in name and "backbone" in name and "opt_state" not in name]
+    backbone = [name for name in second if name.startswith("['params']['backbone']")]
     assert backbone
-    best = Checkpoints(tmp_path / "first").latest_step
-    assert best == 6
+    assert Checkpoints(tmp_path / "first").latest_step == 6
     for name in backbone:
         np.testing.assert_array_equal(second[name], first[name], err_msg=name)
-
-
-class Recording(dict):
-    pass
 
 
 def test_bad_init_from_is_named(tmp_path):

@@ -1,5 +1,10 @@
+import dataclasses
+import pathlib
+import re
+
 import pytest
 
+import mhe_jax
 from mhe_jax.train.settings import Settings, base_config
 
 
@@ -40,3 +45,10 @@ def test_a_missing_section_is_named():
 def test_steps_rule_over_epochs(epochs, steps, expected):
     settings = Settings.from_config(config(eval_every_epochs=epochs, eval_every_steps=steps))
     assert settings.duration("eval_every", steps_per_epoch=10) == expected
+
+
+def test_every_field_is_read_somewhere():
+    sources = "".join(path.read_text() for path in pathlib.Path(mhe_jax.__file__).parent.rglob("*.py"))
+    for field in dataclasses.fields(Settings):
+        duration = re.sub("_(steps|epochs)$", "", field.name)
+        assert f"settings.{field.name}" in sources or f'duration("{duration}"' in sources, field.name
