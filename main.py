@@ -26,9 +26,9 @@ def main(argv: list[str]) -> int:
     try:
         return run()
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
-        # What this package raised is addressed to the user; anything else needs its traceback.
+        # What this package raised, and what the file system says, is for the user; the rest needs its traceback.
         raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if "mhe_jax" not in raised_in.parts[-3:-1]:
+        if "mhe_jax" not in raised_in.parts[-3:-1] and not isinstance(error, OSError):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -44,6 +44,8 @@ def run() -> int:
         if workdir is None:
             raise app.UsageError("--config or --workdir is needed")
         config, _ = experiment.read_workdir(workdir)
+        # The run may have been trained on other devices.
+        config.mesh.update(data=-1, classes=1)
     if FLAGS.mode == "describe":
         print(describe.describe(config))
     elif FLAGS.mode == "eval":
@@ -64,13 +66,16 @@ def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with one line for a config field or argument that does not exist."""
     try:
         return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except KeyError as error:
+        sys.exit(f"error: the config has no field {error}")
+    except (AttributeError, TypeError, ValueError, OSError) as error:
         sys.exit(f"error: {str(error).strip().splitlines()[0]}")
 
 
 def default_workdir() -> pathlib.Path:
     """runs/<config>/<time>, the config's argument string included."""
-    name = pathlib.Path(config_flags.get_config_filename(FLAGS["config"])).stem
+    file, _, argument = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+    name = "-".join(filter(None, [pathlib.Path(file).stem, argument.replace(",", "-")]))
     return pathlib.Path("runs") / name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
 
 

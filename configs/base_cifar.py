@@ -6,12 +6,12 @@ from mhe_jax.train.settings import base_config
 
 
 def make(num_classes, head, arg, default_sizes):
-    """The config of one head. Arguments: head sizes such as 5x20, `r50` for ResNet-50, `reference`, `smoke`.
+    """The config of one head. Arguments: sizes such as 5x20, `r50` for ResNet-50, `ema`, `swa`, `reference`, `smoke`.
 
     `reference` gives the published settings exactly: float32, decay on all parameters, a cosine stepped once an
     epoch that ends at 1e-5, the last smaller batch of each epoch kept, and the head's published loss and inference.
     """
-    sizes, flags = parse(arg, "reference", "r50", "smoke")
+    sizes, flags = parse(arg, "reference", "r50", "ema", "swa", "smoke")
     reference = "reference" in flags
     config = base_config()
     config.data = {
@@ -38,7 +38,12 @@ def make(num_classes, head, arg, default_sizes):
     }
     config.total_epochs = 200.0
     config.dtype = "float32" if reference else "bfloat16"
+    config.matmul_precision = "highest" if reference else "default"
     config.checkpoint_every_epochs = 10.0
+    if "ema" in flags:
+        config.average = {"name": "ema", "decay": 0.999}
+    if "swa" in flags:
+        config.average = {"name": "swa", "start_epoch": 160, "every_steps": 195}
     if reference:
         config.head.update(heads.REFERENCE[config.head.name])
         if config.head.name == "mhp":

@@ -6,8 +6,11 @@ from mhe_jax.train.settings import base_config
 
 
 def make(head, arg):
-    """The config of one head. Arguments: head sizes such as 40x25, `small`, `smoke`."""
-    sizes, flags = parse(arg, "small", "smoke")
+    """The config of one head. Arguments: head sizes such as 40x25, `small`, `tfds`, `smoke`.
+
+    `tfds` reads the tensorflow-datasets image set `data.dataset`, prepared as ArrayRecord in `data.path`.
+    """
+    sizes, flags = parse(arg, "small", "tfds", "smoke")
     config = base_config()
     config.data = {
         "name": "image_folder",
@@ -22,6 +25,9 @@ def make(head, arg):
         "on_bad_example": "raise",
         "last_batch": "drop",
     }
+    if "tfds" in flags:
+        config.data.update(name="tfds", dataset="oxford_flowers102", train_split="train", eval_split="test")
+        config.data.update(image_key="image", label_key="label")
     config.head = head(sizes)
     if "small" in flags:
         config.data.update(

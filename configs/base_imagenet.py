@@ -10,8 +10,9 @@ def make(head, arg, default_sizes=(40, 25)):
 
     `reference` gives the published settings: batch 256, float32, a cosine stepped once an epoch from 0.1 to 1e-4,
     decay on all parameters, no warm-up, no label smoothing. The default has the batch and rates of today's recipes.
+    `tfds` reads imagenet2012 prepared as ArrayRecord in `data.path`; `ema` evaluates an average of the weights.
     """
-    sizes, flags = parse(arg, "reference", "synthetic", "smoke")
+    sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "smoke")
     reference = "reference" in flags
     config = base_config()
     if flags & {"synthetic", "smoke"}:
@@ -33,6 +34,10 @@ def make(head, arg, default_sizes=(40, 25)):
             "on_bad_example": "raise",
             "last_batch": "keep" if reference else "drop",
         }
+    if "tfds" in flags:
+        config.data.update(name="tfds", dataset="imagenet2012", train_split="train", eval_split="validation")
+    if "ema" in flags:
+        config.average = {"name": "ema", "decay": 0.9999}
     config.backbone = {"name": "resnet", "depth": 50, "bn_groups": 1}
     config.head = head(sizes or default_sizes)
     config.global_batch_size = 256 if reference else 1024
@@ -52,6 +57,7 @@ def make(head, arg, default_sizes=(40, 25)):
     }
     config.total_epochs = 100.0
     config.dtype = "float32" if reference else "bfloat16"
+    config.matmul_precision = "highest" if reference else "default"
     config.log_every_steps = 100
     if reference:
         config.head.update(heads.REFERENCE[config.head.name])

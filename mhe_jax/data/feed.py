@@ -68,7 +68,7 @@ def _feed(split, order, seed, process_index, process_count, num_devices) -> "Fee
 class Feed:
     """Batches of one split for one process; see `train_feed` and `eval_feed`.
 
-    bad_examples: how many unreadable examples were left out so far (weight 0).
+    bad_examples: how many unreadable examples were met so far by this process; they have weight 0.
     """
 
     bad_examples: int = 0
@@ -156,6 +156,7 @@ class StreamFeed(Feed):
         self._stop = order.steps_per_epoch if seed is None else _ENDLESS
         self._iterator: Any = None
         self._next_step = 0
+        self._bad: set[int] = set()
 
     def chunk(self, step: int, count: int) -> dict[str, np.ndarray]:
         steps = self._steps(step, count)
@@ -165,7 +166,8 @@ class StreamFeed(Feed):
         self._next_step = step + count
         if self._next_step == self._stop:
             self.close()
-        self.bad_examples += sum(int(piece.pop("bad")) for piece in pieces)
+        self._bad.update(*(piece.pop("bad").tolist() for piece in pieces))
+        self.bad_examples = len(self._bad)
         if count == 1:
             return {name: value[None] for name, value in pieces[0].items()}
         return {name: np.stack([piece[name] for piece in pieces]) for name in pieces[0]}
@@ -212,7 +214,7 @@ class _LoadStep:
         # Rows of weight 0 are filled with a good example: batch statistics then see no artificial image.
         filler = next(iter(loaded.values())) if loaded else self._first_readable()
         images, labels = zip(*(loaded.get(place, filler) for place in range(len(weight))), strict=True)
-        bad = np.int32(len(wanted) - len(loaded))
+        bad = np.array([index[place] for place in wanted.tolist() if place not in loaded], np.int64)
         return {"image": np.stack(images), "label": np.array(labels, np.int32), "weight": weight, "bad": bad}
 
     def _first_readable(self) -> tuple[np.ndarray, int]:

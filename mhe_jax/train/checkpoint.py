@@ -23,14 +23,18 @@ class Checkpoints:
     `meta["best"]` is the best evaluation so far, `{"step": ..., metrics}`, or None; that step's checkpoint is kept.
     """
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 1):
-        """Opens or creates the folder; the `keep` newest checkpoints stay besides the best."""
+    def __init__(self, workdir: pathlib.Path, keep: int = 1, read_only: bool = False):
+        """Opens or creates the folder; the `keep` newest checkpoints stay besides the best.
+
+        `read_only` touches nothing, and so may look into a run that is going on.
+        """
         self.folder = pathlib.Path(workdir).resolve() / "checkpoints"
         self._best = _KeepStep()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=managers.AnyPreservationPolicy([managers.LatestN(max(1, keep)), self._best]),
             # An interrupted save leaves a temporary folder behind; the next start removes it.
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         )
         handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)

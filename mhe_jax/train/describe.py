@@ -29,7 +29,7 @@ def describe(config: ConfigDict) -> str:
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings)
     space = experiment.label_space_of(settings.head, settings.data.num_classes)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         task, abstract, _ = _lower(settings, settings.head, mesh, compiled=False)
         text = [
             f"classes       {space.num_classes:,}",
@@ -81,7 +81,7 @@ def _lower(settings: Settings, head: ConfigDict, mesh, compiled: bool):
         "label": jax.ShapeDtypeStruct(rows, jnp.int32, sharding=sharding),
         "weight": jax.ShapeDtypeStruct(rows, jnp.float32, sharding=sharding),
     }
-    step = make_train_step(task, tx, rule, settings.seed, settings.accumulate_steps)
+    step = make_train_step(task, tx, schedule, rule, settings.seed, settings.accumulate_steps)
     program = compile_train_program(step, lambda resident, piece: piece, 1, abstract)
     count = jax.ShapeDtypeStruct((), jnp.int32)
     return task, abstract, program.lower(abstract, {}, chunk, count).compile().memory_analysis()

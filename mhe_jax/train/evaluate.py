@@ -17,7 +17,12 @@ from mhe_jax.train.writers import write_atomically
 
 
 class Evaluator:
-    """Runs a task over a feed; the data is placed and the program compiled once."""
+    """Runs a task over a feed; the data is placed and the program compiled once.
+
+    `examples` is the number of examples in the last evaluation, unreadable ones left out.
+    """
+
+    examples = 0
 
     def __init__(self, task, feed: Feed, mesh: Mesh):
         self._feed, self._mesh = feed, mesh
@@ -33,7 +38,9 @@ class Evaluator:
         for step in range(self._feed.steps_per_epoch):
             chunk = place(self._mesh, self._feed.chunk(step, 1), CHUNK)
             sums = metrics.merge(sums, self._step(weights, self._resident, chunk))
-        return metrics.means(jax.device_get(sums))
+        sums = jax.device_get(sums)
+        self.examples = int(sums["loss"][1])
+        return metrics.means(sums)
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
@@ -49,12 +56,15 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
     mesh = make_mesh(settings.mesh)
     data = build_data(settings.data)
     images = data.load()
+    if workdir is not None and (workdir / "classes.json").exists():
+        experiment.check_classes(workdir, experiment.Classes(data.num_classes, images.class_names))
     task = experiment.build_task(settings, settings.head, data, data.num_classes, mesh)
     feed = eval_feed(images.eval, settings.global_batch_size, **shares(mesh))
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         weights, step = experiment.trained_weights(settings, task, mesh, workdir)
-        values = Evaluator(task, feed, mesh)(weights)
-    values = {"step": step, **values, "examples": feed.num_examples - feed.bad_examples}
+        evaluator = Evaluator(task, feed, mesh)
+        values = {"step": step, **evaluator(weights), "examples": evaluator.examples}
     if workdir is not None:
+        workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(workdir / "eval.json", json.dumps({**values, **report.versions()}, indent=2) + "\n")
     return values

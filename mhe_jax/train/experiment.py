@@ -1,6 +1,8 @@
 """From a config to the objects that every mode needs: data description, label space, backbone, head, task."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -22,7 +24,19 @@ from mhe_jax.train.state import abstract_weights
 from mhe_jax.train.writers import write_atomically
 
 # Fields that a run may change when it is resumed: they move work around without changing the numbers.
-_FREE_FIELDS = ("mesh", "steps_per_dispatch", "log_every_steps", "eval_every", "checkpoint_every", "keep_checkpoints")
+_FREE_FIELDS = {
+    "mesh.data",
+    "mesh.classes",
+    "steps_per_dispatch",
+    "log_every_steps",
+    "eval_every_epochs",
+    "eval_every_steps",
+    "checkpoint_every_epochs",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "data.path",
+    "data.num_workers",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +91,27 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict, classes: Classes) -
         different = [
             f"{name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} here"
             for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name) and not name.startswith(_FREE_FIELDS)
+            if old.get(name) != new.get(name) and name not in _FREE_FIELDS
         ]
         if different:
-            raise ValueError(f"workdir {workdir} was made with another config: {'; '.join(different)}")
+            raise ValueError(
+                f"workdir {workdir} was made with another config: {'; '.join(different)}; "
+                "delete it, or choose another --workdir"
+            )
+        check_classes(workdir, classes)
     if jax.process_index() == 0:
         write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
         write_atomically(workdir / "classes.json", json.dumps(dataclasses.asdict(classes), ensure_ascii=False) + "\n")
+
+
+def check_classes(workdir: pathlib.Path, classes: Classes) -> None:
+    """Raises ValueError unless the data has the classes that the run in `workdir` was trained on, in their order."""
+    _, trained = read_workdir(workdir)
+    for index, (old, new) in enumerate(itertools.zip_longest(trained.names, classes.names)):
+        if old != new:
+            raise ValueError(
+                f"the data is not what {workdir} was trained on: class {index} is {new!r}, it was {old!r} there"
+            )
 
 
 def read_workdir(workdir: pathlib.Path) -> tuple[ConfigDict, Classes]:
@@ -116,7 +144,8 @@ def initial_weights(settings: Settings, weights: dict, space: LabelSpace) -> dic
     wanted: dict = {"params": {part: weights["params"][part] for part in parts}}
     if "backbone" in parts:
         wanted["batch_stats"] = weights["batch_stats"]
-    loaded, _ = Checkpoints(source).restore_weights(wanted, space)
+    with contextlib.closing(Checkpoints(source, read_only=True)) as checkpoints:
+        loaded, _ = checkpoints.restore_weights(wanted, space)
     return {**weights, **loaded, "params": {**weights["params"], **loaded["params"]}}
 
 
@@ -131,7 +160,8 @@ def trained_weights(settings: Settings, task: Classification, mesh: Mesh, workdi
     """
     abstract, space = abstract_weights(task, mesh), task.head.label_space
     if workdir is not None and (workdir / "checkpoints").is_dir():
-        return Checkpoints(workdir).restore_weights(abstract, space)
+        with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+            return checkpoints.restore_weights(abstract, space)
     if not settings.init_from:
         raise ValueError(f"no weights to use: workdir {workdir} has no checkpoints and config.init_from is empty")
     if set(settings.init_parts) != {"backbone", "head"}:

@@ -49,14 +49,20 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
     images = data.load()
     task = experiment.build_task(settings, settings.head, data, data.num_classes, mesh)
     batch_size = settings.global_batch_size
-    train = train_feed(images.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **shares(mesh))
+    parts = shares(mesh, settings.accumulate_steps)
+    train = train_feed(images.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)
     held_out = eval_feed(images.eval, batch_size, **shares(mesh))
     total_steps = settings.duration("total", train.steps_per_epoch)
     schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
     tx = build_optimizer(settings.optimizer, schedule, settings.clip_norm)
     average_rule = averages.build_average(settings.average, train.steps_per_epoch)
 
-    with jax.set_mesh(mesh), Interruption() as interruption, contextlib.ExitStack() as cleanup:
+    with (
+        jax.set_mesh(mesh),
+        jax.default_matmul_precision(settings.matmul_precision),
+        Interruption() as interruption,
+        contextlib.ExitStack() as cleanup,
+    ):
         # ---- State: initial values, weights from elsewhere, or the newest checkpoint.
         experiment.claim_workdir(workdir, config, experiment.Classes(data.num_classes, images.class_names))
         checkpoints = cleanup.enter_context(contextlib.closing(Checkpoints(workdir, settings.keep_checkpoints)))
@@ -74,7 +80,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
 
         # ---- The compiled program, and what it will need.
         resident = replicate(mesh, train.resident)
-        train_step = make_train_step(task, tx, average_rule, settings.seed, settings.accumulate_steps)
+        train_step = make_train_step(task, tx, schedule, average_rule, settings.seed, settings.accumulate_steps)
         # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside.
         dispatch = settings.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 16)
         program = compile_train_program(train_step, train.batch, dispatch, abstract)
@@ -106,9 +112,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         meter = Meter(
             step,
             settings.log_every_steps,
-            lambda at, values: writer.write(
-                "train", at, epoch(at), {**values, "learning_rate": float(schedule(at - 1))}
-            ),
+            lambda at, values: writer.write("train", at, epoch(at), values),
         )
         due = lambda step, every: step == total_steps or (every and step % every == 0)
         earlier_seconds = meta["seconds"]

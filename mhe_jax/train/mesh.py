@@ -58,6 +58,10 @@ def place(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
 
 
-def shares(mesh: Mesh) -> dict[str, int]:
-    """How a batch is shared out, as the arguments of a feed."""
-    return {"process_index": jax.process_index(), "process_count": jax.process_count(), "num_devices": mesh.size}
+def shares(mesh: Mesh, accumulate_steps: int = 1) -> dict[str, int]:
+    """How a batch is shared out, as the arguments of a feed: over processes, and parts of devices."""
+    return {
+        "process_index": jax.process_index(),
+        "process_count": jax.process_count(),
+        "num_devices": mesh.size * accumulate_steps,
+    }

@@ -10,11 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
+from mhe_jax.data.image_folder import EXTENSIONS
 from mhe_jax.train import experiment
 from mhe_jax.train.mesh import make_mesh, replicate
 from mhe_jax.train.settings import Settings
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
 _BATCH = 64
 
 
@@ -48,7 +48,7 @@ def predict(
     data = build_data(settings.data)
     task = experiment.build_task(settings, settings.head, data, classes.number, mesh)
     count = 0
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         weights, _ = experiment.trained_weights(settings, task, mesh, workdir)
         run = jax.jit(lambda weights, images: task.predict(weights, images, k))
         stream = output.open("w") if output else sys.stdout
@@ -77,15 +77,18 @@ def predict(
 
 def _batches(source: pathlib.Path, data) -> Iterator[tuple[list[str], np.ndarray]]:
     if source.suffix == ".npy":
-        images = np.load(source, mmap_mode="r", allow_pickle=False)
-        if images.dtype != np.uint8 or images.shape[1:] != data.image_shape:
+        try:
+            images = np.load(source, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{source} is not a readable .npy file: {error}") from None
+        if not len(images) or images.dtype != np.uint8 or images.shape[1:] != data.image_shape:
             expected = ", ".join(map(str, data.image_shape))
             raise ValueError(f"{source} holds {images.dtype} {images.shape}; uint8 [N, {expected}] is needed")
         for start in range(0, len(images), _BATCH):
             rows = images[start : start + _BATCH]
             yield [f"{source}[{start + i}]" for i in range(len(rows))], np.asarray(rows)
         return
-    paths = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    paths = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.suffix.lower() in EXTENSIONS)
     if not paths:
         raise ValueError(f"--input: there is no picture at {source}")
     for start in range(0, len(paths), _BATCH):

@@ -17,7 +17,8 @@ class Schedule:
     Attributes:
       learning_rate: the peak.
       warmup_epochs: length of the warm-up; may be 0.
-      per_epoch: hold the rate through each epoch, as PyTorch scripts that step the scheduler once an epoch do.
+      per_epoch: hold the rate through each epoch after the warm-up, as PyTorch scripts do that step the scheduler once
+        an epoch.
       total_steps, steps_per_epoch: given by the loop.
     """
 
@@ -29,11 +30,11 @@ class Schedule:
 
     def __call__(self, step):
         warmup = round(self.warmup_epochs * self.steps_per_epoch)
-        step = jnp.asarray(step, jnp.float32)
+        step = held = jnp.asarray(step, jnp.float32)
         if self.per_epoch:
-            step = jnp.floor(step / self.steps_per_epoch) * self.steps_per_epoch
-        passed = jnp.clip((step - warmup) / max(1, self.total_steps - warmup), 0.0, 1.0)
-        rate = self.decay(passed, step)
+            held = jnp.floor(step / self.steps_per_epoch) * self.steps_per_epoch
+        passed = jnp.clip((held - warmup) / max(1, self.total_steps - warmup), 0.0, 1.0)
+        rate = self.decay(passed, held)
         return jnp.where(step < warmup, self.learning_rate * step / max(1, warmup), rate) if warmup else rate
 
     def decay(self, passed, step):

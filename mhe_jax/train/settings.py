@@ -37,6 +37,8 @@ class Settings:
     seed: int = 0
     # Compute dtype of backbone and head products; parameters and losses are always float32.
     dtype: str = "float32"
+    # Of float32 products: 'default' lets recent GPUs and TPUs use fewer bits (TF32, bfloat16), 'highest' does not.
+    matmul_precision: str = "default"
     # Weights to start from: a .pth or .safetensors file, or the workdir of another run. Empty: random.
     init_from: str = ""
     # Which parts of `init_from` to take: ('backbone', 'head') or ('backbone',).
@@ -75,8 +77,9 @@ class Settings:
                 raise ValueError(f"config.{name} must be at least 1, not {getattr(settings, name)}")
         if settings.total_epochs <= 0 and settings.total_steps <= 0:
             raise ValueError("one of config.total_epochs and config.total_steps must be positive")
-        if settings.dtype not in ("float32", "bfloat16", "float16"):
-            raise ValueError(f"config.dtype is {settings.dtype!r}; it must be float32, bfloat16 or float16")
+        for name, choices in (("dtype", ("float32", "bfloat16")), ("matmul_precision", ("default", "highest"))):
+            if getattr(settings, name) not in choices:
+                raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {' or '.join(choices)}")
         return settings
 
     def duration(self, name: str, steps_per_epoch: int) -> int:

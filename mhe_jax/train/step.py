@@ -17,11 +17,13 @@ def stream(seed: int, name: str, step) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), step)
 
 
-def make_train_step(task, tx, average_rule, seed: int, accumulate_steps: int) -> Callable:
+def make_train_step(task, tx, schedule, average_rule, seed: int, accumulate_steps: int) -> Callable:
     """`step(state, batch) -> (state, sums)` for one optimizer step on `batch`.
 
     The backbone and the head are differentiated apart: the backbone's features with a vjp, then the head's loss with
     respect to its parameters and the features. A head may thus treat its own gradient as it likes.
+
+    `schedule` is the optimizer's, for the metric `learning_rate`: asked from the host, it would wait for the device.
     """
 
     def gradients(params, batch_stats, batch, key, total_weight):
@@ -59,6 +61,7 @@ def make_train_step(task, tx, average_rule, seed: int, accumulate_steps: int) ->
     def step(state: TrainState, batch: dict) -> tuple[TrainState, metrics.Sums]:
         key = stream(seed, "train", state.step)
         grads, batch_stats, sums = accumulated(state.params, state.batch_stats, batch, key)
+        sums["learning_rate"] = jnp.stack([jnp.float32(schedule(state.step)), 1.0])
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         weights = {"params": params, "batch_stats": batch_stats}

@@ -79,7 +79,9 @@ def test_worker_processes_load_the_same_batches(root, monkeypatch):
     )
     expected = in_threads.chunk(2, 5)
     jax.tree.map(np.testing.assert_array_equal, in_workers.chunk(2, 5), expected)
-    assert in_workers.bad_examples == in_threads.bad_examples == int((expected["weight"] == 0).sum()) > 0
+    # One picture is broken: it is met in several epochs, and counted once.
+    assert int((expected["weight"] == 0).sum()) > 1
+    assert in_workers.bad_examples == in_threads.bad_examples == 1
     in_workers.close()
     failing = eval_feed(folder(root, num_workers=1).load().train, 9)
     with pytest.raises(decode.BadExample, match=r"ant/1\.png: cannot be decoded"):

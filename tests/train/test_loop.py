@@ -191,3 +191,13 @@ def test_bad_init_from_is_named(tmp_path):
 def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
     with pytest.raises(ValueError, match="config.global_batch_size is 30; with 8 devices"):
         train_and_evaluate(tiny(global_batch_size=30), tmp_path)
+
+
+def test_other_classes_are_refused(tmp_path):
+    train_and_evaluate(tiny(total_steps=1), tmp_path)
+    stored = json.loads((tmp_path / "classes.json").read_text())
+    (tmp_path / "classes.json").write_text(json.dumps({**stored, "names": ["ant", "bee"]}))
+    with pytest.raises(ValueError, match="class 0 is None, it was 'ant' there"):
+        train_and_evaluate(tiny(total_steps=1), tmp_path)
+    with pytest.raises(ValueError, match="class 0 is None, it was 'ant' there"):
+        evaluate(tiny(total_steps=1), tmp_path)
