@@ -66,10 +66,11 @@ def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, with one line for a config field or argument that does not exist."""
     try:
         return app.parse_flags_with_usage(argv)
-    except KeyError as error:
-        sys.exit(f"error: the config has no field {error}")
-    except (AttributeError, TypeError, ValueError, OSError) as error:
-        sys.exit(f"error: {str(error).strip().splitlines()[0]}")
+    except (AttributeError, KeyError) as error:
+        name = str(error.args[0]).strip("'\"")
+        sys.exit(f"error: the config has no field '{name}'")
+    except (TypeError, ValueError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
 
 
 def default_workdir() -> pathlib.Path:

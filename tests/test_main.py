@@ -92,7 +92,6 @@ def test_describe_reads_no_data_and_compares_the_heads(tmp_path):
         (["--mode=predict", "--input=nowhere"], "holds no run of this program"),
         (["--mode=eval"], "no weights to use"),
         (["--config=configs/cifar100_mhp.py", "--config.data.path=/nonexistent"], "/nonexistent"),
-        (["--config=configs/nope.py"], "configs/nope.py"),
         (["--config.average.name=ema", "--config.average.decay=0.9"], "the config has no field 'decay'"),
     ],
 )

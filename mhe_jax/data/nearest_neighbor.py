@@ -11,7 +11,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from mhe_jax.data import build_data
@@ -87,6 +87,7 @@ def _pixels(rows: jax.Array, metric: str) -> jax.Array:
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
     started = time.time()
     images = build_data(flags.FLAGS.config.data).load()
     if not (isinstance(images.train, ArraySplit) and isinstance(images.eval, ArraySplit)):
