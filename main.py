@@ -13,9 +13,14 @@ FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "A file of configs/, with an optional argument string after a colon.")
 flags.DEFINE_string("workdir", None, "Folder of the run; for train it defaults to runs/<config>/<time>.")
 flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "describe"], "What to do.")
-flags.DEFINE_string("input", None, "predict: a picture, a folder of pictures, or a .npy of uint8 images.")
+flags.DEFINE_string(
+    "input",
+    None,
+    "predict: a picture, a folder of pictures, a .npy of uint8 images; a text, a file of texts, - for standard input. "
+    "Without it, a run on texts ranks the labels of its whole test split.",
+)
 flags.DEFINE_string("output", None, "predict: file for the JSON lines; standard output by default.")
-flags.DEFINE_integer("top_k", 5, "predict: classes per picture.")
+flags.DEFINE_integer("top_k", 5, "predict: classes per example.")
 
 
 def main(argv: list[str]) -> int:
@@ -46,15 +51,20 @@ def run() -> int:
         config, _ = experiment.read_workdir(workdir)
         # The run may have been trained on other devices.
         config.mesh.update(data=-1, classes=1)
+        if FLAGS.mode in ("eval", "predict"):
+            config = experiment.portable(config, workdir)
     if FLAGS.mode == "describe":
         print(describe.describe(config))
     elif FLAGS.mode == "eval":
         print(json.dumps(evaluate.evaluate(config, workdir)))
     elif FLAGS.mode == "predict":
-        if workdir is None or FLAGS.input is None:
-            raise app.UsageError("predict needs --workdir and --input")
+        if workdir is None:
+            raise app.UsageError("predict needs --workdir")
         output = pathlib.Path(FLAGS.output) if FLAGS.output else None
-        predict.predict(config, workdir, pathlib.Path(FLAGS.input), FLAGS.top_k, output)
+        if FLAGS.input is None:
+            print(predict.predict_split(config, workdir))
+        else:
+            predict.predict(config, workdir, FLAGS.input, FLAGS.top_k, output)
     else:
         result = loop.train_and_evaluate(config, workdir or default_workdir())
         print(json.dumps(result, indent=2))

@@ -71,3 +71,46 @@ REFERENCE = {
     # The published sampler overwrites one of the other groups, so at most n_0 - 1 groups take part.
     "mhs": {"mask_padding": False, "drop_one_group": True},
 }
+
+
+def xmc_ohe(head_sizes=()):
+    """One sigmoid per label."""
+    fields = {name: value for name, value in ohe(head_sizes).items() if name != "label_smoothing"}
+    # `mean` over the labels, as published, makes gradients that shrink with their number.
+    return {**fields, "reduction": "sum"}
+
+
+def xmc_mhp(head_sizes=(), rank=8):
+    """A softmax over all labels whose logits are a Kronecker sum, for each label of a document."""
+    fields = {name: value for name, value in mhp(head_sizes, rank).items() if name != "objective"}
+    return {**fields, "reduction": "sum"}
+
+
+def xmc_mhc(head_sizes=()):
+    """Groups of labels first, then the labels of the best groups; two sigmoid losses."""
+    return {
+        "name": "mhc",
+        "head_sizes": head_sizes,
+        "use_bias": True,
+        "hidden_dim": 300,
+        # Groups whose labels are scored, in training and in rankings.
+        "num_candidates": 10,
+        "mask_padding": True,
+        # Labels of a document that are positive; 0: all.
+        "max_labels": 0,
+        "reduction": "mean",
+    }
+
+
+def xmc_mhs(head_sizes=()):
+    """A softmax over the groups of labels that occur in a batch, for each label of a document."""
+    fields = {name: value for name, value in mhs(head_sizes).items() if name not in ("num_groups", "drop_one_group")}
+    return {**fields, "sampler": "batch_union", "reduction": "sum"}
+
+
+XMC_REFERENCE = {
+    "ohe": {"reduction": "mean"},
+    "mhp": {},
+    "mhc": {"mask_padding": False, "max_labels": 100},
+    "mhs": {},
+}

@@ -1,4 +1,4 @@
-"""Image data sets and the feeds that turn them into batches; knows files, knows no model."""
+"""Data sets of images and of texts, and the feeds that turn them into batches; knows files, knows no model."""
 
 from ml_collections import ConfigDict
 
@@ -8,7 +8,11 @@ from mhe_jax.data.dataset import ImageData
 from mhe_jax.data.glyphs import Glyphs
 from mhe_jax.data.image_folder import ImageFolder, ImageNet
 from mhe_jax.data.synthetic import Synthetic
+from mhe_jax.data.synthetic_text import SyntheticText
+from mhe_jax.data.text import TextData
 from mhe_jax.data.tfds_images import TfdsImages
+from mhe_jax.data.unicode_names import UnicodeNames
+from mhe_jax.data.xmc_text import XmcText
 
 DATA = {
     "cifar10": Cifar10,
@@ -17,10 +21,13 @@ DATA = {
     "image_folder": ImageFolder,
     "imagenet": ImageNet,
     "synthetic": Synthetic,
+    "synthetic_text": SyntheticText,
     "tfds": TfdsImages,
+    "unicode": UnicodeNames,
+    "xmc": XmcText,
 }
 
 
-def build_data(section: ConfigDict) -> ImageData:
+def build_data(section: ConfigDict) -> ImageData | TextData:
     """The data set of `config.data`; reads no file. Raises ValueError for unknown names, fields and values."""
     return registry.build(DATA, section, "config.data")

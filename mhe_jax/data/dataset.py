@@ -47,11 +47,17 @@ Split = ArraySplit | StreamSplit
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A loaded data set; class_names is empty where classes have no names."""
+    """A loaded data set; class_names is empty where classes have no names.
+
+    test: examples that are evaluated once, after training, where `eval` chose the best checkpoint.
+    facts: what is worth keeping beside a result, for result.json.
+    """
 
     train: Split
     eval: Split
     class_names: tuple[str, ...]
+    test: Split | None = None
+    facts: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -83,6 +89,14 @@ class ImageData:
     def load(self) -> Images:
         """Reads or creates the data; raises DataError when it is missing or differs from the config."""
         raise NotImplementedError
+
+    def abstract_batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a training batch, without any data."""
+        return {
+            "image": jax.ShapeDtypeStruct((batch_size, *self.image_shape), np.uint8),
+            "label": jax.ShapeDtypeStruct((batch_size,), np.int32),
+            "weight": jax.ShapeDtypeStruct((batch_size,), np.float32),
+        }
 
     def augment(self, images: jax.Array, key: jax.Array) -> jax.Array:
         """Training batch, traced: uint8 [B, h, w, C] -> augmented, normalised float32 [B, H, W, C]."""

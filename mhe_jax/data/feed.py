@@ -16,12 +16,13 @@ import numpy as np
 from mhe_jax.data.dataset import ArraySplit, Split, StreamSplit
 from mhe_jax.data.decode import BadExample
 from mhe_jax.data.order import EpochOrder, EvalOrder, example_rng
+from mhe_jax.data.text import TextSplit
 
 _ENDLESS = 2**53  # steps of training that a stream offers; the loop stops long before
 
 
 def train_feed(
-    split: Split,
+    split: Split | TextSplit,
     batch_size: int,
     *,
     seed: int,
@@ -41,7 +42,7 @@ def train_feed(
 
 
 def eval_feed(
-    split: Split, batch_size: int, *, process_index: int = 0, process_count: int = 1, num_devices: int = 1
+    split: Split | TextSplit, batch_size: int, *, process_index: int = 0, process_count: int = 1, num_devices: int = 1
 ) -> "Feed":
     """Every example once, in order; rows that fill the last batch have weight 0. Raises like `train_feed`."""
     order = EvalOrder(split.num_examples, batch_size)
@@ -62,6 +63,10 @@ def _feed(split, order, seed, process_index, process_count, num_devices) -> "Fee
         )
     if isinstance(split, ArraySplit):
         return ArrayFeed(split, order, process_index, process_count)
+    if isinstance(split, TextSplit):
+        from mhe_jax.data.text_feed import TextFeed  # which is built on this module's Feed
+
+        return TextFeed(split, order, process_index, process_count)
     return StreamFeed(split, order, seed, process_index, process_count)
 
 

@@ -8,6 +8,11 @@ from ml_collections import ConfigDict
 from mhe_jax import registry
 from mhe_jax.heads.base import Head
 from mhe_jax.heads.cascade import CascadeHead
+from mhe_jax.heads.multilabel import MultiLabelHead
+from mhe_jax.heads.multilabel_cascade import MultiLabelCascadeHead
+from mhe_jax.heads.multilabel_one_hot import MultiLabelOneHotHead
+from mhe_jax.heads.multilabel_product import MultiLabelProductHead
+from mhe_jax.heads.multilabel_sampled import MultiLabelSampledHead
 from mhe_jax.heads.one_hot import OneHotHead
 from mhe_jax.heads.product import ProductHead
 from mhe_jax.heads.sampled import SampledHead
@@ -15,12 +20,25 @@ from mhe_jax.labels import LabelSpace
 
 HEADS = {"ohe": OneHotHead, "mhp": ProductHead, "mhc": CascadeHead, "mhs": SampledHead}
 
+# For examples with several labels (`heads.multilabel.MultiLabelHead`).
+MULTILABEL_HEADS: dict[str, type[MultiLabelHead]] = {
+    "ohe": MultiLabelOneHotHead,
+    "mhp": MultiLabelProductHead,
+    "mhc": MultiLabelCascadeHead,
+    "mhs": MultiLabelSampledHead,
+}
+
 # How many digits a head gets when its config leaves `head_sizes` empty.
 DEFAULT_NUM_HEADS = {"ohe": 1, "mhp": 2, "mhc": 2, "mhs": 2}
 
 
 def build_head(
-    section: ConfigDict, label_space: LabelSpace, features_dim: int, class_shards: int = 1, dtype: Any = jnp.float32
+    section: ConfigDict,
+    label_space: LabelSpace,
+    features_dim: int,
+    class_shards: int = 1,
+    dtype: Any = jnp.float32,
+    multilabel: bool = False,
 ) -> Head:
     """The head that `config.head` describes.
 
@@ -30,10 +48,11 @@ def build_head(
       features_dim: width D of the features.
       class_shards: size of mesh axis 'class'.
       dtype: compute dtype of the products.
+      multilabel: whether examples have any number of labels.
 
     Raises:
       ValueError: for an unknown head, or a field that it does not take.
     """
     own = ConfigDict({key: value for key, value in section.items() if key != "head_sizes"})
     given = {"label_space": label_space, "features_dim": features_dim, "class_shards": class_shards, "dtype": dtype}
-    return registry.build(HEADS, own, "config.head", **given)
+    return registry.build(MULTILABEL_HEADS if multilabel else HEADS, own, "config.head", **given)

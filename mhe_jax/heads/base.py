@@ -29,6 +29,17 @@ class Head(nn.Module):
     dtype: Any = jnp.float32
     label_smoothing: float = 0.0
 
+    # Whether `loss` takes `want_value` and may leave out the value, though not the gradient, where that is False.
+    lazy_value = False
+
+    def sparse_tables(self) -> tuple[str, ...]:
+        """Names of the parameters [blocks, n, d] of which a step uses few blocks; see `mhe_jax.train.table_optim`."""
+        return ()
+
+    def memory_advice(self, batch_size: int) -> str:
+        """What else to lower where a step does not fit, with figures: the end of an error message, or nothing."""
+        return ""
+
     def loss(
         self, features: jax.Array, labels: jax.Array, key: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -11,14 +11,32 @@ import numpy as np
 
 
 class Transform(NamedTuple):
-    """How an array changes from torch to us and back. `rows`: its leading axis may be padded on our side.
+    """How an array changes from torch to us and back.
 
-    `to_ours` gets the array and the shape that the model expects.
+    to_ours: gets the array and the shape that the model expects.
+    to_torch: gets our array without the rows that `rows` is about.
+    rows: whether its leading axis may be padded on our side.
+    labels: whether torch's rows are labels and ours blocks of labels, of which the last may be filled up with zeros.
+    padding_row: whether torch has a row more where the last block is filled up: the label that stands there.
     """
 
     to_ours: Callable[[np.ndarray, tuple[int, ...]], np.ndarray]
     to_torch: Callable[[np.ndarray], np.ndarray]
     rows: bool = False
+    labels: bool = False
+    padding_row: bool = False
+
+
+def _to_blocks(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """[labels, hidden] -> [groups, size, hidden], the last group filled up with zeros."""
+    if array.ndim != 2:
+        return array
+    array = np.pad(array, [(0, -len(array) % shape[1]), (0, 0)])
+    return array.reshape(-1, shape[1], array.shape[1])
+
+
+def _from_blocks(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1, array.shape[-1])
 
 
 TRANSFORMS = {
@@ -27,14 +45,20 @@ TRANSFORMS = {
     "conv": Transform(lambda array, shape: array.transpose(2, 3, 1, 0), lambda array: array.transpose(3, 2, 0, 1)),
     # [out, in] and [in, out]
     "linear": Transform(lambda array, shape: array.T, lambda array: array.T),
+    # XLNet's map from heads: [out, heads, size] and [heads, size, out]
+    "from_heads": Transform(lambda array, shape: np.moveaxis(array, 0, -1), lambda array: np.moveaxis(array, -1, 0)),
     # A classifier's table, one row or block of rows per class or group.
     "table": Transform(lambda array, shape: array, lambda array: array, rows=True),
     # Embeddings of all nodes of a level, [parents * children, hidden], and [parents, children, hidden].
     "children": Transform(
         lambda array, shape: array if array.size % np.prod(shape[1:]) else array.reshape(-1, *shape[1:]),
-        lambda array: array.reshape(-1, array.shape[-1]),
+        _from_blocks,
         rows=True,
     ),
+    # Embeddings of all labels, [labels, hidden], and of blocks of labels, [groups, size, hidden].
+    "labels": Transform(_to_blocks, _from_blocks, rows=True, labels=True),
+    # With one more for the label that a short last group is filled up with.
+    "labels_and_padding": Transform(_to_blocks, _from_blocks, rows=True, labels=True, padding_row=True),
 }
 
 
@@ -70,7 +94,8 @@ def _conv(torch: str, ours: str) -> Rule:
     return Rule(f"{torch}.weight", f"params/backbone/{ours}/kernel", "conv")
 
 
-def _linear(torch: str, ours: str) -> list[Rule]:
+def linear(torch: str, ours: str) -> list[Rule]:
+    """A dense map with bias."""
     return [Rule(f"{torch}.weight", f"{ours}/kernel", "linear"), Rule(f"{torch}.bias", f"{ours}/bias", "same")]
 
 
@@ -103,18 +128,30 @@ _HEAD = "params/head"
 # By head, and for the cascade by its number of levels: the published names number the levels only from three on.
 HEADS = {
     "ohe": [Rule("fc.weight", f"{_HEAD}/kernel", "table"), Rule("fc.bias", f"{_HEAD}/bias", "table")],
-    "mhp": _linear("classifier", _HEAD),
+    "mhp": linear("classifier", _HEAD),
     "mhc2": [
-        *_linear("group", f"{_HEAD}/root"),
-        *_linear("classifier", f"{_HEAD}/project_1"),
+        *linear("group", f"{_HEAD}/root"),
+        *linear("classifier", f"{_HEAD}/project_1"),
         Rule("embed.weight", f"{_HEAD}/table_1", "children"),
     ],
     "mhc": [
-        *_linear("group", f"{_HEAD}/root"),
-        *_linear("classifier{level}", f"{_HEAD}/project_{{level}}"),
+        *linear("group", f"{_HEAD}/root"),
+        *linear("classifier{level}", f"{_HEAD}/project_{{level}}"),
         Rule("embed{level}.weight", f"{_HEAD}/table_{{level}}", "children"),
     ],
     "mhs": [Rule("weight", f"{_HEAD}/weight", "table")],
+    # The published text system: one logit per label; a cascade on one GPU, and on several.
+    "text_ohe": [Rule("l0.weight", f"{_HEAD}/kernel", "table"), Rule("l0.bias", f"{_HEAD}/bias", "table")],
+    "text_mhc": [
+        *linear("l0", f"{_HEAD}/root"),
+        *linear("l1", f"{_HEAD}/project_1"),
+        Rule("embed.weight", f"{_HEAD}/table_1", "labels"),
+    ],
+    "text_mhc_multi_gpu": [
+        *linear("group_classifer", f"{_HEAD}/root"),
+        *linear("sub_classifer", f"{_HEAD}/project_1"),
+        Rule("embedding.weight", f"{_HEAD}/table_1", "labels_and_padding"),
+    ],
 }
 
 
@@ -137,8 +174,20 @@ def detect_backbone(names: Iterable[str]) -> str:
     )
 
 
+# A name that only this head has among those that come after it here.
+_HEAD_MARKS = (
+    ("text_mhc_multi_gpu", "group_classifer.weight"),
+    ("text_mhc", "l1.weight"),
+    ("text_ohe", "l0.weight"),
+    ("mhc", "embed1.weight"),
+    ("mhc2", "embed.weight"),
+    ("mhp", "classifier.weight"),
+    ("ohe", "fc.weight"),
+    ("mhs", "weight"),
+)
+
+
 def detect_head(names: Iterable[str]) -> str | None:
     """Which of `HEADS` a state dict's names belong to; None if it has no head."""
     names = set(names)
-    marks = (("mhc", "embed1.weight"), ("mhc2", "embed.weight"), ("mhp", "classifier.weight"), ("ohe", "fc.weight"))
-    return next((head for head, mark in (*marks, ("mhs", "weight")) if mark in names), None)
+    return next((head for head, mark in _HEAD_MARKS if mark in names), None)

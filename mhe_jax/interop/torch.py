@@ -1,44 +1,23 @@
-"""PyTorch state dicts of the reference's and torchvision's image models, to and from our variables."""
+"""PyTorch state dicts of the reference's models, torchvision's and transformers', to and from our variables."""
 
-import pickle
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import traverse_util
 
-from mhe_jax.interop import patterns
+from mhe_jax.interop import encoder_patterns, patterns
+from mhe_jax.interop.state_files import read_checkpoint as read_checkpoint
 from mhe_jax.labels import LabelSpace
 
 PARTS = ("backbone", "head")
-_WRAPPERS = ("state_dict", "net", "model")
 
-
-def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a state dict from a `.safetensors` file, or from a `.pth` or `.pt` file, which needs torch installed.
-
-    What training scripts wrap around it ('state_dict', 'net', 'model', and DataParallel's 'module.') is taken off.
-    Floating-point tensors become float32.
-
-    Raises:
-      ValueError: if the file is corrupt or holds no state dict.
-      ImportError: if torch is needed and absent.
-    """
-    path = Path(path)
-    if path.suffix == ".safetensors":
-        try:
-            state = safetensors.numpy.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} is not a readable safetensors file: {error}") from error
-    elif path.suffix in (".pth", ".pt"):
-        state = _read_pickle(path)
-    else:
-        raise ValueError(f"{path} must be a .safetensors, .pth or .pt file")
-    return {name.removeprefix("module."): _to_float32(array) for name, array in state.items()}
+# The published text system on one GPU and on several: the prefix of its encoder, and its heads in `patterns.HEADS`.
+_TEXT_LAYOUTS = {
+    "reference_text": ("bert.", {"ohe": "text_ohe", "mhc": "text_mhc"}),
+    "reference_text_multi_gpu": ("model.", {"mhc": "text_mhc_multi_gpu"}),
+}
 
 
 def import_state_dict(
@@ -50,12 +29,14 @@ def import_state_dict(
     """Variables of a model with the values of a state dict, whose layout is recognised by its names.
 
     Args:
-      state_dict: arrays by torch name; `num_batches_tracked` is ignored.
+      state_dict: arrays by torch name. `num_batches_tracked`, and what text encoders have besides (poolers, heads of
+        their pre-training), is ignored.
       variables: {'params': {'backbone', 'head'}, 'batch_stats'}, arrays or ShapeDtypeStructs, boxed or not: what the
         result looks like.
       parts: what to take from the state dict, 'backbone' and/or 'head'. The other part of `variables` is returned as
         it is, and its names in the state dict are ignored.
-      label_space: of the head; needed if its tables are padded with rows, which then become zeros.
+      label_space: of the head; needed if its tables are padded with rows, which then become zeros, and for the cascade
+        of the published text system.
 
     Returns:
       unboxed variables, NumPy arrays where imported.
@@ -64,30 +45,23 @@ def import_state_dict(
       ValueError: for names that are missing, unexpected, or have another shape.
     """
     _check_parts(parts)
-    head = patterns.detect_head(state_dict)
-    rules = list(patterns.HEADS[head]) if head else []
-    if "backbone" in parts:
-        rules += patterns.BACKBONES[patterns.detect_backbone(state_dict)]
-
+    rules, is_ignored = _layout(state_dict, parts)
     flat = traverse_util.flatten_dict(nn.unbox(dict(variables)), sep="/")
     missing = {path for path in flat if _part(path) in parts}
     unexpected, misshaped = [], []
     for name, array in state_dict.items():
-        if name.endswith("num_batches_tracked"):
-            continue
         found = patterns.translate(name, rules, to="ours")
+        if found is None and is_ignored(name):
+            continue
         if _part(found[0]) not in parts if found else "backbone" not in parts:
             continue
         if not found or found[0] not in flat:
             unexpected.append(name)
             continue
-        path, transform_name = found
+        path, shape = found[0], tuple(flat[found[0]].shape)
         missing.discard(path)
-        transform, shape = patterns.TRANSFORMS[transform_name], tuple(flat[path].shape)
-        values = transform.to_ours(np.asarray(array), shape)
-        if transform.rows and label_space and len(values) == _num_rows(path, label_space):
-            values = np.pad(values, [(0, max(shape[0] - len(values), 0))] + [(0, 0)] * (values.ndim - 1))
-        if values.shape != shape:
+        values = _to_ours(np.asarray(array), patterns.TRANSFORMS[found[1]], path, shape, label_space)
+        if values is None:
             misshaped.append(f"{name} {np.shape(array)} for {path} {shape}")
         else:
             flat[path] = np.ascontiguousarray(values, dtype=flat[path].dtype)
@@ -95,7 +69,7 @@ def import_state_dict(
     if any(problems.values()):
         listed = "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in problems.items() if names)
         raise ValueError(f"the state dict does not fit the model: {listed}")
-    return traverse_util.unflatten_dict(flat, sep="/")
+    return {**{name: {} for name in variables}, **traverse_util.unflatten_dict(flat, sep="/")}
 
 
 def export_state_dict(
@@ -106,26 +80,28 @@ def export_state_dict(
 ) -> dict[str, np.ndarray]:
     """The state dict of a model's variables: the inverse of `import_state_dict`, without `num_batches_tracked`.
 
+    A text encoder lacks its pooler then, which the published text system has but never uses: strict=False in torch.
+
     Args:
       variables: {'params': {'backbone', 'head'}, 'batch_stats'}, boxed or not.
-      layout: 'reference_cifar', 'reference_imagenet' or 'torchvision'.
-      head: 'ohe', 'mhp', 'mhc' or 'mhs'; None exports the backbone only.
-      label_space: of the head; needed if its tables are padded with rows, which are then cut off.
+      layout: 'reference_cifar', 'reference_imagenet', 'torchvision', or for texts 'reference_text' or
+        'reference_text_multi_gpu'.
+      head: 'ohe', 'mhp', 'mhc' or 'mhs'; for texts 'ohe' or 'mhc'. None exports the backbone only.
+      label_space: of the head; needed if its tables are padded with rows, which are then cut off, and for the cascade
+        of the published text system.
 
     Raises:
       ValueError: for an unknown layout or head, or a model that the layout has no names for.
     """
-    if layout not in patterns.BACKBONES:
-        raise ValueError(f"layout is {layout!r}; it must be one of {', '.join(patterns.BACKBONES)}")
+    if layout not in (*patterns.BACKBONES, *_TEXT_LAYOUTS):
+        known = ", ".join((*patterns.BACKBONES, *_TEXT_LAYOUTS))
+        raise ValueError(f"layout is {layout!r}; it must be one of {known}")
     if head not in (None, "ohe", "mhp", "mhc", "mhs"):
         raise ValueError(f"head is {head!r}; it must be 'ohe', 'mhp', 'mhc', 'mhs' or None")
-    rules = list(patterns.BACKBONES[layout])
-    if head:
-        two_levels = head == "mhc" and "table_2" not in variables["params"]["head"]
-        rules += patterns.HEADS["mhc2" if two_levels else head]
-
+    flat = traverse_util.flatten_dict(nn.unbox(dict(variables)), sep="/")
+    rules = _export_rules(layout, head, flat)
     state, unexpected = {}, []
-    for path, array in traverse_util.flatten_dict(nn.unbox(dict(variables)), sep="/").items():
+    for path, array in flat.items():
         if head is None and _part(path) == "head":
             continue
         found = patterns.translate(path, rules, to="torch")
@@ -136,45 +112,53 @@ def export_state_dict(
         values = np.asarray(array)
         if transform.rows and label_space:
             values = values[: _num_rows(path, label_space)]
-        state[name] = np.ascontiguousarray(transform.to_torch(values))
+        values = transform.to_torch(values)
+        if transform.labels:
+            space = _known(label_space, name)
+            values = np.pad(values[: space.num_classes], [(0, _padding_rows(transform, space)), (0, 0)])
+        state[name] = np.ascontiguousarray(values)
     if unexpected:
         raise ValueError(f"layout {layout!r} with head {head!r} lacks {len(unexpected)} names: {_first(unexpected)}")
     return state
 
 
-def _read_pickle(path: Path) -> dict[str, Any]:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"{path} needs PyTorch to be read (pip install torch), or convert it to safetensors"
-        ) from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # damaged bytes make the unpickler fail in any way
-        reason = str(error) or repr(error)
-        if isinstance(error, pickle.UnpicklingError) and "global" in reason.lower():
-            raise ValueError(
-                f"{path} pickles Python objects, such as a whole module, which is not loaded because it could run any "
-                f"code. Save model.state_dict() instead. PyTorch says: {reason.splitlines()[0]}"
-            ) from error
-        raise ValueError(f"{path} is not a readable PyTorch file: {reason.splitlines()[0]}") from error
-    while isinstance(state, Mapping) and (key := next((key for key in _WRAPPERS if _is_mapping(state, key)), None)):
-        state = state[key]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError(f"{path} holds no state dict: it must map parameter names to tensors")
-    return {name: (t.float() if t.is_floating_point() else t).detach().numpy() for name, t in state.items()}
+def _layout(state_dict: Mapping[str, Any], parts: Sequence[str]) -> tuple[list[patterns.Rule], Callable[[str], bool]]:
+    """The rules for a state dict's names, and which of the others have no counterpart in our variables."""
+    head, encoder = patterns.detect_head(state_dict), encoder_patterns.detect_encoder(state_dict)
+    rules = list(patterns.HEADS[head]) if head else []
+    if encoder:
+        prefix = encoder[1]
+        return rules + encoder_patterns.encoder_rules(*encoder), lambda name: encoder_patterns.is_ignored(name, prefix)
+    if "backbone" in parts:
+        rules += patterns.BACKBONES[patterns.detect_backbone(state_dict)]
+    return rules, lambda name: name.endswith("num_batches_tracked")
 
 
-def _is_mapping(state: Mapping[str, Any], key: str) -> bool:
-    return isinstance(state.get(key), Mapping)
+def _export_rules(layout: str, head: str | None, flat: Mapping[str, Any]) -> list[patterns.Rule]:
+    if layout in _TEXT_LAYOUTS:
+        prefix, heads = _TEXT_LAYOUTS[layout]
+        names = [path.removeprefix("params/backbone/") for path in flat if path.startswith("params/backbone/")]
+        rules = encoder_patterns.encoder_rules(encoder_patterns.architecture_of(names), prefix)
+        return rules + patterns.HEADS[heads[head]] if head in heads else rules
+    rules = list(patterns.BACKBONES[layout])
+    if head:
+        rules += patterns.HEADS["mhc2" if head == "mhc" and "params/head/table_2" not in flat else head]
+    return rules
 
 
-def _to_float32(array: np.ndarray) -> np.ndarray:
-    """Half and double precision as float32; bfloat16, which NumPy does not count as floating, included."""
-    return array if np.issubdtype(array.dtype, np.integer) or array.dtype == bool else array.astype(np.float32)
+def _to_ours(
+    array: np.ndarray, transform: patterns.Transform, path: str, shape: tuple[int, ...], space: LabelSpace | None
+) -> np.ndarray | None:
+    """The array as the parameter at `path`, with zeros in padding rows; None if it cannot be that."""
+    if transform.labels:
+        space = _known(space, path)
+        if len(array) != space.num_classes + _padding_rows(transform, space):
+            return None
+        array = array[: space.num_classes]
+    values = transform.to_ours(array, shape)
+    if transform.rows and space and len(values) == _num_rows(path, space):
+        values = np.pad(values, [(0, max(shape[0] - len(values), 0))] + [(0, 0)] * (values.ndim - 1))
+    return values if values.shape == shape else None
 
 
 def _part(path: str) -> str:
@@ -188,6 +172,16 @@ def _num_rows(path: str, space: LabelSpace) -> int:
         return space.num_classes
     levels = int(leaf.removeprefix("table_")) if leaf.startswith("table_") else 1
     return int(np.prod(space.head_sizes[:levels]))
+
+
+def _known(space: LabelSpace | None, name: str) -> LabelSpace:
+    if space is None:
+        raise ValueError(f"label_space is needed: the number of labels in {name} cannot be told from its rows")
+    return space
+
+
+def _padding_rows(transform: patterns.Transform, space: LabelSpace) -> int:
+    return int(transform.padding_row and space.num_codes > space.num_classes)
 
 
 def _check_parts(parts: Collection[str]) -> None:

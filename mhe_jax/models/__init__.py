@@ -1,4 +1,4 @@
-"""Backbones: images to features."""
+"""Backbones: images, or the tokens of texts, to features."""
 
 from collections.abc import Callable
 
@@ -7,19 +7,23 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
+from mhe_jax.models.bert import Bert
 from mhe_jax.models.convnet import ConvNet
 from mhe_jax.models.resnet import ResNet
 from mhe_jax.models.resnet_cifar import CifarResNet
+from mhe_jax.models.xlnet import XLNet
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {"convnet": ConvNet, "resnet": ResNet, "resnet_cifar": CifarResNet}
+ENCODERS: dict[str, Callable[..., nn.Module]] = {"bert": Bert, "xlnet": XLNet}
 
 
 def build_backbone(section: ConfigDict, dtype: DTypeLike) -> nn.Module:
     """The backbone that `config.backbone` describes.
 
-    It has `features_dim`, and maps (images float [B, H, W, C], train: bool) to features [B, features_dim] in `dtype`.
+    It has `features_dim`. One of `BACKBONES` maps (images float [B, H, W, C], train: bool), one of `ENCODERS`
+    (token ids int32 [B, T], length int32 [B], train: bool, traced or not) to features [B, features_dim] in `dtype`.
 
     Raises:
       ValueError: for an unknown backbone, or a field that it does not take.
     """
-    return registry.build(BACKBONES, section, "config.backbone", dtype=dtype)
+    return registry.build(BACKBONES | ENCODERS, section, "config.backbone", dtype=dtype)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from mhe_jax.ops import candidates, chunked
+from mhe_jax.ops import blocked_bce, candidates, chunked
+from mhe_jax.ops import candidate_logits as candidate_ops
 
 
 def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool, shards: int):
@@ -31,6 +32,24 @@ def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total
     batch = P(axis)
     in_specs = (batch, P("class"), P("class"), batch, P("class"))
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, kernel, bias, labels, mask)
+
+
+def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None, shards: int):
+    """`blocked_bce.blocked_bce` of a table [C, D] split over 'class'; labels int [B, W]. Split over 'data'."""
+    if shards == 1:
+        return blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size)
+
+    axis = _batch_axis(features, shards)
+
+    def local(features, kernel, bias, labels, mask, want_value):
+        features, kernel, bias = _align(axis, features, kernel, bias)
+        labels = labels - _first_row(kernel)
+        return lax.psum(blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size), "class")
+
+    batch = P(axis)
+    in_specs = (batch, P("class"), P("class"), batch, P("class"), P())
+    arguments = features, kernel, bias, labels, mask, want_value
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
 def topk(features, kernel, bias, mask, k: int, block_size: int | None, shards: int):
@@ -67,6 +86,25 @@ def block_logits(table, queries, block_ids, shards: int):
     batch = P(_batch_axis(queries, shards))
     block_ids = jnp.clip(block_ids, 0, table.shape[0] - 1)
     return jax.shard_map(local, in_specs=(P("class"), batch, batch), out_specs=batch)(table, queries, block_ids)
+
+
+def candidate_logits(table, queries, block_ids, row_ids, shards: int):
+    """`candidate_logits.candidate_logits` of a table [P, n, D] split over 'class'."""
+    if shards == 1:
+        return candidate_ops.candidate_logits(table, queries, block_ids, row_ids)
+
+    axis = _batch_axis(queries, shards)
+
+    def local(table, queries, block_ids, row_ids):
+        queries, table = _align(axis, queries, table)
+        first = _first_row(table)
+        # Ids that another device holds are outside here, and count 0.
+        ids = block_ids - first, row_ids - first * table.shape[1]
+        return lax.psum(candidate_ops.candidate_logits(table, queries, *ids), "class")
+
+    batch = P(axis)
+    in_specs = (P("class"), batch, batch, batch)
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(table, queries, block_ids, row_ids)
 
 
 def group_lse(features, weight, groups, labels, num_codes: int, block_size: int | None, with_total: bool, shards: int):

@@ -1,1 +1,1 @@
-"""Tasks bind a backbone and a head to the meaning of a batch."""
+"""Tasks: a backbone and a head bound to the meaning of a batch."""

@@ -31,13 +31,15 @@ class Classification:
         """Augmented, normalised images, float32 [B, H, W, C]."""
         return self.data.augment(batch["image"], key)
 
-    def train_features(self, params: Any, batch_stats: Any, images: jax.Array) -> tuple[jax.Array, Any]:
-        """Features [B, D] of the backbone, and its updated statistics."""
+    def train_features(
+        self, params: Any, batch_stats: Any, images: jax.Array, key: jax.Array, train
+    ) -> tuple[jax.Array, Any]:
+        """Features [B, D] of the backbone, and its updated statistics. These backbones have no dropout to switch."""
         variables = {"params": params, "batch_stats": batch_stats}
         features, updated = self.backbone.apply(variables, images, train=True, mutable=["batch_stats"])
         return features, updated.get("batch_stats", {})
 
-    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array):
+    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks: dict):
         """Loss of each example, float32 [B], and further per-example metrics."""
         return self.head.apply({"params": params}, features, batch["label"], key, method="loss")
 

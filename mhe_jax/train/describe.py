@@ -1,7 +1,7 @@
 """What a config will cost, without reading data or running a step: label space, parameters, memory of each head."""
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
@@ -12,7 +12,7 @@ from mhe_jax.train.optim import build_optimizer
 from mhe_jax.train.schedules import build_schedule
 from mhe_jax.train.settings import Settings
 from mhe_jax.train.state import abstract_state
-from mhe_jax.train.step import compile_train_program, make_train_step
+from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
 
 
 def describe(config: ConfigDict) -> str:
@@ -37,7 +37,7 @@ def describe(config: ConfigDict) -> str:
             f"{space.num_codes:,} codes, {space.num_codes - space.num_classes:,} of them padding",
             f"features      {task.head.features_dim}",
             f"mesh          data={mesh.shape['data']} x class={mesh.shape['class']}, {jax.devices()[0].device_kind}",
-            f"batch         {settings.global_batch_size}, images {task.data.image_shape}, compute in {settings.dtype}",
+            f"batch         {_batch_shapes(settings)}, compute in {settings.dtype}",
             "",
             report.parameter_table(abstract.params),
             "",
@@ -59,6 +59,11 @@ def describe(config: ConfigDict) -> str:
     return "\n".join(text)
 
 
+def _batch_shapes(settings: Settings) -> str:
+    batch = build_data(settings.data).abstract_batch(settings.global_batch_size)
+    return ", ".join(f"{name} {'x'.join(map(str, leaf.shape))}" for name, leaf in batch.items() if name != "weight")
+
+
 def _sibling(name: str, head_sizes: tuple[int, ...]) -> ConfigDict:
     """Another head at its defaults, with the same digits where both have several."""
     keep = name != "ohe" and len(head_sizes) > 1
@@ -69,19 +74,24 @@ def _lower(settings: Settings, head: ConfigDict, mesh, compiled: bool):
     data = build_data(settings.data)
     task = experiment.build_task(settings, head, data, settings.data.num_classes, mesh)
     schedule = build_schedule(settings.schedule, total_steps=1, steps_per_epoch=1)
-    tx = build_optimizer(settings.optimizer, schedule, settings.clip_norm)
+    sparse = task.head.sparse_tables()
+    table_section = settings.table_optimizer if sparse else None
+    optimizer = build_optimizer(settings.optimizer, schedule, settings.clip_norm, table_section, sparse)
     rule = averages.build_average(settings.average, steps_per_epoch=1)
-    abstract = abstract_state(task, tx, rule, mesh)
+    abstract = abstract_state(task, optimizer, rule, mesh)
     if not compiled:
         return task, abstract, None
     sharding = jax.NamedSharding(mesh, CHUNK)
-    rows = (1, settings.global_batch_size)
-    chunk = {
-        "image": jax.ShapeDtypeStruct((*rows, *data.image_shape), jnp.uint8, sharding=sharding),
-        "label": jax.ShapeDtypeStruct(rows, jnp.int32, sharding=sharding),
-        "weight": jax.ShapeDtypeStruct(rows, jnp.float32, sharding=sharding),
-    }
-    step = make_train_step(task, tx, schedule, rule, settings.seed, settings.accumulate_steps)
+    chunk = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype, sharding=sharding),
+        data.abstract_batch(settings.global_batch_size),
+    )
+    options = StepOptions(
+        accumulate_steps=settings.accumulate_steps,
+        log_every_steps=settings.log_every_steps,
+        dropout_off_after_step=settings.dropout_off_after_step,
+    )
+    step = make_train_step(task, optimizer, rule, options)
     program = compile_train_program(step, lambda resident, piece: piece, 1, abstract)
-    count = jax.ShapeDtypeStruct((), jnp.int32)
+    count = jax.ShapeDtypeStruct((), np.int32)
     return task, abstract, program.lower(abstract, {}, chunk, count).compile().memory_analysis()

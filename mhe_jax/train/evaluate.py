@@ -39,7 +39,7 @@ class Evaluator:
             chunk = place(self._mesh, self._feed.chunk(step, 1), CHUNK)
             sums = metrics.merge(sums, self._step(weights, self._resident, chunk))
         sums = jax.device_get(sums)
-        self.examples = int(sums["loss"][1])
+        self.examples = int(sums.pop("examples")[0])
         return metrics.means(sums)
 
 
@@ -47,7 +47,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
     """Evaluates the best checkpoint of `workdir`, or without one the weights of `config.init_from`.
 
     Returns:
-      metrics by name; also written to `<workdir>/eval.json`.
+      metrics by name, those of a test split as `test`; also written to `<workdir>/eval.json`.
 
     Raises:
       ValueError: if there are no weights, or the data is not what they were trained on.
@@ -55,15 +55,18 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
     settings = Settings.from_config(config)
     mesh = make_mesh(settings.mesh)
     data = build_data(settings.data)
-    images = data.load()
+    splits = data.load()
     if workdir is not None and (workdir / "classes.json").exists():
-        experiment.check_classes(workdir, experiment.Classes(data.num_classes, images.class_names))
+        experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
     task = experiment.build_task(settings, settings.head, data, data.num_classes, mesh)
-    feed = eval_feed(images.eval, settings.global_batch_size, **shares(mesh))
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         weights, step = experiment.trained_weights(settings, task, mesh, workdir)
-        evaluator = Evaluator(task, feed, mesh)
-        values = {"step": step, **evaluator(weights), "examples": evaluator.examples}
+        found = {}
+        for name, split in (("eval", splits.eval), ("test", splits.test)):
+            if split is not None:
+                evaluator = Evaluator(task, eval_feed(split, settings.global_batch_size, **shares(mesh)), mesh)
+                found[name] = {**evaluator(weights), "examples": evaluator.examples}
+        values = {"step": step, **found.pop("eval"), **found}
     if workdir is not None:
         workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(workdir / "eval.json", json.dumps({**values, **report.versions()}, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""From a config to the objects that every mode needs: data description, label space, backbone, head, task."""
+"""From a config to the objects that every mode needs: label space, backbone, head, task, and weights to start from."""
 
 import contextlib
 import dataclasses
@@ -13,11 +13,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mhe_jax.data.dataset import ImageData
+from mhe_jax.data.text import TextData
 from mhe_jax.heads import DEFAULT_NUM_HEADS, HEADS, build_head
+from mhe_jax.interop import huggingface
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models import build_backbone
 from mhe_jax.tasks.classification import Classification
+from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.train.checkpoint import Checkpoints
 from mhe_jax.train.settings import Settings
 from mhe_jax.train.state import abstract_weights
@@ -36,7 +39,10 @@ _FREE_FIELDS = {
     "keep_checkpoints",
     "data.path",
     "data.num_workers",
+    "data.cache_dir",
 }
+
+Task = Classification | MultiLabel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +57,10 @@ class Classes:
 
 
 def label_space_of(section: ConfigDict, num_classes: int) -> LabelSpace:
-    """The label space of `config.head`; an empty `head_sizes` means balanced digits, as many as the head needs.
+    """The label space of `config.head`.
+
+    An empty `head_sizes` means balanced digits, as many as the head needs. (8400, 0) asks for 8,400 groups of labels,
+    and leaves their size, and a few groups less, to the block rule of the published text pipeline.
 
     Raises:
       ValueError: if the sizes do not fit the classes, or the head.
@@ -62,24 +71,47 @@ def label_space_of(section: ConfigDict, num_classes: int) -> LabelSpace:
     if not sizes:
         return LabelSpace.balanced(num_classes, DEFAULT_NUM_HEADS[section.name])
     try:
+        if len(sizes) == 2 and sizes[1] == 0:
+            return LabelSpace.grouped(num_classes, sizes[0])
         return LabelSpace(num_classes, sizes)
     except ValueError as error:
         raise ValueError(f"config.head.head_sizes: {error}") from None
 
 
+def backbone_section(settings: Settings, data: ImageData | TextData) -> ConfigDict:
+    """`config.backbone` with all its sizes: those of a pretrained checkpoint, and the tokenizer's vocabulary.
+
+    Raises:
+      ValueError: if there is no such checkpoint, or the tokenizer is of another one.
+    """
+    section = settings.backbone.copy_and_resolve_references()
+    if section.name == "pretrained":
+        section = huggingface.encoder_section(section)
+    if isinstance(data, TextData):
+        if not section.get("vocab_size", 1):
+            section.vocab_size = data.vocab_size
+        huggingface.check_vocabulary(data.vocab_size, section.vocab_size, "config.backbone")
+    return section
+
+
 def build_task(
-    settings: Settings, head_section: ConfigDict, data: ImageData, num_classes: int, mesh: Mesh
-) -> Classification:
+    settings: Settings, head_section: ConfigDict, data: ImageData | TextData, num_classes: int, mesh: Mesh
+) -> Task:
     """The backbone of a config and a head on a mesh; nothing is computed yet."""
     dtype = jnp.dtype(settings.dtype)
-    backbone = build_backbone(settings.backbone, dtype)
+    backbone = build_backbone(backbone_section(settings, data), dtype)
     space = label_space_of(head_section, num_classes)
-    head = build_head(head_section, space, backbone.features_dim, mesh.shape["class"], dtype)
-    return Classification(backbone, head, data)
+    many = isinstance(data, TextData)
+    head = build_head(head_section, space, backbone.features_dim, mesh.shape["class"], dtype, multilabel=many)
+    return MultiLabel(backbone, head) if isinstance(data, TextData) else Classification(backbone, head, data)
 
 
-def claim_workdir(workdir: pathlib.Path, config: ConfigDict, classes: Classes) -> None:
+def claim_workdir(
+    workdir: pathlib.Path, config: ConfigDict, classes: Classes, data: ImageData | TextData | None = None
+) -> None:
     """Creates a run's folder with config.json and classes.json; one with checkpoints must have the same config.
+
+    For texts the tokenizer and the encoder's sizes are kept too, so that the folder alone is enough to predict.
 
     Raises:
       ValueError: listing the fields that differ.
@@ -102,6 +134,10 @@ def claim_workdir(workdir: pathlib.Path, config: ConfigDict, classes: Classes) -
     if jax.process_index() == 0:
         write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
         write_atomically(workdir / "classes.json", json.dumps(dataclasses.asdict(classes), ensure_ascii=False) + "\n")
+        if isinstance(data, TextData):
+            data.save_tokenizer(workdir / "tokenizer")
+            section = backbone_section(Settings.from_config(config), data)
+            write_atomically(workdir / "backbone.json", json.dumps(section.to_dict(), indent=2) + "\n")
 
 
 def check_classes(workdir: pathlib.Path, classes: Classes) -> None:
@@ -128,12 +164,31 @@ def read_workdir(workdir: pathlib.Path) -> tuple[ConfigDict, Classes]:
     return config, classes
 
 
+def portable(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
+    """The config of a run for use with its folder alone, with the tokenizer and the encoder's sizes kept there."""
+    config = config.copy_and_resolve_references()
+    if (workdir / "backbone.json").exists():
+        with config.unlocked():
+            config.data.tokenizer = str(workdir / "tokenizer")
+            config.backbone = ConfigDict(json.loads((workdir / "backbone.json").read_text()))
+    return config
+
+
 def initial_weights(settings: Settings, weights: dict, space: LabelSpace) -> dict:
-    """`weights` = {'params', 'batch_stats'} with the parts `config.init_parts` taken from `config.init_from`.
+    """`weights` = {'params', 'batch_stats'} as training shall start from them.
+
+    A pretrained backbone has its checkpoint's; then the parts `config.init_parts` come from `config.init_from`.
 
     Raises:
-      ValueError: if the source is missing, damaged, or of another model.
+      ValueError: if a source is missing, damaged, or of another model.
     """
+    if settings.backbone.name == "pretrained":
+        backbone = huggingface.load_encoder(settings.backbone.checkpoint, weights["params"]["backbone"])
+        weights = {**weights, "params": {**weights["params"], "backbone": backbone}}
+    return _from_source(settings, weights, space) if settings.init_from else weights
+
+
+def _from_source(settings: Settings, weights: dict, space: LabelSpace) -> dict:
     source, parts = pathlib.Path(settings.init_from), settings.init_parts
     if not set(parts) <= {"backbone", "head"}:
         raise ValueError(f"config.init_parts is {parts}; it may name backbone and head")
@@ -149,7 +204,7 @@ def initial_weights(settings: Settings, weights: dict, space: LabelSpace) -> dic
     return {**weights, **loaded, "params": {**weights["params"], **loaded["params"]}}
 
 
-def trained_weights(settings: Settings, task: Classification, mesh: Mesh, workdir: pathlib.Path | None) -> tuple:
+def trained_weights(settings: Settings, task: Task, mesh: Mesh, workdir: pathlib.Path | None) -> tuple:
     """The weights to evaluate or predict with: of the best checkpoint in `workdir`, else of `config.init_from`.
 
     Returns:
@@ -166,7 +221,7 @@ def trained_weights(settings: Settings, task: Classification, mesh: Mesh, workdi
         raise ValueError(f"no weights to use: workdir {workdir} has no checkpoints and config.init_from is empty")
     if set(settings.init_parts) != {"backbone", "head"}:
         raise ValueError(f"config.init_parts is {settings.init_parts}: a model that is not trained needs all its parts")
-    weights = initial_weights(settings, abstract, space)
+    weights = _from_source(settings, abstract, space)
     return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), weights, abstract), None
 
 

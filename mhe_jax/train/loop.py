@@ -20,8 +20,8 @@ from mhe_jax.train.meter import Meter, NonFiniteLossError
 from mhe_jax.train.optim import build_optimizer
 from mhe_jax.train.schedules import build_schedule
 from mhe_jax.train.settings import Settings
-from mhe_jax.train.state import abstract_state, all_finite, create_state, with_weights
-from mhe_jax.train.step import compile_train_program, make_train_step
+from mhe_jax.train.state import abstract_state, all_finite, create_state, weights_of, with_weights
+from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrupt_at: int | None = None) -> dict:
@@ -46,15 +46,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings)
     data = build_data(settings.data)
-    images = data.load()
+    splits = data.load()
     task = experiment.build_task(settings, settings.head, data, data.num_classes, mesh)
     batch_size = settings.global_batch_size
     parts = shares(mesh, settings.accumulate_steps)
-    train = train_feed(images.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)
-    held_out = eval_feed(images.eval, batch_size, **shares(mesh))
+    train = train_feed(splits.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)
+    held_out = eval_feed(splits.eval, batch_size, **shares(mesh))
     total_steps = settings.duration("total", train.steps_per_epoch)
     schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
-    tx = build_optimizer(settings.optimizer, schedule, settings.clip_norm)
+    sparse = task.head.sparse_tables()
+    optimizer = build_optimizer(settings.optimizer, schedule, settings.clip_norm, settings.table_optimizer, sparse)
     average_rule = averages.build_average(settings.average, train.steps_per_epoch)
 
     with (
@@ -64,23 +65,31 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         contextlib.ExitStack() as cleanup,
     ):
         # ---- State: initial values, weights from elsewhere, or the newest checkpoint.
-        experiment.claim_workdir(workdir, config, experiment.Classes(data.num_classes, images.class_names))
+        experiment.claim_workdir(workdir, config, experiment.Classes(data.num_classes, splits.class_names), data)
         checkpoints = cleanup.enter_context(contextlib.closing(Checkpoints(workdir, settings.keep_checkpoints)))
-        abstract = abstract_state(task, tx, average_rule, mesh)
+        abstract = abstract_state(task, optimizer, average_rule, mesh)
         space = task.head.label_space
         meta: dict = {"label_space": describe_space(space), "best": None, "last": None, "seconds": 0.0}
         if checkpoints.latest_step is not None:
             state, meta = checkpoints.restore(abstract, space)
         else:
-            state = create_state(task, tx, average_rule, abstract, settings.seed)
-            if settings.init_from:
-                weights = {"params": state.params, "batch_stats": state.batch_stats}
-                state = with_weights(state, experiment.initial_weights(settings, weights, space), average_rule)
+            state = create_state(task, optimizer, average_rule, abstract, settings.seed)
+            weights = weights_of(state)
+            started_from = experiment.initial_weights(settings, weights, space)
+            state = state if started_from is weights else with_weights(state, started_from, average_rule)
+            del weights, started_from  # the state is donated to the first step
         step = int(state.step)
 
         # ---- The compiled program, and what it will need.
         resident = replicate(mesh, train.resident)
-        train_step = make_train_step(task, tx, schedule, average_rule, settings.seed, settings.accumulate_steps)
+        options = StepOptions(
+            seed=settings.seed,
+            accumulate_steps=settings.accumulate_steps,
+            log_every_steps=settings.log_every_steps,
+            dropout_off_after_step=settings.dropout_off_after_step,
+            steps_per_epoch=train.steps_per_epoch,
+        )
+        train_step = make_train_step(task, optimizer, average_rule, options)
         # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside.
         dispatch = settings.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 16)
         program = compile_train_program(train_step, train.batch, dispatch, abstract)
@@ -106,6 +115,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             chunk, count = next_chunk()
             memory = program.lower(state, resident, chunk, count).compile().memory_analysis()
             writer.say(report.memory_line(memory))
+            report.check_memory(memory, task, settings.global_batch_size)
 
         # ---- Steps.
         epoch = lambda step: step / train.steps_per_epoch
@@ -142,8 +152,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         meter.finish()
         checkpoints.wait()
 
-        # ---- Result.
+        # ---- Result, and once, with the best weights, the examples that chose nothing.
         result = report.result(settings, task, abstract.params, step, meta)
+        result["facts"] = splits.facts
+        if splits.test is not None and step == total_steps:
+            del state
+            best, best_step = checkpoints.restore_weights(weights_of(abstract), space)
+            feed = cleanup.enter_context(contextlib.closing(eval_feed(splits.test, batch_size, **shares(mesh))))
+            result["test"] = {"step": best_step, **Evaluator(task, feed, mesh)(best)}
+            writer.write("test", step, epoch(step), result["test"])
         result["interrupted"] = step < total_steps
         result["bad_examples"] = train.bad_examples + held_out.bad_examples
         if jax.process_index() == 0:

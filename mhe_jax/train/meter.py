@@ -60,8 +60,9 @@ class Meter:
 
     def _read(self) -> None:
         step, sums = jax.device_get(self._pending.popleft())
-        loss = metrics.means(sums)["loss"]
-        if not math.isfinite(loss):
+        total, count = sums["loss"]
+        # Some heads know the value of their loss at the logged steps only.
+        if count and not math.isfinite(loss := float(total / count)):
             raise NonFiniteLossError(f"the loss is {loss} in steps {self._read_step + 1} to {step}")
         self._window, self._read_step = metrics.merge(self._window, sums), step
         if step // self._log_every > self._window_step // self._log_every:
@@ -70,6 +71,6 @@ class Meter:
     def _close_window(self) -> None:
         now = time.perf_counter()
         seconds = self._seconds + now - self._clock
-        examples = float(self._window["loss"][1])
+        examples = float(self._window.pop("examples")[0])
         self._report(self._read_step, {**metrics.means(self._window), "examples_per_second": examples / seconds})
         self._window, self._window_step, self._clock, self._seconds = {}, self._read_step, now, 0.0

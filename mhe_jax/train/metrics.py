@@ -10,12 +10,14 @@ import numpy as np
 Sums = dict[str, Any]
 
 
-def weighted(values: dict[str, jax.Array], weight: jax.Array) -> Sums:
-    """Sums per-example values [B] under weights [B]; a row of weight 0 counts for nothing, even if it is not finite."""
-    return {
-        name: jnp.stack([jnp.where(weight > 0, value * weight, 0).sum(), weight.sum()])
-        for name, value in values.items()
-    }
+def weighted(values: dict[str, Any], weight: jax.Array) -> Sums:
+    """Sums per-example values under weights [B]; a row of weight 0 counts for nothing, even if it is not finite.
+
+    A value is an array [B], which counts as much as its example, or a pair (numerator [B], denominator [B]).
+    """
+    total = lambda part: jnp.where(weight > 0, part * weight, 0).sum()
+    pairs = {name: v if isinstance(v, tuple) else (v, jnp.ones_like(weight)) for name, v in values.items()}
+    return {name: jnp.stack([total(numerator), total(denominator)]) for name, (numerator, denominator) in pairs.items()}
 
 
 def merge(left: Sums, right: Sums) -> Sums:

@@ -1,96 +1,140 @@
-"""Top-k classes of one's own pictures, as JSON lines."""
+"""Top-k classes of one's own pictures or texts, as JSON lines; and the ranked labels of a whole evaluation split."""
 
+import contextlib
+import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
-from mhe_jax.data.image_folder import EXTENSIONS
-from mhe_jax.train import experiment
-from mhe_jax.train.mesh import make_mesh, replicate
+from mhe_jax.data.dataset import ImageData
+from mhe_jax.data.feed import eval_feed
+from mhe_jax.data.text import TextData
+from mhe_jax.train import experiment, predictions
+from mhe_jax.train.inputs import Batches, pictures, texts
+from mhe_jax.train.mesh import CHUNK, make_mesh, place, replicate, shares
 from mhe_jax.train.settings import Settings
 
 _BATCH = 64
+# Labels kept per document of an evaluation split, as the published system and most later ones do.
+SPLIT_TOP_K = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    """A run that is ready to predict, inside its mesh."""
+
+    settings: Settings
+    data: ImageData | TextData
+    classes: experiment.Classes
+    mesh: Mesh
+    task: experiment.Task
+    weights: dict
+
+    def top(self, k: int) -> Callable[[dict | jax.Array], Any]:
+        """Compiled `inputs -> (log-scores, ids)`, each [B, k]."""
+        run = jax.jit(lambda weights, inputs: self.task.predict(weights, inputs, k))
+        return lambda inputs: run(self.weights, inputs)
+
+
+@contextlib.contextmanager
+def _opened(config: ConfigDict, workdir: pathlib.Path, load: bool = False) -> Iterator[tuple[_Trained, Any]]:
+    """The trained model of a run, and with `load` its data."""
+    settings = Settings.from_config(config)
+    _, classes = experiment.read_workdir(workdir)
+    mesh = make_mesh(settings.mesh)
+    data = build_data(settings.data)
+    splits = data.load() if load else None
+    if splits is not None:
+        experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
+    task = experiment.build_task(settings, settings.head, data, classes.number, mesh)
+    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
+        weights, _ = experiment.trained_weights(settings, task, mesh, workdir)
+        yield _Trained(settings, data, classes, mesh, task, weights), splits
 
 
 def predict(
     config: ConfigDict,
     workdir: pathlib.Path,
-    source: pathlib.Path,
+    source: str,
     k: int,
     output: pathlib.Path | None = None,
 ) -> int:
-    """Writes one line `{"input", "ids", "names", "scores"}` per picture; scores are probabilities, best first.
+    """Writes one line `{"input", "ids", "names", "scores"}` per picture or text; scores are probabilities, best first.
 
     Args:
       config: the run's config; its data set need not be present.
       workdir: a trained run.
-      source: a picture, a folder of pictures (searched recursively), or a .npy of uint8 images [N, H, W, C].
-      k: classes per picture.
+      source: of pictures, see `mhe_jax.train.inputs.pictures`; of texts, see `texts` there.
+      k: classes per example.
       output: file to write; standard output without one.
 
     Returns:
-      the number of pictures.
+      the number of examples.
 
     Raises:
       ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes.
     """
-    settings = Settings.from_config(config)
-    _, classes = experiment.read_workdir(workdir)
-    if not 1 <= k <= classes.number:
-        raise ValueError(f"--top_k is {k}; it must be between 1 and the {classes.number} classes")
-    mesh = make_mesh(settings.mesh)
-    data = build_data(settings.data)
-    task = experiment.build_task(settings, settings.head, data, classes.number, mesh)
-    count = 0
-    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
-        weights, _ = experiment.trained_weights(settings, task, mesh, workdir)
-        run = jax.jit(lambda weights, images: task.predict(weights, images, k))
-        stream = output.open("w") if output else sys.stdout
-        try:
-            for names, images in _batches(source, data):
-                # One shape for all batches; a multiple of the mesh, so that a sharded head can cut it.
-                size = -(-_BATCH // mesh.size) * mesh.size
-                padded = np.zeros((size, *images.shape[1:]), np.uint8)
-                padded[: len(images)] = images
-                scores, ids = jax.device_get(run(weights, replicate(mesh, padded)))
-                for name, row_scores, row_ids in zip(names, scores, ids, strict=False):
-                    found = row_ids >= 0
-                    line = {
-                        "input": name,
-                        "ids": row_ids[found].tolist(),
-                        "names": [classes.name(i) for i in row_ids[found]],
-                        "scores": np.exp(row_scores[found]).round(6).tolist(),
-                    }
-                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-                count += len(names)
-        finally:
-            if output:
-                stream.close()
+    with _opened(config, workdir) as (trained, _):
+        if not 1 <= k <= trained.classes.number:
+            raise ValueError(f"--top_k is {k}; it must be between 1 and the {trained.classes.number} classes")
+        data = trained.data
+        batches = texts(source, data, _BATCH) if isinstance(data, TextData) else pictures(source, data, _BATCH)
+        with output.open("w") if output else contextlib.nullcontext(sys.stdout) as stream:
+            count = 0
+            for line in _lines(trained, batches, k):
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+                count += 1
     return count
 
 
-def _batches(source: pathlib.Path, data) -> Iterator[tuple[list[str], np.ndarray]]:
-    if source.suffix == ".npy":
-        try:
-            images = np.load(source, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{source} is not a readable .npy file: {error}") from None
-        if not len(images) or images.dtype != np.uint8 or images.shape[1:] != data.image_shape:
-            expected = ", ".join(map(str, data.image_shape))
-            raise ValueError(f"{source} holds {images.dtype} {images.shape}; uint8 [N, {expected}] is needed")
-        for start in range(0, len(images), _BATCH):
-            rows = images[start : start + _BATCH]
-            yield [f"{source}[{start + i}]" for i in range(len(rows))], np.asarray(rows)
-        return
-    paths = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.suffix.lower() in EXTENSIONS)
-    if not paths:
-        raise ValueError(f"--input: there is no picture at {source}")
-    for start in range(0, len(paths), _BATCH):
-        some = paths[start : start + _BATCH]
-        yield [str(path) for path in some], np.stack([data.read_image(path) for path in some])
+def _lines(trained: _Trained, batches: Batches, k: int) -> Iterable[dict]:
+    top = trained.top(k)
+    # One shape for all batches; a multiple of the mesh, so that a sharded head can cut it.
+    size = -(-_BATCH // trained.mesh.size) * trained.mesh.size
+    for names, inputs in batches:
+        fill = lambda rows: np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
+        scores, ids = jax.device_get(top(replicate(trained.mesh, jax.tree.map(fill, inputs))))
+        for name, row_scores, row_ids in zip(names, scores, ids, strict=False):
+            found = row_ids >= 0
+            yield {
+                "input": name,
+                "ids": row_ids[found].tolist(),
+                "names": [trained.classes.name(i) for i in row_ids[found]],
+                "scores": np.exp(row_scores[found]).round(6).tolist(),
+            }
+
+
+def predict_split(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+    """Ranks the labels of every document of the test split, or of the evaluation split where there is no other.
+
+    Returns:
+      the file written, `<workdir>/predictions.npz`, see `mhe_jax.train.predictions`.
+
+    Raises:
+      ValueError: if the run is not one on texts, or the data is not what it was trained on.
+    """
+    if not isinstance(build_data(config.data), TextData):
+        raise ValueError("--input is missing: pictures to predict have to be named")
+    with _opened(config, workdir, load=True) as (trained, splits):
+        name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
+        k = min(SPLIT_TOP_K, trained.classes.number)
+        top = trained.top(k)
+        feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
+        writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, k)
+        with contextlib.closing(feed):
+            for step in range(feed.steps_per_epoch):
+                rows = feed.chunk(step, 1)
+                inputs = {name: rows[name] for name in ("input_ids", "length")}
+                placed = jax.tree.map(lambda leaf: leaf[0], place(trained.mesh, inputs, CHUNK))
+                scores, ids = jax.device_get(top(placed))
+                real = rows["weight"][0] > 0
+                writer.add(rows["index"][0][real], ids[real], np.exp(scores[real]))
+        return writer.close()

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import math
+import os
 import platform
 from typing import Any
 
@@ -33,6 +34,23 @@ def memory_bytes(analysis: Any) -> dict[str, int]:
         "outputs": analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
         "temporary": analysis.temp_size_in_bytes,
     }
+
+
+def check_memory(analysis: Any, task: Any, batch_size: int) -> None:
+    """Raises ValueError if a compiled step needs more than its device has, before it is run.
+
+    On a CPU the bound is the machine's memory.
+    """
+    needed, device = sum(memory_bytes(analysis).values()), jax.local_devices()[0]
+    if device.platform == "cpu":
+        available, needed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), needed * jax.local_device_count()
+    else:
+        available = (device.memory_stats() or {}).get("bytes_limit", 0)
+    if available and needed > available:
+        raise ValueError(
+            f"a train step needs {megabytes(needed)} but there are {megabytes(available)}: lower global_batch_size"
+            + task.head.memory_advice(batch_size)
+        )
 
 
 def memory_line(analysis: Any) -> str:

@@ -1,7 +1,7 @@
 """Every top-level field of a config: its meaning, its default, and the check that a config has no other.
 
-The sections (`data`, `backbone`, `head`, `optimizer`, `schedule`, `average`) hold a `name` and the keyword arguments
-of the object they describe, see `mhe_jax.registry`.
+The sections (`data`, `backbone`, `head`, `optimizer`, `table_optimizer`, `schedule`, `average`) hold a `name` and the
+keyword arguments of the object they describe, see `mhe_jax.registry`.
 """
 
 import dataclasses
@@ -24,6 +24,8 @@ class Settings:
     optimizer: ConfigDict
     schedule: ConfigDict
     average: ConfigDict
+    # Row-sparse optimizer of a head's large tables, where the head touches a part of them in a step; 'none': dense.
+    table_optimizer: ConfigDict = dataclasses.field(default_factory=lambda: ConfigDict({"name": "none"}))
     # For how long.
     total_epochs: float = 0.0
     total_steps: int = 0
@@ -37,9 +39,13 @@ class Settings:
     seed: int = 0
     # Compute dtype of backbone and head products; parameters and losses are always float32.
     dtype: str = "float32"
+    # Dropout is off in an epoch's steps after this one, counted from 0, as the published text pipeline leaves it after
+    # its first evaluation in an epoch; 0: dropout is always on.
+    dropout_off_after_step: int = 0
     # Of float32 products: 'default' lets recent GPUs and TPUs use fewer bits (TF32, bfloat16), 'highest' does not.
     matmul_precision: str = "default"
-    # Weights to start from: a .pth or .safetensors file, or the workdir of another run. Empty: random.
+    # Weights to start from: a .pth or .safetensors file, or the workdir of another run. Empty: random, and for a
+    # pretrained backbone its checkpoint.
     init_from: str = ""
     # Which parts of `init_from` to take: ('backbone', 'head') or ('backbone',).
     init_parts: tuple[str, ...] = ("backbone", "head")

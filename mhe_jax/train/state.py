@@ -7,10 +7,10 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jax.sharding import Mesh
 
 from mhe_jax.train import averages
+from mhe_jax.train.optim import Optimizer
 
 
 @flax.struct.dataclass
@@ -21,7 +21,7 @@ class TrainState:
       step: int32 [], optimizer steps taken.
       params: {'backbone': ..., 'head': ...}, float32.
       batch_stats: the backbone's running statistics.
-      opt_state: of optax.
+      opt_state: of `mhe_jax.train.optim.Optimizer`.
       average: see `mhe_jax.train.averages`; None without one.
     """
 
@@ -36,15 +36,20 @@ class TrainState:
         """{'params', 'batch_stats'} to evaluate with: the average if there is one."""
         if self.average is not None:
             return self.average["weights"]
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        return weights_of(self)
 
 
-def abstract_state(task, tx: optax.GradientTransformation, average_rule, mesh: Mesh) -> TrainState:
+def weights_of(state: TrainState) -> dict:
+    """{'params', 'batch_stats'} of a state, concrete or abstract."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def abstract_state(task, optimizer: Optimizer, average_rule, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of the state, without computing it.
 
     Tables that a head declares as partitioned are sharded, with their optimizer slots; the rest is replicated.
     """
-    return _laid_out(jax.eval_shape(lambda: _boxed_state(task, tx, average_rule, 0)), mesh)
+    return _laid_out(jax.eval_shape(lambda: _boxed_state(task, optimizer, average_rule, 0)), mesh)
 
 
 def abstract_weights(task, mesh: Mesh) -> dict:
@@ -53,10 +58,10 @@ def abstract_weights(task, mesh: Mesh) -> dict:
     return _laid_out({"params": params, "batch_stats": batch_stats}, mesh)
 
 
-def create_state(task, tx: optax.GradientTransformation, average_rule, abstract: TrainState, seed: int) -> TrainState:
+def create_state(task, optimizer: Optimizer, average_rule, abstract: TrainState, seed: int) -> TrainState:
     """Initial values on their devices; no host ever holds the whole state."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    init = jax.jit(lambda: _unbox(_boxed_state(task, tx, average_rule, seed)), out_shardings=shardings)
+    init = jax.jit(lambda: _unbox(_boxed_state(task, optimizer, average_rule, seed)), out_shardings=shardings)
     return init()
 
 
@@ -65,7 +70,7 @@ def with_weights(state: TrainState, weights: dict, average_rule) -> TrainState:
     placed = jax.tree.map(
         lambda new, old: jax.device_put(jnp.asarray(new, old.dtype), old.sharding),
         weights,
-        {"params": state.params, "batch_stats": state.batch_stats},
+        weights_of(state),
     )
     average = averages.start(average_rule, jax.tree.map(jnp.copy, placed))
     return dataclasses.replace(state, **placed, average=average)
@@ -77,10 +82,10 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
 
 
-def _boxed_state(task, tx, average_rule, seed) -> TrainState:
+def _boxed_state(task, optimizer, average_rule, seed) -> TrainState:
     params, batch_stats = task.init(jax.random.key(seed))
     average = averages.start(average_rule, {"params": params, "batch_stats": batch_stats})
-    return TrainState(jnp.int32(0), params, batch_stats, tx.init(params), average)
+    return TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params), average)
 
 
 def _laid_out(boxed: Any, mesh: Mesh) -> Any:

@@ -1,15 +1,30 @@
 """One optimizer step, and a program that runs several of them per dispatch."""
 
+import dataclasses
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from mhe_jax.train import averages, metrics
+from mhe_jax.train import averages, metrics, table_optim
+from mhe_jax.train.optim import Optimizer
 from mhe_jax.train.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """What a train step depends on besides task and optimizer; the fields of `Settings` of the same names.
+
+    steps_per_epoch: length of an epoch, for `dropout_off_after_step`.
+    """
+
+    seed: int = 0
+    accumulate_steps: int = 1
+    log_every_steps: int = 1
+    dropout_off_after_step: int = 0
+    steps_per_epoch: int = 1
 
 
 def stream(seed: int, name: str, step) -> jax.Array:
@@ -17,58 +32,85 @@ def stream(seed: int, name: str, step) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), step)
 
 
-def make_train_step(task, tx, schedule, average_rule, seed: int, accumulate_steps: int) -> Callable:
+def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptions) -> Callable:
     """`step(state, batch) -> (state, sums)` for one optimizer step on `batch`.
 
     The backbone and the head are differentiated apart: the backbone's features with a vjp, then the head's loss with
-    respect to its parameters and the features. A head may thus treat its own gradient as it likes.
+    respect to its parameters and the features. Of the head's sparse tables only the blocks that the step uses are
+    gathered, differentiated, and handed to the optimizer, so that no gradient of a whole table exists.
 
-    `schedule` is the optimizer's, for the metric `learning_rate`: asked from the host, it would wait for the device.
+    Raises:
+      ValueError: if sparse tables are to be trained on accumulated gradients.
     """
+    if optimizer.sparse and options.accumulate_steps > 1:
+        raise ValueError(
+            f"config.accumulate_steps is {options.accumulate_steps}, but the parts of a batch touch different blocks "
+            "of a table: set it to 1, or config.table_optimizer.name = 'none'"
+        )
 
-    def gradients(params, batch_stats, batch, key, total_weight):
+    def gradients(params, batch_stats, batch, key, total_weight, step):
         augment_key, head_key = jax.random.split(key)
+        dropout_key = jax.random.fold_in(key, zlib.crc32(b"dropout"))
         inputs = task.train_inputs(batch, augment_key)
-        forward = lambda p: task.train_features(p, batch_stats, inputs)
+        train = _dropout_is_on(options, step)
+        forward = lambda p: task.train_features(p, batch_stats, inputs, dropout_key, train)
         features, backbone_vjp, batch_stats = jax.vjp(forward, params["backbone"], has_aux=True)
 
+        head, blocks = params["head"], {}
+        if optimizer.sparse:
+            blocks = task.head_blocks(head, jax.lax.stop_gradient(features), batch, head_key)
+            head = {**head, **{name: table_optim.gather(head[name], ids) for name, ids in blocks.items()}}
+        wanted = (step + 1) % options.log_every_steps == 0
+
         def head_loss(p, features):
-            per_example, values = task.head_loss(p, features, batch, head_key)
-            sums = metrics.weighted({"loss": per_example, **values}, batch["weight"])
-            return sums["loss"][0] / total_weight, sums
+            per_example, values = task.head_loss(p, features, batch, head_key, wanted, blocks)
+            weight = batch["weight"]
+            # A head may skip the value of its loss where nobody reads it.
+            read = weight * wanted if task.head.lazy_value else weight
+            sums = {**metrics.weighted({"loss": per_example}, read), **metrics.weighted(values, weight)}
+            return jnp.where(weight > 0, per_example * weight, 0.0).sum() / total_weight, sums
 
-        (head_grads, d_features), sums = jax.grad(head_loss, argnums=(0, 1), has_aux=True)(params["head"], features)
+        (head_grads, d_features), sums = jax.grad(head_loss, argnums=(0, 1), has_aux=True)(head, features)
         (backbone_grads,) = backbone_vjp(d_features)
-        return {"backbone": backbone_grads, "head": head_grads}, batch_stats, sums
+        return {"backbone": backbone_grads, "head": head_grads}, batch_stats, sums, blocks
 
-    def accumulated(params, batch_stats, batch, key):
+    def accumulated(params, batch_stats, batch, key, step):
         total = jnp.maximum(batch["weight"].sum(), 1.0)
-        if accumulate_steps == 1:
-            return gradients(params, batch_stats, batch, key, total)
+        if options.accumulate_steps == 1:
+            return gradients(params, batch_stats, batch, key, total, step)
         # Part i takes rows i, i + A, i + 2A, ...: each device then cuts its own rows, and nothing is moved.
-        parts = jax.tree.map(lambda x: x.reshape(-1, accumulate_steps, *x.shape[1:]).swapaxes(0, 1), batch)
+        cut = lambda x: x.reshape(-1, options.accumulate_steps, *x.shape[1:]).swapaxes(0, 1)
+        parts = jax.tree.map(cut, batch)
 
         def body(carry, part):
             grads, stats, sums, i = carry
-            more, stats, more_sums = gradients(params, stats, part, jax.random.fold_in(key, i), total)
+            more, stats, more_sums, _ = gradients(params, stats, part, jax.random.fold_in(key, i), total, step)
             return (jax.tree.map(jnp.add, grads, more), stats, metrics.merge(sums, more_sums), i + 1), None
 
-        first = jax.eval_shape(lambda: gradients(params, batch_stats, jax.tree.map(lambda x: x[0], parts), key, total))
+        first_part = jax.tree.map(lambda x: x[0], parts)
+        first = jax.eval_shape(lambda: gradients(params, batch_stats, first_part, key, total, step))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (first[0], first[2]))
         (grads, batch_stats, sums, _), _ = jax.lax.scan(body, (zeros[0], batch_stats, zeros[1], 0), parts)
-        return grads, batch_stats, sums
+        return grads, batch_stats, sums, {}
 
     def step(state: TrainState, batch: dict) -> tuple[TrainState, metrics.Sums]:
-        key = stream(seed, "train", state.step)
-        grads, batch_stats, sums = accumulated(state.params, state.batch_stats, batch, key)
-        sums["learning_rate"] = jnp.stack([jnp.float32(schedule(state.step)), 1.0])
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        key = stream(options.seed, "train", state.step)
+        grads, batch_stats, sums, blocks = accumulated(state.params, state.batch_stats, batch, key, state.step)
+        sums["learning_rate"] = jnp.stack([jnp.float32(optimizer.schedule(state.step)), 1.0])
+        sums["examples"] = jnp.stack([batch["weight"].sum(), 1.0])
+        params, opt_state = optimizer.apply(grads, state.opt_state, state.params, blocks, state.step)
         weights = {"params": params, "batch_stats": batch_stats}
         average = averages.update(average_rule, state.average, weights, state.step)
         return TrainState(state.step + 1, params, batch_stats, opt_state, average), sums
 
     return step
+
+
+def _dropout_is_on(options: StepOptions, step):
+    """True, or with `dropout_off_after_step` a traced bool."""
+    if not options.dropout_off_after_step:
+        return True
+    return step % options.steps_per_epoch <= options.dropout_off_after_step
 
 
 def compile_train_program(train_step: Callable, select: Callable, steps_per_dispatch: int, abstract: TrainState) -> Any:
@@ -110,6 +152,7 @@ def make_eval_step(task, select: Callable) -> Callable:
 
     def step(weights: dict, resident: Any, piece: Any) -> metrics.Sums:
         batch = select(resident, piece)
-        return metrics.weighted(task.evaluate(weights, batch), batch["weight"])
+        sums = metrics.weighted(task.evaluate(weights, batch), batch["weight"])
+        return {**sums, "examples": jnp.stack([batch["weight"].sum(), 1.0])}
 
     return step

@@ -26,7 +26,7 @@ class Writer:
         self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", disable=not sys.stderr.isatty())
 
     def write(self, split: str, step: int, epoch: float, values: dict[str, float]) -> None:
-        """One flat event. `values` holds `loss`, further metrics by name, and rates."""
+        """One flat event. `values` holds `loss` if it is known, further metrics by name, and rates."""
         if not self._active:
             return
         values = {name: value for name, value in values.items() if name != "step"}
@@ -78,7 +78,7 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
 
 
 def plot_curves(workdir: pathlib.Path) -> None:
-    """Draws curves.png from metrics.jsonl: the losses on the left, evaluation accuracies on the right."""
+    """Draws curves.png from metrics.jsonl: the losses on the left, accuracies or precisions on the right."""
     from matplotlib.figure import Figure
 
     events = read_events(workdir / "metrics.jsonl")
@@ -86,17 +86,18 @@ def plot_curves(workdir: pathlib.Path) -> None:
     left, right = figure.subplots(1, 2)
     for split in ("train", "eval"):
         points = [(e["step"], e["loss"]) for e in events if e["split"] == split and e.get("loss") is not None]
-        left.plot(
-            *zip(*points, strict=True) if points else ((), ()), label=split, marker="." if split == "eval" else ""
-        )
-    for name in sorted({key for e in events if e["split"] == "eval" for key in e if key.startswith("top")}):
-        points = [(e["step"], 100 * e[name]) for e in events if e["split"] == "eval" and e.get(name) is not None]
+        if points:
+            left.plot(*zip(*points, strict=True), label=split, marker="." if split == "eval" else "")
+    evaluations = [e for e in events if e["split"] == "eval"]
+    for name in sorted({key for e in evaluations for key in e if key.startswith(("top", "P@"))}):
+        points = [(e["step"], 100 * e[name]) for e in evaluations if e.get(name) is not None]
         right.plot(*zip(*points, strict=True), label=f"{name}, best {max(y for _, y in points):.2f} %", marker=".")
     left.set(xlabel="step", ylabel="loss", yscale="log")
     right.set(xlabel="step", ylabel="accuracy on the evaluation split, %")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
     figure.savefig(workdir / "curves.png", dpi=120)
 
 

@@ -25,7 +25,7 @@ from mhe_jax.train.optim import build_optimizer
 from mhe_jax.train.schedules import build_schedule
 from mhe_jax.train.settings import Settings
 from mhe_jax.train.state import abstract_state, create_state
-from mhe_jax.train.step import compile_train_program, make_train_step
+from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
 
 FLAGS = flags.FLAGS
 
@@ -39,11 +39,12 @@ class BareStep:
         feed = train_feed(images.train, settings.global_batch_size, seed=0, **shares(mesh))
         task = experiment.build_task(settings, ConfigDict(head), data, data.num_classes, mesh)
         schedule = build_schedule(settings.schedule, 1000, 100)
-        tx = build_optimizer(settings.optimizer, schedule, settings.clip_norm)
+        optimizer = build_optimizer(settings.optimizer, schedule, settings.clip_norm)
         rule = averages.build_average(settings.average, 100)
-        abstract = abstract_state(task, tx, rule, mesh)
-        self.state = create_state(task, tx, rule, abstract, settings.seed)
-        self.program = compile_train_program(make_train_step(task, tx, schedule, rule, 0, 1), feed.batch, 1, abstract)
+        abstract = abstract_state(task, optimizer, rule, mesh)
+        self.state = create_state(task, optimizer, rule, abstract, settings.seed)
+        step = make_train_step(task, optimizer, rule, StepOptions(log_every_steps=settings.log_every_steps))
+        self.program = compile_train_program(step, feed.batch, 1, abstract)
         self.arguments = replicate(mesh, feed.resident), place(mesh, feed.chunk(0, 1), CHUNK), np.int32(1)
         memory = self.program.lower(self.state, *self.arguments).compile().memory_analysis()
         self.memory = sum(report.memory_bytes(memory).values())

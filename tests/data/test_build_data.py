@@ -2,6 +2,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mhe_jax.data import DATA, build_data
+from mhe_jax.data.dataset import ImageData
 
 FIELDS = {
     "cifar10": {"path": "/none"},
@@ -10,7 +11,10 @@ FIELDS = {
     "image_folder": {"path": "/none", "image_size": 24},
     "imagenet": {"path": "/none"},
     "synthetic": {"num_classes": 5, "image_shape": [24, 24, 1]},
+    "synthetic_text": {"num_classes": 5, "lengths": [3, 9]},
     "tfds": {"path": "/none", "dataset": "x"},
+    "unicode": {"max_length": 24},
+    "xmc": {"path": "/none", "tokenizer": "/none", "bucket_lengths": [8, 24]},
 }
 SHAPES = {"glyphs": (24, 24, 1), "image_folder": (24, 24, 3), "synthetic": (24, 24, 1)}
 DEFAULT_SHAPES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "imagenet": (224, 224, 3), "tfds": (224, 224, 3)}
@@ -21,8 +25,11 @@ def test_every_data_set_is_built_without_reading_a_file():
     for name, fields in FIELDS.items():
         data = build_data(ConfigDict({"name": name, "last_batch": "keep", **fields}))
         assert type(data) is DATA[name]
-        assert data.image_shape == (SHAPES | DEFAULT_SHAPES)[name]
         assert data.last_batch == "keep"
+        if isinstance(data, ImageData):
+            assert data.image_shape == (SHAPES | DEFAULT_SHAPES)[name]
+        else:
+            assert data.abstract_batch(3)["input_ids"].shape == (3, data.max_length)
 
 
 def test_unknown_fields_and_names_are_errors():

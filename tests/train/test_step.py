@@ -12,8 +12,9 @@ from mhe_jax.labels import LabelSpace
 from mhe_jax.models import build_backbone
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.train.mesh import make_mesh
+from mhe_jax.train.optim import Optimizer
 from mhe_jax.train.state import abstract_state, create_state
-from mhe_jax.train.step import make_train_step, stream
+from mhe_jax.train.step import StepOptions, make_train_step, stream
 
 
 @pytest.fixture
@@ -34,10 +35,10 @@ def doubled_batch():
 
 
 def one_step(task, batch, **options):
-    mesh, tx = make_mesh(ConfigDict({"data": -1, "classes": 1})), optax.sgd(0.5)
+    mesh, optimizer = make_mesh(ConfigDict({"data": -1, "classes": 1})), Optimizer(optax.sgd(0.5), lambda step: 0.5)
     with jax.set_mesh(mesh):
-        state = create_state(task, tx, None, abstract_state(task, tx, None, mesh), seed=0)
-        return jax.jit(make_train_step(task, tx, lambda step: 0.5, None, seed=0, **options))(state, batch)
+        state = create_state(task, optimizer, None, abstract_state(task, optimizer, None, mesh), seed=0)
+        return jax.jit(make_train_step(task, optimizer, None, StepOptions(**options)))(state, batch)
 
 
 def assert_close(left, right):

@@ -1,0 +1,57 @@
+"""Names of Unicode characters, and what is known of each: category, script, block, words of the block, decomposition.
+
+Needs no download: some 30,000 short texts, a WordPiece vocabulary trained on the names, and an encoder of two layers
+from scratch. Head: a cascade; `:ohe` for one logit per label.
+
+No published figure. Expected: docs/results.md (this project's measurement); the popularity baseline is in result.json.
+Hardware: two CPU cores, some minutes.
+
+    python main.py --config=configs/xmc_unicode.py
+"""
+
+from configs.arguments import parse
+from configs.base_xmc import HEADS
+from mhe_jax.train.settings import base_config
+
+
+def get_config(arg=""):
+    sizes, words = parse(arg, "smoke", *HEADS)
+    head = next((name for name in HEADS if name in words), "mhc")
+    config = base_config()
+    config.data = {
+        "name": "unicode",
+        "num_classes": 0,
+        # Empty: a WordPiece vocabulary is trained on the names.
+        "tokenizer": "",
+        "vocab_size": 4096,
+        "max_length": 32,
+        "sort_window": 50,
+        "propensity": (0.55, 1.5),
+        "last_batch": "drop",
+        "cache_dir": "",
+    }
+    config.backbone = {
+        "name": "bert",
+        # 0: as many as the tokenizer has.
+        "vocab_size": 0,
+        "hidden_size": 128,
+        "num_layers": 2,
+        "num_heads": 4,
+        "intermediate_size": 256,
+        "max_positions": 32,
+        "hidden_dropout": 0.1,
+        "attention_dropout": 0.0,
+        "pooling": "mean",
+        "feature_layers": 1,
+        "feature_dropout": 0.1,
+        "remat": False,
+    }
+    config.head = HEADS[head](sizes)
+    config.optimizer = {"name": "adamw", "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "decay_all": False}
+    config.schedule = {"name": "cosine", "learning_rate": 2e-3, "warmup_epochs": 0.5, "per_epoch": False}
+    config.total_epochs, config.global_batch_size = 8.0, 128
+    config.steps_per_dispatch = 1
+    if "smoke" in words:
+        config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
+        config.eval_every_steps = config.checkpoint_every_steps = 2
+    return config

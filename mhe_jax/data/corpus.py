@@ -1,0 +1,39 @@
+"""What a collection of labelled documents is, wherever it comes from."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import scipy.sparse
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """The documents of one split.
+
+    texts: starts a fresh pass over all texts, in order; they are read from disk as they are asked for.
+    labels: CSR float32 [N, L]; the values are the labels' relevance, 1 where none was given, and never 0. Columns are
+      sorted within a row and none is repeated. A document may have no labels, and its text may be empty.
+    source: file names, for messages.
+    filtered: CSR bool [N, L], labels that evaluation drops from a document's ranking; mostly none.
+    fingerprint: differs where the texts differ.
+    """
+
+    texts: Callable[[], Iterator[str]]
+    labels: scipy.sparse.csr_matrix
+    source: str
+    filtered: scipy.sparse.csr_matrix
+    fingerprint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpora:
+    """A data set of documents.
+
+    label_names: one for each of the L columns of both splits.
+    layout: one line that says what was found where.
+    """
+
+    train: Corpus
+    test: Corpus
+    label_names: tuple[str, ...]
+    layout: str

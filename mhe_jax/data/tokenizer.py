@@ -1,0 +1,145 @@
+"""Tokenizers: loaded from a folder or the hub, and applied to texts with a length limit."""
+
+import hashlib
+import itertools
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mhe_jax.data.dataset import DataError
+
+TEXT_RULES = ("raw", "reference")
+
+# Any of these makes a tokenizer.
+_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+_WANTED = (
+    "config.json, tokenizer.json (or vocab.txt, or vocab.json and merges.txt) "
+    "and, for the encoder's weights, model.safetensors or pytorch_model.bin"
+)
+# Characters per token of the limit that are tokenised at first; English has four to five.
+_CHARACTERS = 8
+
+
+def load_tokenizer(checkpoint: str) -> Any:
+    """The fast tokenizer of a Hugging Face folder or hub id, a transformers PreTrainedTokenizerFast.
+
+    What lies in the hub's cache is used without asking the network.
+
+    Raises:
+      DataError: if there is none; the message says which files a folder needs.
+    """
+    from transformers import AutoTokenizer  # slow to import, and not needed for images
+
+    folder = pathlib.Path(checkpoint).expanduser()
+    if folder.is_dir() and not any((folder / name).exists() for name in _FILES):
+        # transformers would make a tokenizer of nothing but special tokens.
+        raise DataError(f"{folder} holds no tokenizer: one of {', '.join(_FILES)} is needed there")
+    try:
+        if folder.is_dir():
+            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+        else:
+            tokenizer = _from_hub(AutoTokenizer, checkpoint)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        if folder.is_dir():
+            raise DataError(f"the tokenizer in {folder} cannot be loaded, config.json beside it? {reason}") from error
+        raise DataError(
+            f"{checkpoint!r} is no folder, and as a Hugging Face id it cannot be loaded: {reason} "
+            f"Without network, put its files into a folder and give that instead: {_WANTED}"
+        ) from error
+    if not tokenizer.is_fast:
+        raise DataError(f"{checkpoint} has no fast tokenizer: tokenizer.json is needed")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise DataError(f"the tokenizer of {checkpoint} holds nothing but special tokens: is its vocabulary missing?")
+    return tokenizer
+
+
+def _from_hub(auto: Any, checkpoint: str) -> Any:
+    try:
+        return auto.from_pretrained(checkpoint, local_files_only=True)
+    except (OSError, ValueError):
+        return auto.from_pretrained(checkpoint)
+
+
+class TextTokenizer:
+    """Texts to token ids of at most `max_length`, special tokens included, by a text rule of `TextData.text_rule`.
+
+    A text that is too long loses its last words and keeps the special tokens at its end, as transformers truncates; by
+    rule 'reference' the last one only, which stands in place max_length - 1. A text without any token is one 0.
+
+    key: changes with everything that the result depends on.
+    vocab_size: token ids are below it.
+
+    Raises:
+      DataError: if the special tokens alone fill max_length.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int, text_rule: str):
+        from tokenizers import Tokenizer
+
+        self._tokenizer, self._max_length, self._text_rule = tokenizer, max_length, text_rule
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        # Files often come with a length of their own, which is not ours and no part of the vocabulary.
+        content["truncation"] = content["padding"] = None
+        text = json.dumps(content, sort_keys=True)
+        self.key = hashlib.sha256(json.dumps([text, max_length, text_rule]).encode()).hexdigest()
+        self._backend = Tokenizer.from_str(text)
+        self.vocab_size = 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
+        special = self._backend.num_special_tokens_to_add(False)
+        if max_length <= special:
+            raise DataError(f"config.data.max_length is {max_length}, which the {special} special tokens fill alone")
+        mask = self._backend.encode("a").special_tokens_mask
+        behind = len(list(itertools.takewhile(bool, reversed(mask))))
+        # One token more than may stay shows that a text is too long; this is the place of the one to leave out.
+        self._backend.enable_truncation(max_length + 1)
+        self._left_out = max_length - (behind if text_rule == "raw" else min(1, behind))
+
+    def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(tokens of all texts end to end int32, number of tokens of each int64 [N], which were cut bool [N])."""
+        if self._text_rule == "reference":
+            texts = [_reference(text, self._max_length) for text in texts]
+        heads = [_head(text, _CHARACTERS * self._max_length) for text in texts]
+        encodings = self._encode(heads)
+        again = [
+            place
+            for place, (text, head, encoding) in enumerate(zip(texts, heads, encodings, strict=True))
+            if len(head) < len(text) and len(encoding) <= self._max_length
+        ]
+        for place, encoding in zip(again, self._encode([texts[place] for place in again]), strict=True):
+            encodings[place] = encoding
+        return self._join([encoding.ids for encoding in encodings])
+
+    def save(self, folder: str | pathlib.Path) -> None:
+        """Writes the tokenizer as transformers does."""
+        self._tokenizer.save_pretrained(str(folder))
+
+    def _encode(self, texts: Sequence[str]) -> list:
+        try:
+            return self._backend.encode_batch_fast(texts)
+        except TypeError:
+            # Half of a surrogate pair, as a cut-off emoji leaves behind in JSON, is not text: U+FFFD stands for it.
+            whole = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+            return self._backend.encode_batch_fast(whole)
+
+    def _join(self, ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ids = [row or [0] for row in ids]
+        counts = np.array([len(row) for row in ids], np.int64)
+        tokens = np.fromiter(itertools.chain.from_iterable(ids), np.int32, int(counts.sum()))
+        cut = counts > self._max_length
+        starts = np.cumsum(counts) - counts
+        return np.delete(tokens, starts[cut] + self._left_out), counts - cut, cut
+
+
+def _head(text: str, limit: int) -> str:
+    """Whole words of the first `limit` characters: tokenising pages whose end is cut off takes most of the time."""
+    if len(text) <= limit:
+        return text
+    end = text.rfind(" ", 0, limit)
+    return text[:end].rstrip() if end > 0 else text
+
+
+def _reference(text: str, max_length: int) -> str:
+    return " ".join(text.lower().split(None, max_length)[:max_length]) or "filling empty"

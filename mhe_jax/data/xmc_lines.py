@@ -1,0 +1,109 @@
+"""Lines of text files and of JSON files, plain or gzip; whatever is wrong with one is told with its file and line."""
+
+import codecs
+import gzip
+import hashlib
+import json
+import pathlib
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from mhe_jax.data.dataset import DataError
+
+
+def read_lines(path: pathlib.Path) -> Iterator[str]:
+    """The lines of a UTF-8 file without their ends, as they are read; unpacked if the name ends in .gz.
+
+    Only a line feed ends a line, with or without a carriage return before it: texts hold other separators of Unicode.
+
+    Raises:
+      DataError: if the file cannot be read, or a line is not UTF-8.
+    """
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                yield line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8 ({error.reason})") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read after line {number}: {error}") from error
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def read_json_lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) of a file with one JSON object per line; blank lines are passed over.
+
+    Raises:
+      DataError: as `read_lines`, and for a line that holds anything else.
+    """
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            place = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise DataError(
+                f"{path}:{number}: malformed JSON ({getattr(error, 'msg', error)}{place}); each line must be one object"
+            ) from error
+        if not isinstance(record, dict):
+            raise DataError(f"{path}:{number}: each line must be a JSON object, but this is {json_type(record)}")
+        if _SURROGATE.search(line):
+            try:
+                json.dumps(record, ensure_ascii=False).encode()
+            except UnicodeEncodeError as error:
+                raise DataError(
+                    f"{path}:{number}: an escape \\ud... is half a surrogate pair, not a character"
+                ) from error
+        yield number, record
+
+
+def json_field(record: dict[str, Any], name: str, kind: type, path: pathlib.Path, number: int) -> Any:
+    """A field of a line's object; raises DataError if it is missing or not a `kind` (str or list)."""
+    try:
+        value = record[name]
+    except KeyError:
+        fields = ", ".join(map(repr, record)) or "none"
+        raise DataError(f"{path}:{number}: the field {name!r} is missing (there are: {fields})") from None
+    if not isinstance(value, kind):
+        raise DataError(f"{path}:{number}: the field {name!r} must be {_NAMES[kind]} but is {json_type(value)}")
+    return value
+
+
+_NAMES = {str: "a string", list: "a list", int: "a number", float: "a number", dict: "an object", bool: "a truth value"}
+
+
+def json_type(value: Any) -> str:
+    """What JSON calls a value, for messages."""
+    return _NAMES.get(type(value), "null")
+
+
+class TextScan:
+    """What one pass over the texts of a split tells: how many there are, how many are empty, and their hash."""
+
+    def __init__(self, texts: Iterable[str] = ()):
+        self.documents = self.empty = 0
+        self._hash = hashlib.blake2b(digest_size=16)
+        for text in texts:
+            self.add(text)
+
+    def add(self, text: str) -> None:
+        """Takes the next text."""
+        self.documents += 1
+        self.empty += not text or text.isspace()
+        self._hash.update(text.encode())
+        # No byte of UTF-8 has this value, so that texts cannot run into each other.
+        self._hash.update(b"\xff")
+
+    @property
+    def fingerprint(self) -> str:
+        return self._hash.hexdigest()

@@ -1,0 +1,33 @@
+"""Texts, a line per document, beside a matrix of their labels: PECOS, X-Transformer, DEXML, and the sparse text files.
+
+The labels are the columns of the matrix; a file with a line per label names them.
+"""
+
+import functools
+import pathlib
+from collections.abc import Mapping
+
+from mhe_jax.data.corpus import Corpora
+from mhe_jax.data.dataset import DataError
+from mhe_jax.data.xmc_labels import make_corpus
+from mhe_jax.data.xmc_lines import TextScan, read_lines
+from mhe_jax.data.xmc_sparse import read_label_matrix
+
+
+def read(files: Mapping[str, pathlib.Path]) -> Corpora:
+    """Reads {'train texts', 'train labels', 'test texts', 'test labels'} and, if there, 'names' and '... filter'."""
+    labels = {split: read_label_matrix(files[f"{split} labels"]) for split in ("train", "test")}
+    num_labels, others = (matrix.shape[1] for matrix in labels.values())
+    if num_labels != others:
+        raise DataError(f"{files['train labels']} has {num_labels} labels but {files['test labels']} has {others}")
+    names = tuple(read_lines(files["names"])) if "names" in files else tuple(map(str, range(num_labels)))
+    if len(names) != num_labels:
+        raise DataError(f"{files['names']} names {len(names)} labels but {files['train labels']} has {num_labels}")
+
+    def split(name: str):
+        texts = functools.partial(read_lines, files[f"{name} texts"])
+        sources = files[f"{name} texts"], files[f"{name} labels"]
+        return make_corpus(texts, TextScan(texts()), labels[name], sources, files.get(f"{name} filter"))
+
+    (train, train_notes), (test, test_notes) = split("train"), split("test")
+    return Corpora(train, test, names, f"training: {train_notes}; test: {test_notes}")

@@ -1,0 +1,204 @@
+"""Text encoders of Hugging Face folders and hub ids: their sizes and weights, read and written back."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from absl import logging
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from mhe_jax import registry
+from mhe_jax.interop import encoder_patterns, patterns
+from mhe_jax.interop.encoder_config import ARCHITECTURES, encoder_fields, huggingface_fields
+from mhe_jax.interop.torch import import_state_dict, read_checkpoint
+from mhe_jax.models import build_backbone
+
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+# Vocabularies are rounded up to these for the hardware's sake.
+_VOCABULARY_MULTIPLES = (64, 128)
+
+
+def encoder_section(section: ConfigDict) -> ConfigDict:
+    """The explicit section of an encoder, 'bert' or 'xlnet' with all sizes, for one that names a checkpoint.
+
+    Args:
+      section: {'name': 'pretrained', 'checkpoint': a folder or a hub id, and of the encoder's own fields pooling,
+        feature_layers, feature_dropout, remat, hidden_dropout, attention_dropout; these two the checkpoint's where
+        negative}.
+
+    Raises:
+      ValueError: for a wrong field, a checkpoint that is not there, or of an architecture that is not supported.
+    """
+    return registry.build({"pretrained": _pretrained}, section, "config.backbone")
+
+
+def _pretrained(
+    checkpoint: str,
+    pooling: str = "first",
+    feature_layers: int = 1,
+    feature_dropout: float = 0.0,
+    hidden_dropout: float = -1.0,
+    attention_dropout: float = -1.0,
+    remat: bool = False,
+) -> ConfigDict:
+    fields = _read_config(checkpoint)
+    rates = {"hidden_dropout": hidden_dropout, "attention_dropout": attention_dropout}
+    fields |= {name: rate for name, rate in rates.items() if rate >= 0}
+    own = {"pooling": pooling, "feature_layers": feature_layers, "feature_dropout": feature_dropout, "remat": remat}
+    return ConfigDict({**fields, **own})
+
+
+def load_encoder(checkpoint: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """An encoder's parameters from `model.safetensors` or `pytorch_model.bin`, in one file or in parts.
+
+    Args:
+      checkpoint: a folder or a hub id.
+      params: what the result looks like, arrays or ShapeDtypeStructs.
+
+    Returns:
+      NumPy arrays.
+
+    Raises:
+      ValueError: if files are missing or damaged; for parameters missing, unexpected, or of another shape.
+      ImportError: if torch is needed and absent.
+    """
+    state = _read_weights(checkpoint)
+    if encoder_patterns.detect_encoder(state) is None:
+        raise ValueError(
+            f"the weights of {checkpoint} are of no encoder of {', '.join(encoder_patterns.ENCODERS)}: their names are "
+            f"{', '.join(sorted(state)[:4])}, ..."
+        )
+    try:
+        return import_state_dict(state, {"params": {"backbone": params}}, parts=("backbone",))["params"]["backbone"]
+    except ValueError as error:
+        raise ValueError(f"{checkpoint}: {error}") from error
+
+
+def save_encoder(params: Mapping[str, Any], section: ConfigDict, folder: str | os.PathLike) -> None:
+    """Writes config.json and model.safetensors, which transformers' AutoModel loads; its pooler, if any, is new then.
+
+    Args:
+      params: of the encoder.
+      section: its explicit section, as `encoder_section` returns it.
+      folder: made if it does not exist; the tokenizer is not written.
+
+    Raises:
+      ValueError: if transformers has no such encoder.
+    """
+    from transformers import AutoConfig
+
+    encoder = build_backbone(section, jnp.float32)
+    model_type, fields = huggingface_fields({**vars(encoder), "name": section.name})
+    flat = traverse_util.flatten_dict(dict(params), sep="/")
+    rules = encoder_patterns.ENCODERS[encoder_patterns.architecture_of(flat)]
+    state = {}
+    for path, array in flat.items():
+        found = patterns.translate(path, rules, to="torch")
+        if found is None:
+            raise ValueError(f"transformers' {model_type} has no parameter for {path}")
+        state[found[0]] = np.ascontiguousarray(patterns.TRANSFORMS[found[1]].to_torch(np.asarray(array)))
+    AutoConfig.for_model(model_type, **fields).save_pretrained(str(folder))
+    safetensors.numpy.save_file(state, pathlib.Path(folder) / "model.safetensors", metadata={"format": "pt"})
+
+
+def check_vocabulary(tokenizer_size: int, vocab_size: int, where: str) -> None:
+    """Raises ValueError unless an encoder has as many word embeddings as its tokenizer has tokens.
+
+    A few more, up to the next multiple of 64 or 128, are padding, and logged.
+
+    Args:
+      tokenizer_size: token ids are below it.
+      vocab_size: word embeddings.
+      where: the config section that they are from, for the message.
+    """
+    if vocab_size == tokenizer_size:
+        return
+    if vocab_size in (-(-tokenizer_size // multiple) * multiple for multiple in _VOCABULARY_MULTIPLES):
+        logging.info(
+            "%s: %d word embeddings for %d tokens; the last %d are padding",
+            where,
+            vocab_size,
+            tokenizer_size,
+            vocab_size - tokenizer_size,
+        )
+        return
+    raise ValueError(
+        f"{where}.vocab_size is {vocab_size}, but the tokenizer has {tokenizer_size} tokens: "
+        "they must come from the same checkpoint"
+    )
+
+
+def _read_config(checkpoint: str) -> dict[str, Any]:
+    from transformers import AutoConfig  # slow to import
+
+    path = _find(checkpoint, "config.json")
+    if path is None:
+        raise ValueError(f"{checkpoint} has no config.json; {_wanted()}")
+    try:
+        model_type = json.loads(path.read_text()).get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is not a readable config: {error}") from error
+    if model_type not in ARCHITECTURES:
+        raise ValueError(
+            f"{checkpoint} is a checkpoint of model_type {model_type!r} (config.json); supported are "
+            f"{', '.join(ARCHITECTURES)}"
+        )
+    try:
+        return encoder_fields(AutoConfig.from_pretrained(str(path.parent), local_files_only=True))
+    except Exception as error:  # transformers checks values with exceptions of its own
+        raise ValueError(f"{checkpoint}: {error}") from error
+
+
+def _read_weights(checkpoint: str) -> dict[str, np.ndarray]:
+    for name in _WEIGHTS:
+        path = _find(checkpoint, name)
+        if path is None:
+            continue
+        if not name.endswith(".index.json"):
+            return read_checkpoint(path)
+        try:
+            parts = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{path} is not a readable index of weights: {error!r}") from error
+        found = {part: _find(checkpoint, part) for part in parts}
+        if missing := [part for part, file in found.items() if file is None]:
+            raise ValueError(f"{checkpoint} lacks {', '.join(missing)}, which {name} lists")
+        return {key: array for file in found.values() if file for key, array in read_checkpoint(file).items()}
+    raise ValueError(f"{checkpoint} has none of {', '.join(_WEIGHTS)}; {_wanted()}")
+
+
+def _find(checkpoint: str, name: str) -> pathlib.Path | None:
+    """A file of a folder or hub id; None if that lacks it. What is in the hub's cache is used without network."""
+    folder = pathlib.Path(checkpoint).expanduser()
+    if folder.is_dir():
+        return folder / name if (folder / name).is_file() else None
+    from huggingface_hub import errors, hf_hub_download
+
+    try:
+        return pathlib.Path(hf_hub_download(checkpoint, name, local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        pass
+    except errors.HFValidationError as error:
+        raise ValueError(f"there is no folder {checkpoint}, and it is no Hugging Face id either: {error}") from error
+    try:
+        return pathlib.Path(hf_hub_download(checkpoint, name))
+    except errors.RemoteEntryNotFoundError:
+        return None
+    except (OSError, errors.LocalEntryNotFoundError) as error:  # no network, no such id, or no right to it
+        raise ValueError(
+            f"{checkpoint!r} is no folder, and as a Hugging Face id its {name} is neither in the local cache nor to be "
+            f"had from the hub: {str(error).strip().splitlines()[0]} Without network, {_wanted()}"
+        ) from error
+
+
+def _wanted() -> str:
+    return (
+        "give a folder with config.json, the tokenizer's files, and model.safetensors or pytorch_model.bin: "
+        "--config.backbone.checkpoint=FOLDER"
+    )

@@ -1,0 +1,102 @@
+"""Sigmoid cross-entropy of many labels over a long table of classes, one block of rows at a time.
+
+With targets y the loss of an example is `sum_c softplus(z_c) - sum_{y_c = 1} z_c`, and its gradient `sigmoid(z) - y`.
+The targets are lists of the few positive classes; neither they nor the logits ever exist as [B, C], in no pass. The
+gradient needs no value, so a step that logs none leaves the value out, and its pass over the table with it.
+
+Source: the loss of Renee (Jain et al., MLSys 2023), skipped between log lines; blocks as in `mhe_jax.ops.chunked`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mhe_jax.ops import chunked
+
+
+def blocked_bce(
+    features: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    labels: jax.Array,
+    mask: jax.Array,
+    want_value: jax.Array | None = None,
+    block_size: int | None = None,
+) -> jax.Array:
+    """Sigmoid cross-entropy of each example, summed over the unmasked classes.
+
+    Products run in the dtype of `features` and accumulate in float32.
+
+    Args:
+      features: float [B, D].
+      kernel: float [C, D].
+      bias: float [C], or None.
+      labels: int [B, W], the positive classes of each example, distinct; outside 0 .. C-1 they mean nothing.
+      mask: bool [C]; False rows are no classes. A label must not be one.
+      want_value: bool []; where False the result is 0, and its gradient what it always is. None: always wanted.
+      block_size: rows per block, any number; None or 0 chooses one that keeps a block within 64 MiB.
+
+    Returns:
+      float32 [B].
+    """
+    return _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value):
+    size, count = chunked._block_layout(features, kernel, block_size)
+    nothing = chunked._zero_per_example(features)
+
+    def value():
+        def step(total, index):
+            block = chunked._block(index, size, features, kernel, bias, mask)
+            negative = jnp.where(block.live[None, :], jax.nn.softplus(block.logits), 0.0).sum(axis=1)
+            at = _places(labels, index, size, block.start)
+            positive = jnp.take_along_axis(block.logits, at, axis=1, mode="fill", fill_value=0.0).sum(axis=1)
+            return total + negative - positive, None
+
+        return lax.scan(step, nothing, jnp.arange(count))[0]
+
+    return value() if want_value is None else lax.cond(want_value, value, lambda: nothing)
+
+
+def _places(labels, index, size, start):
+    """Columns [B, W] of the labels in block `index`, which begins at row `start`; `size` for those of other blocks."""
+    here = (labels >= index * size) & (labels < start + size)
+    return jnp.where(here, labels - start, size)
+
+
+def _forward(block_size, features, kernel, bias, labels, mask, want_value):
+    out = _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value)
+    return out, (features, kernel, bias, labels, mask)
+
+
+def _backward(block_size, residuals, cotangent):
+    features, kernel, bias, labels, mask = residuals
+    size, count = chunked._block_layout(features, kernel, block_size)
+
+    def step(carry, index):
+        d_features, d_kernel, d_bias = carry
+        block = chunked._block(index, size, features, kernel, bias, mask)
+        d_logits = jnp.where(block.live[None, :], jax.nn.sigmoid(block.logits), 0.0)
+        # Subtracted before rounding: in bfloat16 a probability near 1 would cancel against its target.
+        at = _places(labels, index, size, block.start)
+        d_logits = jax.vmap(lambda row, columns: row.at[columns].add(-1.0, mode="drop"))(d_logits, at)
+        d_logits *= cotangent[:, None]
+        low = d_logits.astype(features.dtype)
+        d_features += jnp.einsum("bc,cd->bd", low, block.rows, preferred_element_type=jnp.float32)
+        d_rows = jnp.einsum("bc,bd->cd", low, features, preferred_element_type=jnp.float32)
+        d_kernel = chunked._add_rows(d_kernel, block.start, d_rows)
+        if bias is not None:
+            d_bias = chunked._add_rows(d_bias, block.start, d_logits.sum(axis=0))
+        return (d_features, d_kernel, d_bias), None
+
+    zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), (features, kernel, bias))
+    gradients, _ = lax.scan(step, zeros, jnp.arange(count))
+    d_inputs = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, (features, kernel, bias))
+    return (*d_inputs, None, None, None)
+
+
+_blocked_bce.defvjp(_forward, _backward)

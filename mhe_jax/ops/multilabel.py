@@ -1,0 +1,177 @@
+"""Several labels per document: on their way down a tree of nodes, in the loss of one of its levels, in a softmax.
+
+A level scores the children of the nodes that were kept above it. In training the true nodes are kept by force, and a
+true child whose parent is not kept all the same, because a document has more true nodes than are kept, takes the place
+of a negative one. Everything here has static shapes: documents have as many true nodes as fit, -1 where there is none.
+
+Source: candidate selection and positive injection of the Multi-Head Cascade for texts (Anoise/MHE), which follows
+LightXML (Jiang et al., AAAI 2021), there in a loop over documents.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mhe_jax.ops import losses
+
+
+def sort_labels(labels: jax.Array, max_labels: int = 0) -> tuple[jax.Array, jax.Array]:
+    """Labels in ascending order, and which of them count.
+
+    Args:
+      labels: int [B, W], -1 where there is none.
+      max_labels: how many labels of each row count, in the given order; 0 means all of them.
+
+    Returns:
+      int [B, W], -1 first, and bool [B, W].
+    """
+    counts = labels >= 0
+    if max_labels:
+        counts &= jnp.cumsum(counts, axis=1) <= max_labels
+    order = jnp.argsort(labels, axis=1)
+    return jnp.take_along_axis(labels, order, axis=1), jnp.take_along_axis(counts, order, axis=1)
+
+
+def first_of_each(nodes: jax.Array) -> jax.Array:
+    """Marks each distinct node once: ascending int [B, W], -1 where there is none -> bool [B, W]."""
+    return jnp.diff(nodes, axis=1, prepend=-1) != 0
+
+
+def find_slots(parents: jax.Array, nodes: jax.Array, size: int) -> jax.Array:
+    """Where nodes are among the children of their candidates' parents.
+
+    Args:
+      parents: int [B, K], each with `size` children in a row; -1 where there is none.
+      nodes: int [B, W], -1 where there is none.
+      size: children per parent.
+
+    Returns:
+      int [B, W] into K * size; K * size for nodes whose parent is not there.
+    """
+    match = (nodes // size)[:, :, None] == parents[:, None, :]
+    found = match.any(axis=2) & (nodes >= 0)
+    return jnp.where(found, match.argmax(axis=2) * size + nodes % size, parents.shape[1] * size)
+
+
+def find_blocks(held: jax.Array, ids: jax.Array) -> jax.Array:
+    """Places of block ids in an ascending list: int [U], int [...] -> int [...] into U; U for those not in it."""
+    at = jnp.searchsorted(held, ids)
+    return jnp.where(jnp.take(held, at, mode="clip") == ids, at, held.shape[0])
+
+
+def force(
+    scores: jax.Array, nodes: jax.Array, true_scores: jax.Array, true_nodes: jax.Array, width: int
+) -> tuple[jax.Array, jax.Array]:
+    """The best nodes when true ones count 1 more: all true ones if they fit, by score, and then the best others.
+
+    Args:
+      scores: float [B, K], the logarithm of scores in 0 .. 1; -inf where there is no node.
+      nodes: int [B, K], at least the `width` best.
+      true_scores: float [B, W], likewise.
+      true_nodes: int [B, W], distinct, -1 where there is none.
+      width: how many to keep, at most K.
+
+    Returns:
+      `(scores, nodes)` [B, width], without the 1; -inf and -1 where there are fewer.
+    """
+    repeated = (nodes[:, :, None] == true_nodes[:, None, :]).any(axis=2)
+    true_ranks = jnp.where(true_nodes < 0, -jnp.inf, 1.0 + jnp.exp(true_scores))
+    ranks = jnp.concatenate([true_ranks, jnp.where(repeated, -jnp.inf, scores)], axis=1)  # logarithms are below 1
+    best, at = lax.top_k(ranks, width)
+    take = lambda x, y: jnp.take_along_axis(jnp.concatenate([x, y], axis=1), at, axis=1)
+    empty = best == -jnp.inf
+    return jnp.where(empty, -jnp.inf, take(true_scores, scores)), jnp.where(empty, -1, take(true_nodes, nodes))
+
+
+def recall(nodes: jax.Array, true_nodes: jax.Array) -> jax.Array:
+    """Share of the true nodes that are among nodes: int [B, K], int [B, W], -1 for none -> [B]; 1 if none is true."""
+    found = (nodes[:, None, :] == true_nodes[:, :, None]).any(axis=2) & (true_nodes >= 0)
+    count = (true_nodes >= 0).sum(axis=1)
+    return jnp.where(count > 0, found.sum(axis=1) / jnp.maximum(count, 1), 1.0)
+
+
+def candidate_bce(
+    logits: jax.Array,
+    live: jax.Array,
+    positive: jax.Array,
+    slots: jax.Array,
+    own_logits: jax.Array | None = None,
+    copy_last: bool = False,
+    mean: bool = True,
+) -> jax.Array:
+    """Sigmoid cross-entropy over candidates, into which the positives that are not among them are injected.
+
+    A missing positive takes the place of the first candidate that is negative, the next one that of the second.
+
+    Args:
+      logits: float [B, M], of the candidates in the order of their rank.
+      live: bool [B, M]; False where a place holds no candidate.
+      positive: bool [B, W], which of the labels below count.
+      slots: int [B, W], their places; M where they are missing.
+      own_logits: float [B, W], the labels' own logits; None if none can be missing.
+      copy_last: the published padding: rows are filled up to the longest of the batch with copies of their last
+        candidate, which count as it does. As there, a row is not injected if its copies of a positive make up for the
+        missing ones in number.
+      mean: whether the mean over the places is returned, or the sum.
+
+    Returns:
+      float32 [B].
+    """
+    found, missing = positive & (slots < logits.shape[1]), positive & (slots >= logits.shape[1])
+    put = jax.vmap(lambda row, at: row.at[at].set(True, mode="drop"))
+    hot = put(jnp.zeros(logits.shape, bool), jnp.where(found, slots, logits.shape[1]))
+    free = live & ~hot
+    width, weights, room = live.sum(axis=1), live.astype(jnp.float32), free.sum(axis=1)
+    num_missing = missing.sum(axis=1)
+
+    if copy_last:
+        last = live.shape[1] - 1 - jnp.argmax(live[:, ::-1], axis=1)[:, None]
+        copies = width.max() - width
+        copies_hot = jnp.take_along_axis(hot, last, axis=1)[:, 0]
+        num_missing = jnp.where(copies_hot & (copies == num_missing), 0, num_missing)
+        # Copies stand last, so they are overwritten last, and not at all if they are positive.
+        left = jnp.where(copies_hot, copies, copies - jnp.clip(num_missing - room, 0, copies))
+        width, room = width + copies, room + jnp.where(copies_hot, 0, copies)
+    if own_logits is not None:
+        weights = jnp.where(free & (jnp.cumsum(free, axis=1) <= num_missing[:, None]), 0.0, weights)
+    if copy_last:
+        weights = jax.vmap(lambda row, at, more: row.at[at].add(more))(weights, last[:, 0], left.astype(jnp.float32))
+
+    loss = (weights * jax.nn.softplus(jnp.where(hot, -logits, logits))).sum(axis=1)
+    if own_logits is not None:
+        injected = missing & (jnp.cumsum(missing, axis=1) <= jnp.minimum(num_missing, room)[:, None])
+        loss += jnp.where(injected, jax.nn.softplus(-own_logits), 0.0).sum(axis=1)
+    return loss / width if mean else loss
+
+
+def pick_all_labels(
+    lse: jax.Array,
+    label_logits: jax.Array,
+    labels: jax.Array,
+    mean: bool,
+    total: jax.Array | float = 0.0,
+    num_valid: jax.Array | int = 1,
+    label_smoothing: float = 0.0,
+) -> jax.Array:
+    """Softmax cross-entropy of each label of a document against all classes, added up or averaged.
+
+    The sum is minimised by the order that is best for precision at k, the mean by that for recall at k.
+
+    Args:
+      lse: float [B], log-sum-exp over the classes that compete.
+      label_logits: float [B, W].
+      labels: int [B, W], -1 where there is none.
+      mean: whether the cross-entropies are averaged.
+      total: as in `losses.smoothed_cross_entropy`, and the next two.
+      num_valid: at least 1.
+      label_smoothing: in 0 .. 1.
+
+    Returns:
+      float32 [B]; 0 for a document without labels.
+
+    Source: PAL and, with `mean`, PAL-N of Menon et al., Multilabel reductions (NeurIPS 2019).
+    """
+    counts = (labels >= 0).sum(axis=1)
+    target = jnp.where(labels >= 0, label_logits, 0.0).sum(axis=1) / jnp.maximum(counts, 1)
+    average = losses.smoothed_cross_entropy(lse, target, total, num_valid, label_smoothing)
+    return jnp.where(counts > 0, average if mean else counts * average, 0.0)

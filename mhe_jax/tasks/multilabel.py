@@ -1,0 +1,90 @@
+"""Many labels per document: a text encoder and a multi-label head, measured by the labels ranked first."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
+
+# Lengths of the rankings that are measured; the longest decides how many labels are asked of the head.
+KS = (1, 3, 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiLabel:
+    """An encoder and a head on batches {'input_ids' int32 [B, T], 'length' [B], 'label' int32 [B, W], 'weight' [B]}.
+
+    Labels are padded with -1. For evaluation the batch may hold `filtered` int32 [B, F], labels left out of the
+    ranking, and `inverse_propensity` float32 [L].
+    """
+
+    backbone: nn.Module
+    head: nn.Module
+
+    def init(self, key: jax.Array) -> tuple[dict, Any]:
+        """Parameters {'backbone', 'head'} with their partitioning metadata; encoders keep no running statistics."""
+        backbone_key, head_key = jax.random.split(key)
+        tokens, length = jnp.zeros((1, 4), jnp.int32), jnp.full(1, 4)
+        backbone = self.backbone.init(backbone_key, tokens, length, train=False)
+        features = jnp.zeros((1, self.head.features_dim), jnp.float32)
+        head = self.head.init(head_key, features, 1, method="topk")
+        return {"backbone": backbone["params"], "head": head["params"]}, {}
+
+    def train_inputs(self, batch: dict, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Tokens and lengths; texts are not augmented."""
+        return batch["input_ids"], batch["length"]
+
+    def train_features(self, params: Any, batch_stats: Any, inputs, key: jax.Array, train) -> tuple[jax.Array, Any]:
+        """Features [B, D] of the encoder. `train`, possibly traced, says whether dropout is on."""
+        features: Any = self.backbone.apply({"params": params}, *inputs, train=train, rngs={"dropout": key})
+        return features, batch_stats
+
+    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks: dict):
+        """Loss of each document, float32 [B], and further per-document metrics."""
+        arguments = features, batch["label"], key, want_value
+        return self.head.apply({"params": params}, *arguments, blocks=blocks or None, method="loss")
+
+    def head_blocks(self, params: Any, features: jax.Array, batch: dict, key: jax.Array) -> dict[str, jax.Array]:
+        """The blocks of the head's sparse tables that `head_loss` will use."""
+        blocks: Any = self.head.apply({"params": params}, features, batch["label"], key, method="blocks")
+        return blocks
+
+    def evaluate(self, weights: dict, batch: dict) -> dict[str, Any]:
+        """Ranking metrics per document as (numerator, denominator), see `mhe_jax.ops.ranking`."""
+        features = self._features(weights, batch)
+        filtered, labels = batch.get("filtered"), batch["label"]
+        num_labels = self.head.label_space.num_classes
+        ks = tuple(k for k in KS if k <= num_labels)
+        spare = 0 if filtered is None else filtered.shape[1]
+        scores, ids = self._head(weights, "topk", features, min(max(ks) + spare, num_labels))
+        if filtered is not None:
+            _, ids = drop_filtered(scores, ids, filtered, max(ks))
+            labels = drop_labels(labels, filtered)
+        values = ranking_metrics(ids, labels, batch.get("inverse_propensity"), ks)
+        if hasattr(self.head, "group_topk"):
+            space = self.head.label_space
+            group_ks = tuple(k for k in KS if k <= space.head_sizes[0])
+            groups = jnp.where(labels < 0, -1, labels // space.strides[0])
+            found = ranking_metrics(self._head(weights, "group_topk", features, max(group_ks)), groups, None, group_ks)
+            values |= {f"group_{name}": value for name, value in found.items() if name.startswith("P@")}
+        return values
+
+    @staticmethod
+    def is_better(new: dict, old: dict | None) -> bool:
+        """Whether an evaluation beats the best so far: by precision at 5 (or the longest ranking there is)."""
+        name = max((name for name in new if name.startswith("P@")), key=lambda name: int(name[2:]))
+        return old is None or new[name] > old[name]
+
+    def predict(self, weights: dict, inputs: dict, k: int) -> tuple[jax.Array, jax.Array]:
+        """Log-scores and ids of the k best labels of documents {'input_ids', 'length'}, each [B, k]."""
+        return self._head(weights, "topk", self._features(weights, inputs), k)
+
+    def _head(self, weights: dict, method: str, *args: Any) -> Any:
+        return self.head.apply({"params": weights["params"]["head"]}, *args, method=method)
+
+    def _features(self, weights: dict, batch: dict) -> Any:
+        params = weights["params"]["backbone"]
+        return self.backbone.apply({"params": params}, batch["input_ids"], batch["length"], train=False)

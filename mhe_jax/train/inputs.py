@@ -1,0 +1,99 @@
+"""What people ask a trained model about: pictures in files and folders, texts in files, on a pipe, or on the spot."""
+
+import itertools
+import json
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mhe_jax.data.dataset import ImageData
+from mhe_jax.data.image_folder import EXTENSIONS
+from mhe_jax.data.text import TextData
+
+# Names of some examples, and the arrays that the task takes for them.
+Batches = Iterator[tuple[list[str], Any]]
+
+
+def pictures(source: str, data: ImageData, batch_size: int) -> Batches:
+    """Pictures as uint8 [N, H, W, C], at most `batch_size` at a time.
+
+    Args:
+      source: a picture, a folder of pictures (searched recursively), or a .npy of uint8 images [N, H, W, C].
+      data: how a picture is cut to size.
+      batch_size: the most at a time.
+
+    Raises:
+      ValueError: if there is no picture, or the array is of another shape.
+    """
+    path = pathlib.Path(source)
+    if path.suffix == ".npy":
+        try:
+            images = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} is not a readable .npy file: {error}") from None
+        if not len(images) or images.dtype != np.uint8 or images.shape[1:] != data.image_shape:
+            expected = ", ".join(map(str, data.image_shape))
+            raise ValueError(f"{path} holds {images.dtype} {images.shape}; uint8 [N, {expected}] is needed")
+        for start in range(0, len(images), batch_size):
+            rows = images[start : start + batch_size]
+            yield [f"{path}[{start + i}]" for i in range(len(rows))], np.asarray(rows)
+        return
+    paths = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    if not paths:
+        raise ValueError(f"--input: there is no picture at {path}")
+    for some in _batched(paths, batch_size):
+        yield [str(path) for path in some], np.stack([data.read_image(path) for path in some])
+
+
+def texts(source: str, data: TextData, batch_size: int) -> Batches:
+    """Tokens of texts as {'input_ids', 'length'}, at most `batch_size` at a time; a text is its own name.
+
+    Args:
+      source: `-` for standard input or the path of a file, one text a line (in a .jsonl file, one object a line with a
+        field `text`); or, if there is no such file, the text itself.
+      data: the tokenizer.
+      batch_size: the most at a time.
+
+    Raises:
+      ValueError: if there is no text, or a line of a .jsonl file has none; naming the line.
+    """
+    for some in _batched(_text_lines(source), batch_size):
+        input_ids, length = data.encode(some)
+        yield list(some), {"input_ids": input_ids, "length": length}
+
+
+def _text_lines(source: str) -> Iterator[str]:
+    lines: Iterator[str]
+    if source == "-":
+        lines = (line.rstrip("\n") for line in sys.stdin)
+    elif len(source) < 4096 and pathlib.Path(source).is_file():
+        lines = _file_lines(pathlib.Path(source))
+    elif "/" in source and " " not in source:
+        raise ValueError(f"--input: there is no file {source}")
+    else:
+        lines = iter([source])
+    first = next(lines, None)
+    if first is None:
+        raise ValueError(f"--input: {source} holds no text")
+    yield from itertools.chain([first], lines)
+
+
+def _file_lines(path: pathlib.Path) -> Iterator[str]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if path.suffix != ".jsonl":
+                yield line.rstrip("\n")
+                continue
+            try:
+                yield str(json.loads(line)["text"])
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise ValueError(f"{path}:{number} is not a JSON object with a field 'text': {error}") from None
+
+
+def _batched(items, size: int) -> Iterator[tuple]:
+    iterator = iter(items)
+    while some := tuple(itertools.islice(iterator, size)):
+        yield some

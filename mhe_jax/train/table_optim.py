@@ -1,0 +1,130 @@
+"""Row-sparse optimizers for a head's large tables: a step reads and writes the blocks it uses, and no others.
+
+With a million classes the gradient of a table is mostly zeros, and a dense optimizer spends its time and memory moving
+weights that did not take part. Here every block (the members of a group, the children of a node) has slots of its own,
+and follows the optimizer over just those steps that used it: between two uses nothing decays, neither moments nor
+weights. This is not the dense optimizer, which goes on moving unused rows by momentum and weight decay.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mhe_jax import registry
+
+# Arrays by name whose leading axis is that of the table, [P, ...].
+Slots = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseSGD:
+    """`rows <- rows - rate * (gradient + weight_decay * rows)`: no slots at all."""
+
+    rate: float = 1.0
+    weight_decay: float = 0.0
+
+    def init(self, table: jax.Array) -> Slots:
+        return {}
+
+    def step(self, rows, grads, slots, learning_rate):
+        return rows - self.rate * learning_rate * (grads + self.weight_decay * rows), slots
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseAdagrad:
+    """`rows <- rows - rate * gradient / (sqrt(sum of its squares) + eps)` (Duchi et al. 2011), torch.optim.Adagrad."""
+
+    rate: float = 1.0
+    eps: float = 1e-10
+
+    def init(self, table: jax.Array) -> Slots:
+        return {"squares": jnp.zeros_like(table)}
+
+    def step(self, rows, grads, slots, learning_rate):
+        squares = slots["squares"] + grads**2
+        return rows - self.rate * learning_rate * grads / (jnp.sqrt(squares) + self.eps), {"squares": squares}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseAdamW:
+    """AdamW of each block over the steps that used it; `count` of them corrects the bias, so early uses are not damped.
+
+    The weight decay is decoupled and scaled by the learning rate, as in torch.optim.AdamW.
+    """
+
+    rate: float = 1.0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def init(self, table: jax.Array) -> Slots:
+        count = jnp.zeros(table.shape[0], jnp.int32)
+        return {"mean": jnp.zeros_like(table), "square": jnp.zeros_like(table), "count": count}
+
+    def step(self, rows, grads, slots, learning_rate):
+        count = slots["count"] + 1
+        mean = self.b1 * slots["mean"] + (1 - self.b1) * grads
+        square = self.b2 * slots["square"] + (1 - self.b2) * grads**2
+        used = count.astype(jnp.float32).reshape(-1, *[1] * (rows.ndim - 1))
+        scaled = mean / (1 - self.b1**used) / (jnp.sqrt(square / (1 - self.b2**used)) + self.eps)
+        new_rows = rows - self.rate * learning_rate * (scaled + self.weight_decay * rows)
+        return new_rows, {"mean": mean, "square": square, "count": count}
+
+
+TABLE_OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "none": lambda: None,
+    "sgd": SparseSGD,
+    "adagrad": SparseAdagrad,
+    "adamw": SparseAdamW,
+}
+
+
+def build_table_optimizer(section: ConfigDict):
+    """The rule of `config.table_optimizer`; None for 'none', where `config.optimizer` trains the tables densely.
+
+    `rate` multiplies the learning rate of the schedule.
+    """
+    return registry.build(TABLE_OPTIMIZERS, section, "config.table_optimizer")
+
+
+def init(rule, tables: dict[str, Any]) -> dict[str, Slots]:
+    """The slots of each table before its first step, partitioned like the table if that says how it is."""
+    return {name: _partitioned_like(table, rule.init(nn.unbox(table))) for name, table in tables.items()}
+
+
+def gather(tree: Any, blocks: jax.Array) -> Any:
+    """Blocks [U] of arrays [P, ...] -> [U, ...]; for ids outside, which fill `blocks` up, some other block."""
+    return jax.tree.map(lambda array: jnp.take(array, blocks, axis=0, mode="clip"), tree)
+
+
+def apply(rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_rate) -> tuple[dict, dict]:
+    """Tables and slots after a step.
+
+    Args:
+      rule: of `build_table_optimizer`.
+      tables: name -> [P, ...].
+      slots: of `init`.
+      blocks: name -> int32 [U], ascending, filled up with P.
+      grads: name -> [U, ...], of the gathered blocks.
+      learning_rate: of this step.
+    """
+    new_tables, new_slots = {}, {}
+    for name, table in tables.items():
+        ids = blocks[name]
+        rows, row_slots = rule.step(gather(table, ids), grads[name], gather(slots[name], ids), learning_rate)
+        put = lambda old, new, ids=ids: old.at[ids].set(new, mode="drop", indices_are_sorted=True)
+        new_tables[name] = put(table, rows)
+        new_slots[name] = jax.tree.map(put, slots[name], row_slots)
+    return new_tables, new_slots
+
+
+def _partitioned_like(table: Any, slots: Slots) -> Slots:
+    if not isinstance(table, nn.Partitioned):
+        return slots
+    return {name: table.replace(value=slot, names=table.names[: slot.ndim]) for name, slot in slots.items()}

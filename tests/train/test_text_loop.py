@@ -1,0 +1,222 @@
+"""The loop on texts: synthetic documents, a small encoder, heads for many labels, eight CPU devices."""
+
+import json
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from configs import heads
+from mhe_jax.train import experiment, writers
+from mhe_jax.train.evaluate import evaluate
+from mhe_jax.train.loop import train_and_evaluate
+from mhe_jax.train.predict import predict, predict_split
+from mhe_jax.train.predictions import read_predictions, top_of
+from mhe_jax.train.settings import base_config
+
+LABELS = 53
+HEADS = {
+    "ohe": heads.xmc_ohe(),
+    "mhp": heads.xmc_mhp((8, 7)),
+    "mhc": heads.xmc_mhc((11, 5)),
+    "mhs": heads.xmc_mhs((11, 5)),
+}
+
+
+def tiny(head="mhc", **fields):
+    """Six steps on 53 labels."""
+    config = base_config()
+    config.data = {
+        "name": "synthetic_text",
+        "num_classes": LABELS,
+        "vocab_size": 97,
+        "num_examples": 100,
+        "num_eval_examples": 43,
+        "labels_per_example": 3,
+        "lengths": (4, 16),
+        "max_length": 16,
+        "bucket_lengths": (8,),
+        "sort_window": 2,
+    }
+    config.backbone = {
+        "name": "bert",
+        "vocab_size": 0,
+        "hidden_size": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "intermediate_size": 32,
+        "max_positions": 16,
+        "hidden_dropout": 0.1,
+        "attention_dropout": 0.0,
+        "pooling": "mean",
+        "feature_layers": 1,
+        "feature_dropout": 0.5,
+    }
+    config.head = HEADS[head]
+    if head == "mhc":
+        config.head.update(num_candidates=4, hidden_dim=8)
+    config.optimizer = {"name": "adamw"}
+    config.schedule = {"name": "constant", "learning_rate": 0.01}
+    config.total_steps, config.global_batch_size, config.log_every_steps = 6, 16, 2
+    config.eval_every_steps = config.checkpoint_every_steps = 3
+    config.steps_per_dispatch = 1
+    with config.unlocked():
+        config.update(fields)
+    return config
+
+
+def final_weights(workdir):
+    folder = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    tree = ocp.PyTreeCheckpointer().restore(folder / "state")
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_trains_and_ranks(tmp_path, head):
+    result = train_and_evaluate(tiny(head), tmp_path)
+    events = writers.read_events(tmp_path / "metrics.jsonl")
+    assert [(e["split"], e["step"]) for e in events] == [
+        ("train", 2),
+        ("eval", 3),
+        ("train", 4),
+        ("train", 6),
+        ("eval", 6),
+    ]
+    assert all(np.isfinite(e["loss"]) for e in events if e["split"] == "train")
+    wanted = {f"{name}@{k}" for name in ("P", "R", "nDCG") for k in (1, 3, 5)}
+    assert wanted <= set(result["last"])
+    assert ("group_P@1" in result["last"]) == (head == "mhc")
+    assert all(0 <= result["last"][name] <= 1 for name in wanted)
+    assert result["facts"]["popularity"].keys() == {"P@1", "P@3", "P@5"}
+
+
+SPARSE = {"name": "adamw", "rate": 1.0, "weight_decay": 0.01}
+
+
+@pytest.mark.parametrize("table_optimizer", [{"name": "none"}, SPARSE], ids=lambda section: section["name"])
+def test_interrupted_and_resumed_equals_uninterrupted_bitwise(tmp_path, table_optimizer):
+    config = tiny(table_optimizer=table_optimizer, average={"name": "swa", "start_epoch": 0, "every_steps": 2})
+    train_and_evaluate(config, tmp_path / "whole")
+    assert train_and_evaluate(config, tmp_path / "parts", interrupt_at=3)["interrupted"]
+    train_and_evaluate(config, tmp_path / "parts")
+    whole, parts = final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(parts[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("table_optimizer", [{"name": "none"}, SPARSE], ids=lambda section: section["name"])
+def test_meshes_agree(tmp_path, table_optimizer):
+    results = {}
+    for classes in (1, 4):
+        config = tiny(table_optimizer=table_optimizer, total_steps=3)
+        config.mesh.classes = classes
+        config.optimizer.update(name="sgd", momentum=0.0)
+        config.table_optimizer = table_optimizer if table_optimizer["name"] == "none" else {"name": "sgd"}
+        train_and_evaluate(config, tmp_path / str(classes))
+        results[classes] = final_weights(tmp_path / str(classes))
+    for name, value in results[1].items():
+        rows = tuple(slice(0, size) for size in value.shape)
+        np.testing.assert_allclose(results[4][name][rows], value, rtol=2e-3, atol=2e-5, err_msg=name)
+
+
+def test_sparse_sgd_is_dense_sgd_without_momentum_and_decay(tmp_path):
+    for name in ("none", "sgd"):
+        config = tiny(total_steps=3, table_optimizer={"name": name})
+        config.optimizer = {"name": "sgd", "momentum": 0.0}
+        train_and_evaluate(config, tmp_path / name)
+    dense, sparse = final_weights(tmp_path / "none"), final_weights(tmp_path / "sgd")
+    for name, value in dense.items():
+        if name.startswith("['params']"):
+            np.testing.assert_allclose(sparse[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_the_lazy_loss_is_the_loss_of_the_logged_steps(tmp_path):
+    for every in (1, 3):
+        train_and_evaluate(tiny("ohe", log_every_steps=every), tmp_path / str(every))
+    losses = {
+        every: {
+            e["step"]: e["loss"]
+            for e in writers.read_events(tmp_path / str(every) / "metrics.jsonl")
+            if e["split"] == "train"
+        }
+        for every in (1, 3)
+    }
+    assert losses[3].keys() == {3, 6}
+    for step, loss in losses[3].items():
+        assert loss == pytest.approx(losses[1][step], rel=1e-4)
+
+
+def test_dropout_can_be_off_for_the_rest_of_an_epoch(tmp_path):
+    """With every step of an epoch but the first without dropout, rates 0 and 0.5 differ by that first step alone."""
+    losses = {}
+    for rate in (0.0, 0.5):
+        config = tiny(total_steps=4, log_every_steps=1, dropout_off_after_step=1)
+        config.schedule.learning_rate = 0.0
+        config.backbone.update(feature_dropout=rate, hidden_dropout=rate)
+        train_and_evaluate(config, tmp_path / str(rate))
+        events = writers.read_events(tmp_path / str(rate) / "metrics.jsonl")
+        losses[rate] = [e["loss"] for e in events if e["split"] == "train"]
+    assert losses[0.0][:2] != pytest.approx(losses[0.5][:2], rel=1e-3)
+    assert losses[0.0][2:] == pytest.approx(losses[0.5][2:], rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("trained")
+    return workdir, train_and_evaluate(tiny(), workdir)
+
+
+def test_predictions_of_the_split_agree_with_its_evaluation(trained):
+    workdir, result = trained
+    config, _ = experiment.read_workdir(workdir)
+    values = evaluate(config, workdir)
+    assert values["examples"] == 43
+    assert values["P@5"] == pytest.approx(result["best"]["P@5"])
+    predict_split(config, workdir)
+    predictions = read_predictions(workdir)
+    assert predictions.scores.shape == (43, LABELS)
+    assert predictions.split == "eval"
+    from mhe_jax.data import build_data
+
+    labels = build_data(config.data).load().eval.labels
+    ids, _ = top_of(predictions.scores, 5)
+    hits = [len(set(row[row >= 0]) & set(labels[i].indices)) for i, row in enumerate(ids)]
+    assert np.mean(hits) / 5 == pytest.approx(values["P@5"], abs=1e-6)
+
+
+def test_texts_from_a_file_and_on_the_spot(trained, tmp_path, capsys):
+    workdir, _ = trained
+    config = experiment.portable(experiment.read_workdir(workdir)[0], workdir)
+    (tmp_path / "texts.txt").write_text("5 6 7\n\n" + "8 9 " * 40 + "\n")
+    assert predict(config, workdir, str(tmp_path / "texts.txt"), 4, tmp_path / "out.jsonl") == 3
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["input"] for line in lines][:2] == ["5 6 7", ""]
+    assert all(line["scores"] == sorted(line["scores"], reverse=True) for line in lines)
+    capsys.readouterr()
+    assert predict(config, workdir, "5 6 7", 4) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == lines[0]
+
+
+def test_a_bad_line_of_jsonl_is_named(trained, tmp_path):
+    workdir, _ = trained
+    config, _ = experiment.read_workdir(workdir)
+    (tmp_path / "texts.jsonl").write_text('{"text": "5"}\n{"txt": "6"}\n')
+    with pytest.raises(ValueError, match=r"texts.jsonl:2 is not a JSON object with a field 'text'"):
+        predict(config, workdir, str(tmp_path / "texts.jsonl"), 2, tmp_path / "out.jsonl")
+
+
+def test_a_table_optimizer_needs_a_table_and_whole_batches(tmp_path):
+    with pytest.raises(ValueError, match="config.table_optimizer is 'adamw' but this head has no table"):
+        train_and_evaluate(tiny("ohe", table_optimizer=SPARSE), tmp_path / "a")
+    with pytest.raises(ValueError, match="config.accumulate_steps is 2, but the parts of a batch touch different"):
+        train_and_evaluate(tiny(table_optimizer=SPARSE, accumulate_steps=2), tmp_path / "b")
+
+
+def test_groups_more_than_labels_are_refused(tmp_path):
+    config = tiny()
+    config.head.head_sizes = (LABELS + 1, 0)
+    with pytest.raises(ValueError, match=r"config.head.head_sizes: num_groups must be between 1 and num_labels=53"):
+        train_and_evaluate(config, tmp_path)
