@@ -125,7 +125,7 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
     config.steps_per_dispatch = 1
     config.seed = 6088 if reference else 0
     if "smoke" in words:
-        config.data.update(num_classes=0, valid_examples=0, max_length=32)
+        config.data.update(num_classes=0, valid_examples=0, max_length=16)
         config.head.head_sizes = ()
         config.average.update(start_epoch=0, every_steps=1)
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1

@@ -77,7 +77,8 @@ def xmc_ohe(head_sizes=()):
     """One sigmoid per label."""
     fields = {name: value for name, value in ohe(head_sizes).items() if name != "label_smoothing"}
     # `mean` over the labels, as published, makes gradients that shrink with their number.
-    return {**fields, "reduction": "sum"}
+    # `prior`: share of the labels that a document is expected to have; 0: biases start at even odds, as published.
+    return {**fields, "prior": 0.001, "reduction": "sum"}
 
 
 def xmc_mhp(head_sizes=(), rank=8):
@@ -109,7 +110,7 @@ def xmc_mhs(head_sizes=()):
 
 
 XMC_REFERENCE = {
-    "ohe": {"reduction": "mean"},
+    "ohe": {"reduction": "mean", "prior": 0.0},
     "mhp": {},
     "mhc": {"mask_padding": False, "max_labels": 100},
     "mhs": {},

@@ -25,6 +25,8 @@ def get_config(arg=""):
         "tokenizer": "",
         "vocab_size": 4096,
         "max_length": 32,
+        "valid_examples": 3000,
+        "max_eval": 0,
         "sort_window": 50,
         "propensity": (0.55, 1.5),
         "last_batch": "drop",
@@ -52,6 +54,7 @@ def get_config(arg=""):
     config.total_epochs, config.global_batch_size = 8.0, 128
     config.steps_per_dispatch = 1
     if "smoke" in words:
+        config.data.update(max_length=16, valid_examples=50, max_eval=50)
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
         config.eval_every_steps = config.checkpoint_every_steps = 2
     return config

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -13,23 +14,28 @@ from ml_collections import ConfigDict
 
 from configs import heads
 from mhe_jax.data import DATA
-from mhe_jax.heads import HEADS
-from mhe_jax.models import BACKBONES
+from mhe_jax.data.word_pieces import train_word_pieces
+from mhe_jax.heads import HEADS, MULTILABEL_HEADS
+from mhe_jax.interop import huggingface
+from mhe_jax.models import BACKBONES, ENCODERS, build_backbone
 from mhe_jax.train.averages import AVERAGES
 from mhe_jax.train.optim import OPTIMIZERS
 from mhe_jax.train.schedules import SCHEDULES
 from mhe_jax.train.settings import Settings
+from mhe_jax.train.table_optim import TABLE_OPTIMIZERS
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text())
 REGISTRIES = {
     "data": DATA,
-    "backbone": BACKBONES,
+    "backbone": {**BACKBONES, **ENCODERS, "pretrained": huggingface._pretrained},
     "head": HEADS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "average": AVERAGES,
+    "table_optimizer": TABLE_OPTIMIZERS,
 }
+TEXTS = [path.stem for path in FILES if path.stem.startswith("xmc_")]
 
 
 def load(path: pathlib.Path, arg: str = "") -> ConfigDict:
@@ -49,7 +55,8 @@ def test_there_is_a_config_for_each_data_set_and_head():
 def test_every_field_is_one_that_is_read(path):
     config = load(path)
     Settings.from_config(config)
-    for section, registry in REGISTRIES.items():
+    registries = {**REGISTRIES, "head": MULTILABEL_HEADS if path.stem in TEXTS else HEADS}
+    for section, registry in registries.items():
         accepted = inspect.signature(registry[config[section].name]).parameters
         declared = set(config[section]) - {"name", "head_sizes"}
         assert declared <= set(accepted), section
@@ -70,9 +77,26 @@ def test_head_sections_list_all_fields(name):
     assert set(heads.REFERENCE[name]) <= accepted
 
 
+@pytest.mark.parametrize("name", MULTILABEL_HEADS)
+def test_head_sections_for_many_labels_list_all_fields(name):
+    accepted = set(inspect.signature(MULTILABEL_HEADS[name]).parameters) - {"parent", "name"}
+    # Smoothing, objectives and samplers that these heads refuse are not offered.
+    refused = {"mhp": {"objective"}, "mhs": {"num_groups", "drop_one_group"}}.get(name, {"label_smoothing"})
+    given_elsewhere = {"label_space", "features_dim", "class_shards", "dtype"}
+    assert set(getattr(heads, f"xmc_{name}")()) - {"name", "head_sizes"} == accepted - given_elsewhere - refused
+    assert set(heads.XMC_REFERENCE[name]) <= accepted
+
+
 @pytest.mark.parametrize(
     ("file", "arg", "expected"),
     [
+        ("xmc_amazon670k", "xlnet,reference", {"head.num_candidates": 75, "head.max_labels": 100, "data.sort_window": 1}),
+        ("xmc_amazon670k", "xlnet,reference", {"backbone.pooling": "first", "optimizer.no_decay": ("bias",)}),
+        ("xmc_amazon670k", "", {"backbone.pooling": "first", "head.head_sizes": (8377, 80), "schedule.name": "poly"}),
+        ("xmc_wiki500k", "xlnet", {"backbone.pooling": "last", "backbone.checkpoint": "xlnet-base-cased"}),
+        ("xmc_eurlex4k", "ohe,reference", {"head.name": "ohe", "head.reduction": "mean", "data.valid_examples": 0}),
+        ("xmc_eurlex4k", "86x46", {"head.head_sizes": (86, 46), "data.valid_examples": 1000}),
+        ("xmc_unicode", "mhp", {"head.name": "mhp", "head.rank": 8}),
         ("cifar100_mhp", "5x20,reference", {"head.head_sizes": (5, 20), "head.objective": "bce_concat"}),
         ("cifar100_mhc", "4x5x5", {"head.head_sizes": (4, 5, 5), "head.beam_width": 10}),
         ("cifar100_mhc", "reference", {"head.beam_width": 1, "optimizer.decay_all": True, "data.last_batch": "keep"}),
@@ -115,6 +139,22 @@ def data_folder(tmp_path_factory) -> pathlib.Path:
         pickled(root / "cifar-10-batches-py" / part, 32, "labels", 10)
     meta = {"label_names": [f"class {i}" for i in range(10)]}
     (root / "cifar-10-batches-py" / "batches.meta").write_bytes(pickle.dumps(meta))
+    documents, words = root / "documents", ["sea", "law", "act", "tax", "fish", "port"]
+    documents.mkdir()
+    for split, count in (("train", 24), ("test", 8)):
+        texts = [" ".join(rng.choice(words, size=rng.integers(0, 30))) for _ in range(count)]
+        (documents / f"{split}_raw_texts.txt").write_text("".join(f"{text}\n" for text in texts))
+        labels = [" ".join(map(str, rng.choice(37, size=rng.integers(0, 5), replace=False))) for _ in range(count)]
+        (documents / f"{split}_labels.txt").write_text("".join(f"{row}\n" for row in labels))
+    for name in ENCODERS:
+        tokenizer = train_word_pieces(iter(words), 64)
+        tokenizer.save_pretrained(str(root / name))
+        width = {"hidden_size": 8, "num_layers": 5, "num_heads": 2, "intermediate_size": 8}
+        section = ConfigDict({"name": name, "vocab_size": len(tokenizer), **width})
+        variables = build_backbone(section, np.float32).init(
+            jax.random.key(0), np.ones((1, 4), np.int32), np.full(1, 4), train=False
+        )
+        huggingface.save_encoder(variables["params"], section, root / name)
     for split, count in (("train", 3), ("val", 1)):
         for name in "abcdefghijk":
             folder = root / split / name
@@ -129,6 +169,9 @@ RUNS = [(path.stem, "smoke") for path in FILES] + [
     ("image_folder_mhc", "small,smoke"),
     ("cifar100_mhp", "reference,smoke"),
     ("imagenet_mhs", "reference,smoke"),
+    ("xmc_eurlex4k", "ohe,reference,smoke"),
+    ("xmc_amazon670k", "xlnet,reference,smoke"),
+    ("xmc_folder", "mhs,smoke"),
 ]
 
 
@@ -138,6 +181,10 @@ def test_two_steps_through_the_command_line(name, arg, data_folder, tmp_path):
     command = [sys.executable, "main.py", f"--config=configs/{name}.py:{arg}", f"--workdir={tmp_path}"]
     if name.startswith(("cifar", "image_folder")):
         command.append(f"--config.data.path={data_folder}")
+    if name in TEXTS and name != "xmc_unicode":
+        encoder = "xlnet" if "xlnet" in arg else "bert"
+        command += [f"--config.data.path={data_folder}/documents", f"--config.data.cache_dir={tmp_path}/cache"]
+        command.append(f"--config.backbone.checkpoint={data_folder}/{encoder}")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "result.json").exists()

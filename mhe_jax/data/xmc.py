@@ -131,10 +131,7 @@ def read_corpora(path: str | pathlib.Path) -> Corpora:
     if not corpora.label_names:
         raise DataError(f"{folder} ({layout.title}): no document has a label")
     parts = [f"{layout.title} ({', '.join(str(file.relative_to(folder)) for file in files.values())})"]
-    if others:
-        parts.append(
-            f"the folder is also in the layout {' and '.join(repr(o.title) for o in others)}, which is not read"
-        )
+    parts += [f"the folder is also in the layout {other.title!r}, which is not read" for other in others]
     return dataclasses.replace(corpora, layout="; ".join([*parts, corpora.layout]))
 
 

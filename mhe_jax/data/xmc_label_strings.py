@@ -74,4 +74,6 @@ def _parse_numbers(text: str) -> tuple[np.ndarray, np.ndarray] | None:
     if ((length > _DIGITS) | ((data[starts] == ord("0")) & (length > 1))).any():
         return None
     ends_before = np.searchsorted(starts, np.flatnonzero(line_end))
-    return np.diff(ends_before, prepend=0), np.fromstring(text, np.int32, sep=" ")
+    # np.fromstring takes white space alone for a number.
+    numbers = np.fromstring(text, np.int32, sep=" ") if len(starts) else np.zeros(0, np.int32)
+    return np.diff(ends_before, prepend=0), numbers

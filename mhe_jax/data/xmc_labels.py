@@ -124,6 +124,8 @@ def read_pairs(path: pathlib.Path | None, shape: tuple[int, int]) -> scipy.spars
     """CSR bool of the given shape from lines of `document label`; no file gives an empty one. Raises DataError."""
     pairs = array.array("q")
     for number, line in enumerate(read_lines(path), 1) if path else ():
+        if not line.strip():
+            continue
         try:
             document, label = map(int, line.split())
         except ValueError:

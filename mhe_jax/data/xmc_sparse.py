@@ -71,6 +71,8 @@ def _parse(data: bytes) -> tuple[np.ndarray, np.ndarray] | None:
             return (labels, np.full(pairs, float(relevance[0]))) if len(labels) == pairs else None
     if not _PAIRS.fullmatch(data):
         return None
+    if not pairs:  # np.fromstring takes white space for a number
+        return np.zeros(0, np.int64), np.zeros(0)
     numbers = np.fromstring(data.replace(b":", b" "), np.float64, sep=" ")
     return numbers[::2], numbers[1::2]
 

@@ -1,5 +1,7 @@
 """MultiLabelOneHotHead (`ohe`): one sigmoid per label, the baseline without any encoding."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -14,10 +16,13 @@ class MultiLabelOneHotHead(MultiLabelHead, OneHotHead):
     Parameters and fields are those of `OneHotHead`.
 
     Attributes:
+      prior: expected share of the labels that a document has; biases start around its log-odds, so that training need
+        not first learn that labels are rare. 0 starts around even odds, as published.
       reduction: `mean` over the labels (the published system) or their `sum` (Renee), whose gradients do not shrink
         with the number of labels.
     """
 
+    prior: float = 0.0
     reduction: str = "sum"
 
     lazy_value = True
@@ -26,6 +31,13 @@ class MultiLabelOneHotHead(MultiLabelHead, OneHotHead):
         super().setup()
         refuse_smoothing(self)
         check_reduction(self.reduction)
+        if not 0 <= self.prior < 1:
+            raise ValueError(f"config.head.prior is {self.prior}; it must be in [0, 1)")
+
+    def bias_init(self):
+        init = super().bias_init()
+        shift = math.log(self.prior / (1 - self.prior)) if self.prior else 0.0
+        return lambda key, shape, dtype=jnp.float32: init(key, shape, dtype) + shift
 
     def loss(self, features, labels, key=None, want_value=None, blocks=None):
         loss = sharded.bce(

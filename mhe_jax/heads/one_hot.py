@@ -23,7 +23,11 @@ class OneHotHead(Head):
         super().setup()
         init, classes = torch_linear(self.features_dim), self.label_space.num_classes
         self.kernel = self.class_table("kernel", init, classes, self.features_dim)
-        self.bias = self.class_table("bias", init, classes) if self.use_bias else None
+        self.bias = self.class_table("bias", self.bias_init(), classes) if self.use_bias else None
+
+    def bias_init(self):
+        """What the biases start from."""
+        return torch_linear(self.features_dim)
 
     def loss(self, features, labels, key=None):
         lse, target, total = self._statistics(features, jnp.maximum(labels, 0), with_total=self.label_smoothing > 0)

@@ -88,8 +88,7 @@ def distance_buckets(distance: np.ndarray) -> np.ndarray:
     exact = half // 2
     size = np.abs(distance)
     # float32 in this order, like the original: the borders of buckets lie on whole numbers.
-    ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact)) / np.float32(
-        np.log(MAX_DISTANCE / exact)
-    )
+    ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact))
+    ratio /= np.float32(np.log(MAX_DISTANCE / exact))
     far = np.minimum(exact + (ratio * np.float32(half - exact)).astype(np.int32), half - 1)
     return (np.where(distance > 0, half, 0) + np.where(size < exact, size, far)).astype(np.int32)

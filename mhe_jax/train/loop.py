@@ -126,7 +126,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         )
         due = lambda step, every: step == total_steps or (every and step % every == 0)
         earlier_seconds = meta["seconds"]
-        stopping = False
+        ran, stopping = step < last_step, False
         while step < last_step and not stopping:
             state, sums = program(state, resident, chunk, count)
             step += int(count)
@@ -160,7 +160,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             best, best_step = checkpoints.restore_weights(weights_of(abstract), space)
             feed = cleanup.enter_context(contextlib.closing(eval_feed(splits.test, batch_size, **shares(mesh))))
             result["test"] = {"step": best_step, **Evaluator(task, feed, mesh)(best)}
-            writer.write("test", step, epoch(step), result["test"])
+            if ran:  # a finished run that is started again has this event already
+                writer.write("test", step, epoch(step), result["test"])
         result["interrupted"] = step < total_steps
         result["bad_examples"] = train.bad_examples + held_out.bad_examples
         if jax.process_index() == 0:

@@ -9,6 +9,7 @@ import pytest
 
 from configs import heads
 from mhe_jax.train import experiment, writers
+from mhe_jax.train.describe import describe
 from mhe_jax.train.evaluate import evaluate
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.predict import predict, predict_split
@@ -220,3 +221,43 @@ def test_groups_more_than_labels_are_refused(tmp_path):
     config.head.head_sizes = (LABELS + 1, 0)
     with pytest.raises(ValueError, match=r"config.head.head_sizes: num_groups must be between 1 and num_labels=53"):
         train_and_evaluate(config, tmp_path)
+
+
+def test_describe_compares_the_heads_for_many_labels():
+    text = describe(tiny())
+    for head in HEADS:
+        assert any(line.startswith(head) and "MiB" in line for line in text.splitlines()), text
+    assert "input_ids 16x16" in text
+
+
+def test_a_step_that_does_not_fit_says_what_its_candidates_take(monkeypatch, tmp_path):
+    config = tiny()
+    # A machine of 64 KiB.
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 16}[name])
+    with pytest.raises(ValueError, match=r"lower global_batch_size, or config.head.num_candidates: 4 x 5 candidates"):
+        train_and_evaluate(config, tmp_path)
+
+
+def test_the_test_split_is_evaluated_once_with_the_best_weights(tmp_path):
+    config = tiny(total_steps=4)
+    config.data = {
+        "name": "unicode",
+        "num_classes": 0,
+        "vocab_size": 200,
+        "max_length": 16,
+        "valid_examples": 40,
+        "max_train": 64,
+        "max_eval": 40,
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    config.head.head_sizes = (50, 0)
+    config.eval_every_steps = config.checkpoint_every_steps = 2
+    result = train_and_evaluate(config, tmp_path / "run")
+    events = writers.read_events(tmp_path / "run" / "metrics.jsonl")
+    assert [e["step"] for e in events if e["split"] == "test"] == [4]
+    assert result["test"]["step"] == result["best"]["step"]
+    assert "PSP@5" in result["test"]
+    assert evaluate(config, tmp_path / "run")["test"]["P@5"] == pytest.approx(result["test"]["P@5"])
+    again = train_and_evaluate(config, tmp_path / "run")
+    assert again["test"] == result["test"]
+    assert len(writers.read_events(tmp_path / "run" / "metrics.jsonl")) == len(events)

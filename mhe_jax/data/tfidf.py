@@ -1,0 +1,206 @@
+"""The baseline that a trained text model must beat: the labels of the nearest training documents, by TF-IDF.
+
+python -m mhe_jax.data.tfidf --config=configs/xmc_eurlex57k.py --config.data.path=Eurlex-57K --compare=RUN/result.json
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+import tqdm
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from mhe_jax.data import build_data
+from mhe_jax.data.corpus import Corpus
+from mhe_jax.data.corpus_text import CorpusText
+from mhe_jax.data.dataset import DataError
+from mhe_jax.data.propensity import inverse_propensity
+from mhe_jax.data.ragged import pad_rows
+from mhe_jax.ops.ranking import ranking_metrics
+
+_KS = (1, 3, 5)
+_SHOWN = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@3", "PSP@5")
+_BLOCK = 2**26  # similarities that are dense at a time, 4 bytes each
+
+
+class NearestDocuments:
+    """Ranks labels by the summed cosine similarity of those of the nearest training documents that have them."""
+
+    def __init__(
+        self,
+        texts: Iterable[str],
+        labels: scipy.sparse.csr_matrix,
+        *,
+        neighbors: int = 15,
+        max_features: int = 0,
+        block: int = _BLOCK,
+    ):
+        """Takes the training documents.
+
+        Args:
+          texts: N texts, which are not kept.
+          labels: CSR [N, L]; relevances do not count.
+          neighbors: how many documents to ask, the first of equally near ones.
+          max_features: most frequent words to use; 0 uses all.
+          block: similarities that are in memory at a time.
+
+        Raises:
+          DataError: if no text has a word of two letters or more.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer  # slow to import
+
+        self._vectorizer = TfidfVectorizer(sublinear_tf=True, max_features=max_features or None, dtype=np.float32)
+        try:
+            vectors = self._vectorizer.fit_transform(texts)
+        except ValueError as error:
+            raise DataError(f"the training texts cannot be compared: {error}") from error
+        self._columns = vectors.T.tocsr()
+        self._has_label = labels.astype(bool).astype(np.float32)
+        self._neighbors = min(neighbors, labels.shape[0])
+        self._rows = max(1, block // labels.shape[0])
+
+    def rank(self, texts: Iterable[str], k: int, filtered: scipy.sparse.csr_matrix | None = None) -> np.ndarray:
+        """int32 [M, k]: the best labels of each text, the lower number first of equals; -1 where there are no more.
+
+        Args:
+          texts: M texts.
+          k: how many labels.
+          filtered: CSR bool [M, L], labels to leave out.
+        """
+        vectors = self._vectorizer.transform(texts)
+        ranked = [np.zeros((0, k), np.int32)]
+        for start in tqdm.trange(0, vectors.shape[0], self._rows, desc="TF-IDF", unit=" blocks", disable=None):
+            block = slice(start, start + self._rows)
+            scores = self._nearest(vectors[block]) @ self._has_label
+            if filtered is not None:
+                scores -= scores.multiply(filtered[block])
+            ranked.append(_best(scores, k))
+        return np.concatenate(ranked)
+
+    def _nearest(self, vectors: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+        """The similarities to the nearest training documents, and nothing for the others: [m, W] -> [m, N]."""
+        similarity = (vectors @ self._columns).toarray()
+        place = similarity.shape[1] - self._neighbors
+        least = np.partition(similarity, place, axis=1)[:, place, None]
+        equal = similarity == least
+        wanted = self._neighbors - (similarity > least).sum(axis=1, keepdims=True)
+        crowded = np.flatnonzero(equal.sum(axis=1, keepdims=True) > wanted)
+        similarity[similarity < least] = 0
+        # Of equally near ones at the end only the first are taken.
+        beyond = equal[crowded] & (np.cumsum(equal[crowded], axis=1, dtype=np.int32) > wanted[crowded])
+        similarity[crowded] = np.where(beyond, 0, similarity[crowded])
+        return scipy.sparse.csr_matrix(similarity)
+
+
+def tfidf_floor(
+    train_texts: Iterable[str],
+    train_labels: scipy.sparse.csr_matrix,
+    test_texts: Iterable[str],
+    test_labels: scipy.sparse.csr_matrix,
+    *,
+    filtered: scipy.sparse.csr_matrix | None = None,
+    propensity: tuple[float, float] = (0.55, 1.5),
+    neighbors: int = 15,
+    max_features: int = 0,
+) -> dict[str, float]:
+    """P, R, nDCG, PSP and PSnDCG at 1, 3 and 5 of the labels of the nearest training documents.
+
+    Args:
+      train_texts: N texts.
+      train_labels: CSR [N, L].
+      test_texts: M texts.
+      test_labels: CSR [M, L].
+      filtered: CSR bool [M, L], labels that do not count for a document.
+      propensity: A and B of the propensity model.
+      neighbors: training documents to ask.
+      max_features: most frequent words to use; 0 uses all.
+
+    Raises:
+      DataError: if no training text has a word.
+    """
+    nearest = NearestDocuments(train_texts, train_labels, neighbors=neighbors, max_features=max_features)
+    ids = nearest.rank(test_texts, max(_KS), filtered)
+    return measure(ids, test_labels, filtered, inverse_propensity(train_labels, *propensity))
+
+
+def measure(
+    ids: np.ndarray,
+    labels: scipy.sparse.csr_matrix,
+    filtered: scipy.sparse.csr_matrix | None,
+    inverse: np.ndarray,
+) -> dict[str, float]:
+    """The metrics of rankings int [M, k], with inverse propensities float32 [L]."""
+    true = labels.astype(bool).astype(np.float32)
+    if filtered is not None:
+        true = true - true.multiply(filtered)
+    true.eliminate_zeros()
+    true.sort_indices()
+    counts = np.diff(true.indptr)
+    padded = pad_rows(true.indices, true.indptr[:-1], counts, int(counts.max(initial=1)), -1)
+    parts = ranking_metrics(jnp.asarray(ids), jnp.asarray(padded), jnp.asarray(inverse), _KS)
+    sums = {name: [float(np.asarray(part, np.float64).sum()) for part in both] for name, both in parts.items()}
+    return {name: numerator / denominator if denominator else 0.0 for name, (numerator, denominator) in sums.items()}
+
+
+def _best(scores: scipy.sparse.csr_matrix, k: int) -> np.ndarray:
+    """The columns of the k largest positive entries of each row, the lower one first of equals: int32 [m, k]."""
+    scores.eliminate_zeros()
+    rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
+    order = np.lexsort((scores.indices, -scores.data, rows))
+    place = np.arange(len(rows)) - scores.indptr[rows]
+    first = place < k
+    best = np.full((scores.shape[0], k), -1, np.int32)
+    best[rows[first], place[first]] = scores.indices[order[first]]
+    return best
+
+
+def evaluated_splits(data: CorpusText) -> dict[str, Corpus]:
+    """The documents behind 'best' and 'last' of a run's result.json, and behind 'test' where those are others."""
+    splits = {"eval": data.corpora().test}
+    if data.valid_examples:
+        # Without documents held out, those that choose the best checkpoint are the test documents.
+        splits["test"] = dataclasses.replace(data, valid_examples=0).corpora().test
+    return splits
+
+
+def _line(title: str, values: dict[str, Any]) -> str:
+    return f"{title:45}" + "".join(f"{name} {values[name]:.4f}   " for name in _SHOWN if name in values).rstrip()
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    started = time.time()
+    args = flags.FLAGS
+    data = build_data(args.config.data)
+    if not isinstance(data, CorpusText):
+        raise app.UsageError(f"the baseline needs texts, but config.data.name is {args.config.data.name!r}")
+    train, splits = data.corpora().train, evaluated_splits(data)
+    documents = NearestDocuments(train.texts(), train.labels, neighbors=args.neighbors, max_features=args.max_features)
+    inverse = inverse_propensity(train.labels, *data.propensity)
+    result = json.loads(pathlib.Path(args.compare).read_text()) if args.compare else {}
+    for name, corpus in splits.items():
+        print(f"{name}: {train.labels.shape[0]:,} training and {corpus.labels.shape[0]:,} evaluation documents")
+        values = measure(
+            documents.rank(corpus.texts(), max(_KS), corpus.filtered), corpus.labels, corpus.filtered, inverse
+        )
+        print(_line(f"TF-IDF, {args.neighbors} nearest documents", values))
+        for which in ("best", "last") if name == "eval" else ("test",):
+            if which in result:
+                print(_line(f"trained model ({result['head']}), {which}", result[which]))
+    print(f"{time.time() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    config_flags.DEFINE_config_file("config", None, "The config whose data is used.")
+    flags.DEFINE_string("compare", None, "The result.json of a run, to be printed beside the baseline.")
+    flags.DEFINE_integer("neighbors", 15, "Training documents to ask.", lower_bound=1)
+    flags.DEFINE_integer("max_features", 0, "Most frequent words to use; 0: all.", lower_bound=0)
+    flags.mark_flag_as_required("config")
+    app.run(main)

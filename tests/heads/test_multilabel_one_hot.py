@@ -1,0 +1,84 @@
+"""MultiLabelOneHotHead against a dense layer of sigmoids."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax.core import meta
+
+from mhe_jax.heads import MultiLabelOneHotHead
+from mhe_jax.labels import LabelSpace
+
+CLASSES, DIM = 53, 6
+
+
+def initialised(**fields):
+    head = MultiLabelOneHotHead(LabelSpace(CLASSES, (CLASSES,)), DIM, **fields)
+    shapes = jax.eval_shape(lambda: head.init(jax.random.key(0), jnp.zeros((1, DIM)), 1, method="topk"))
+    rng = np.random.default_rng(0)
+    draw = lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape, dtype=np.float32))
+    return head, jax.tree.map(draw, meta.unbox(shapes)["params"])
+
+
+def batch():
+    """Rows of 0 .. 6 labels."""
+    rng = np.random.default_rng(1)
+    labels = np.full((7, 6), -1, np.int32)
+    for row in range(7):
+        labels[row, rng.permutation(6)[:row]] = rng.choice(CLASSES, row, replace=False)
+    return jnp.asarray(rng.standard_normal((7, DIM), dtype=np.float32)), jnp.asarray(labels)
+
+
+def dense_logits(params, features):
+    return features @ params["kernel"].T + (params["bias"][None, :] if "bias" in params else 0.0)
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"block_size": 10, "reduction": "mean"}, {"use_bias": False}], ids=["sum", "mean", "no bias"]
+)
+def test_loss_and_gradients_equal_dense_sigmoids(fields):
+    head, params = initialised(**fields)
+    features, labels = batch()
+    hot = jax.nn.one_hot(labels, CLASSES).sum(axis=1)
+    weights = jnp.arange(1.0, 8.0) / (CLASSES if fields.get("reduction") == "mean" else 1)
+    ours = lambda p, x: head.apply({"params": p}, x, labels, method="loss")[0] @ jnp.arange(1.0, 8.0)
+    oracle = lambda p, x: optax.sigmoid_binary_cross_entropy(dense_logits(p, x), hot).sum(axis=1) @ weights
+    ours, oracle = (jax.jit(jax.value_and_grad(fn, (0, 1)))(params, features) for fn in (ours, oracle))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, oracle)
+
+
+def test_without_its_value_the_gradient_is_the_same():
+    head, params = initialised(reduction="mean")
+    features, labels = batch()
+    loss = lambda p, wanted: head.apply({"params": p}, features, labels, None, wanted, method="loss")[0].sum()
+    run = jax.jit(jax.value_and_grad(loss))
+    (skipped, gradient), (value, expected) = run(params, jnp.array(False)), run(params, jnp.array(True))
+    assert skipped == 0
+    assert value > 0
+    jax.tree.map(np.testing.assert_array_equal, gradient, expected)
+
+
+@pytest.mark.parametrize("k", [1, 5, CLASSES])
+def test_topk_and_scores_are_log_probabilities_of_the_labels(k):
+    head, params = initialised(block_size=8)
+    features, _ = batch()
+    log_probs = np.asarray(jax.nn.log_sigmoid(dense_logits(params, features)))
+    scores, ids = jax.jit(lambda x: head.apply({"params": params}, x, k, method="topk"))(features)
+    order = np.argsort(-log_probs, axis=1)[:, :k]
+    np.testing.assert_array_equal(ids, order)
+    np.testing.assert_allclose(scores, np.take_along_axis(log_probs, order, axis=1), rtol=1e-5)
+    again = jax.jit(lambda x: head.apply({"params": params}, x, ids, method="scores"))(features)
+    np.testing.assert_allclose(again, scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"reduction": "none"}, "config.head.reduction is 'none'; it must be mean or sum"),
+        ({"label_smoothing": 0.1}, "config.head.label_smoothing is 0.1, but the labels of this head are independent"),
+    ],
+)
+def test_impossible_settings_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        initialised(**fields)
