@@ -1,7 +1,7 @@
 """What the text configs share: a pretrained encoder, a head for many labels, and the published recipe.
 
-Argument string: an encoder (`bert`, `roberta`, `xlnet`, `minilm`), a head (`mhc`, `ohe`, `mhp`, `mhs`), head sizes such as
-172x23, `reference` for the published settings, `smoke` for two steps on whatever small data is given.
+Argument string: an encoder (`bert`, `roberta`, `xlnet`, `minilm`), a head (`mhc`, `ohe`, `mhp`, `mhs`), head sizes such
+as 172x23, `reference` for the published settings, `smoke` for two steps on whatever small data is given.
 """
 
 from ml_collections import FieldReference

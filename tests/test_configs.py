@@ -90,7 +90,7 @@ def test_head_sections_for_many_labels_list_all_fields(name):
 @pytest.mark.parametrize(
     ("file", "arg", "expected"),
     [
-        ("xmc_amazon670k", "xlnet,reference", {"head.num_candidates": 75, "head.max_labels": 100, "data.sort_window": 1}),
+        ("xmc_amazon670k", "xlnet,reference", {"head.num_candidates": 75, "head.max_labels": 100}),
         ("xmc_amazon670k", "xlnet,reference", {"backbone.pooling": "first", "optimizer.no_decay": ("bias",)}),
         ("xmc_amazon670k", "", {"backbone.pooling": "first", "head.head_sizes": (8377, 80), "schedule.name": "poly"}),
         ("xmc_wiki500k", "xlnet", {"backbone.pooling": "last", "backbone.checkpoint": "xlnet-base-cased"}),

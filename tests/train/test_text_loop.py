@@ -2,10 +2,9 @@
 
 import json
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
+from saved import assert_same, final_weights
 
 from configs import heads
 from mhe_jax.train import experiment, writers
@@ -67,13 +66,6 @@ def tiny(head="mhc", **fields):
     return config
 
 
-def final_weights(workdir):
-    folder = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    tree = ocp.PyTreeCheckpointer().restore(folder / "state")
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
-
-
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_trains_and_ranks(tmp_path, head):
     result = train_and_evaluate(tiny(head), tmp_path)
@@ -102,10 +94,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_bitwise(tmp_path, table_op
     train_and_evaluate(config, tmp_path / "whole")
     assert train_and_evaluate(config, tmp_path / "parts", interrupt_at=3)["interrupted"]
     train_and_evaluate(config, tmp_path / "parts")
-    whole, parts = final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts")
-    assert whole.keys() == parts.keys()
-    for name, value in whole.items():
-        np.testing.assert_array_equal(parts[name], value, err_msg=name)
+    assert_same(final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts"))
 
 
 @pytest.mark.parametrize("table_optimizer", [{"name": "none"}, SPARSE], ids=lambda section: section["name"])
