@@ -99,6 +99,8 @@ def xmc_mhc(head_sizes=()):
         "mask_padding": True,
         # Labels of a document that are positive; 0: all.
         "max_labels": 0,
+        # Share of the labels that a document is expected to have; 0: logits start at even odds, as published.
+        "prior": 0.001,
         "reduction": "mean",
     }
 
@@ -112,6 +114,6 @@ def xmc_mhs(head_sizes=()):
 XMC_REFERENCE = {
     "ohe": {"reduction": "mean", "prior": 0.0},
     "mhp": {},
-    "mhc": {"mask_padding": False, "max_labels": 100},
+    "mhc": {"mask_padding": False, "max_labels": 100, "prior": 0.0},
     "mhs": {},
 }

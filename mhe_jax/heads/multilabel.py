@@ -60,6 +60,12 @@ def refuse_smoothing(head: Head) -> None:
         )
 
 
+def check_prior(prior: float) -> None:
+    """Raises ValueError unless `prior` is a share of the labels."""
+    if not 0 <= prior < 1:
+        raise ValueError(f"config.head.prior is {prior}; it must be in [0, 1)")
+
+
 def check_reduction(reduction: str) -> None:
     """Raises ValueError unless `reduction` is one of those of the sigmoid losses."""
     if reduction not in ("mean", "sum"):

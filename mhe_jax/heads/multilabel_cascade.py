@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import Linear, symmetric_uniform
-from mhe_jax.heads.multilabel import MultiLabelHead, check_reduction, refuse_smoothing
-from mhe_jax.ops import candidate_logits, candidates, multilabel, sharded
+from mhe_jax.heads.multilabel import MultiLabelHead, check_prior, check_reduction, refuse_smoothing
+from mhe_jax.ops import candidates, multilabel, sharded
 
 
 class _Beam(NamedTuple):
@@ -48,6 +48,9 @@ class MultiLabelCascadeHead(MultiLabelHead):
         copies of the row's last candidate. No ranking lists them in either case.
       max_labels: how many labels of a document are positive at the last level, in the order of the data; the groups of
         all of them are. 0 means all, the published system takes 100.
+      prior: expected share of the labels that a document has. Each level's logits are then offset by the log-odds of
+        that many positives among its candidates, so that training need not first learn that labels are rare: embeddings
+        without a bias learn it slowly. 0 offsets nothing, as published.
       reduction: of each level's loss, `mean` over its candidates or `sum`.
     """
 
@@ -56,12 +59,14 @@ class MultiLabelCascadeHead(MultiLabelHead):
     use_bias: bool = True
     mask_padding: bool = True
     max_labels: int = 0
+    prior: float = 0.0
     reduction: str = "mean"
 
     def setup(self):
         super().setup()
         refuse_smoothing(self)
         check_reduction(self.reduction)
+        check_prior(self.prior)
         space = self.label_space
         if space.num_heads < 2:
             raise ValueError(f"config.head.head_sizes {space.head_sizes} has one level: a cascade has at least two")
@@ -135,11 +140,12 @@ class MultiLabelCascadeHead(MultiLabelHead):
 
     def scores(self, features, ids):
         features, ids = features.astype(self.dtype), jnp.maximum(ids, 0)
-        total = jax.nn.log_sigmoid(jnp.take_along_axis(self.root(features), ids // self.label_space.strides[0], axis=1))
+        groups = jnp.take_along_axis(self.root(features), ids // self.label_space.strides[0], axis=1)
+        total = jax.nn.log_sigmoid(groups + self._offset(0))
         for level in range(1, self._last + 1):
             rows, nodes = self.tables[level].reshape(-1, 1, self.hidden_dim), ids // self.label_space.strides[level]
             logits = sharded.block_logits(rows, self._queries(level, features), nodes, self.class_shards)
-            total += jax.nn.log_sigmoid(logits[:, :, 0])
+            total += jax.nn.log_sigmoid(logits[:, :, 0] + self._offset(level))
         return total
 
     def candidate_bytes(self, batch_size: int) -> int:
@@ -160,6 +166,15 @@ class MultiLabelCascadeHead(MultiLabelHead):
     @property
     def _last(self) -> int:
         return self.label_space.num_heads - 1
+
+    def _offset(self, level) -> float:
+        """The log-odds of a candidate of a level to be positive, before anything is learnt."""
+        if not self.prior:
+            return 0.0
+        parents = self._width(level - 1) if level else 1
+        # A document has as many true nodes as labels at most, and a level scores every child of what it keeps.
+        share = min(0.5, self.prior * self.label_space.num_classes / (parents * self.label_space.head_sizes[level]))
+        return math.log(share / (1 - share))
 
     def _width(self, level) -> int:
         """How many nodes of a level are kept."""
@@ -198,11 +213,11 @@ class MultiLabelCascadeHead(MultiLabelHead):
             missing = jnp.where(slots == math.prod(live.shape[1:]), nodes, -1)
             missing = missing if self._may_miss(level, labels) else missing[:, :0]
             logits, missing_logits = self._candidate_logits(level, features, beam.nodes, missing, blocks)
-        flat = logits.reshape(logits.shape[0], -1)
+        flat, offset = logits.reshape(logits.shape[0], -1), self._offset(level)
         own_logits = jnp.take_along_axis(flat, slots, axis=1, mode="fill", fill_value=0.0)
         if self._may_miss(level, labels):
             own_logits += missing_logits  # 0 where not missing
-        return _Level(logits, live, slots, own_logits)
+        return _Level(logits + offset, live, slots, own_logits + offset)
 
     def _candidate_logits(self, level, features, parents, missing, blocks):
         table, queries = self.tables[level], self._queries(level, features)
@@ -210,7 +225,7 @@ class MultiLabelCascadeHead(MultiLabelHead):
             return sharded.candidate_logits(table, queries, parents, missing, self.class_shards)
         held, size = blocks[f"table_{level}"], self.label_space.head_sizes[level]
         rows = multilabel.find_blocks(held, missing // size) * size + missing % size
-        return candidate_logits.candidate_logits(table, queries, multilabel.find_blocks(held, parents), rows)
+        return sharded.candidate_logits(table, queries, multilabel.find_blocks(held, parents), rows, shards=1)
 
     def _queries(self, level, features):
         return self.projections[level](features).astype(self.dtype)
@@ -223,6 +238,7 @@ class MultiLabelCascadeHead(MultiLabelHead):
 
     def _keep(self, level, beam, scored, labels) -> tuple[_Beam, jax.Array]:
         """The best children with the true ones among them by force, and the share of these that needed none."""
+        # Which nodes are kept has no gradient; to say so spares autodiff the way there.
         best = self._best(beam, jax.tree.map(jax.lax.stop_gradient, scored), self._width(level))
         nodes = labels // self.label_space.strides[level]
         true_nodes = jnp.where(multilabel.first_of_each(nodes), nodes, -1)

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.multilabel import MultiLabelHead, check_reduction, refuse_smoothing
+from mhe_jax.heads.multilabel import MultiLabelHead, check_prior, check_reduction, refuse_smoothing
 from mhe_jax.heads.one_hot import OneHotHead
 from mhe_jax.ops import sharded
 
@@ -28,11 +28,10 @@ class MultiLabelOneHotHead(MultiLabelHead, OneHotHead):
     lazy_value = True
 
     def setup(self):
+        check_prior(self.prior)
         super().setup()
         refuse_smoothing(self)
         check_reduction(self.reduction)
-        if not 0 <= self.prior < 1:
-            raise ValueError(f"config.head.prior is {self.prior}; it must be in [0, 1)")
 
     def bias_init(self):
         init = super().bias_init()

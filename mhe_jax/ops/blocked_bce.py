@@ -36,7 +36,8 @@ def blocked_bce(
       labels: int [B, W], the positive classes of each example, distinct; outside 0 .. C-1 they mean nothing.
       mask: bool [C]; False rows are no classes. A label must not be one.
       want_value: bool []; where False the result is 0, and its gradient what it always is. None: always wanted.
-      block_size: rows per block, any number; None or 0 chooses one that keeps a block within 64 MiB.
+      block_size: rows per block, any number; None or 0 chooses one that keeps a block within 64 MiB, both its logits
+        and its rows.
 
     Returns:
       float32 [B].
@@ -46,12 +47,12 @@ def blocked_bce(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value):
-    size, count = chunked._block_layout(features, kernel, block_size)
-    nothing = chunked._zero_per_example(features)
+    size, count = chunked.block_layout(features, kernel, block_size)
+    nothing = chunked.zero_per_example(features)
 
     def value():
         def step(total, index):
-            block = chunked._block(index, size, features, kernel, bias, mask)
+            block = chunked.block_at(index, size, features, kernel, bias, mask)
             negative = jnp.where(block.live[None, :], jax.nn.softplus(block.logits), 0.0).sum(axis=1)
             at = _places(labels, index, size, block.start)
             positive = jnp.take_along_axis(block.logits, at, axis=1, mode="fill", fill_value=0.0).sum(axis=1)
@@ -75,11 +76,11 @@ def _forward(block_size, features, kernel, bias, labels, mask, want_value):
 
 def _backward(block_size, residuals, cotangent):
     features, kernel, bias, labels, mask = residuals
-    size, count = chunked._block_layout(features, kernel, block_size)
+    size, count = chunked.block_layout(features, kernel, block_size)
 
     def step(carry, index):
         d_features, d_kernel, d_bias = carry
-        block = chunked._block(index, size, features, kernel, bias, mask)
+        block = chunked.block_at(index, size, features, kernel, bias, mask)
         d_logits = jnp.where(block.live[None, :], jax.nn.sigmoid(block.logits), 0.0)
         # Subtracted before rounding: in bfloat16 a probability near 1 would cancel against its target.
         at = _places(labels, index, size, block.start)
@@ -88,9 +89,9 @@ def _backward(block_size, residuals, cotangent):
         low = d_logits.astype(features.dtype)
         d_features += jnp.einsum("bc,cd->bd", low, block.rows, preferred_element_type=jnp.float32)
         d_rows = jnp.einsum("bc,bd->cd", low, features, preferred_element_type=jnp.float32)
-        d_kernel = chunked._add_rows(d_kernel, block.start, d_rows)
+        d_kernel = chunked.add_rows(d_kernel, block.start, d_rows)
         if bias is not None:
-            d_bias = chunked._add_rows(d_bias, block.start, d_logits.sum(axis=0))
+            d_bias = chunked.add_rows(d_bias, block.start, d_logits.sum(axis=0))
         return (d_features, d_kernel, d_bias), None
 
     zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), (features, kernel, bias))

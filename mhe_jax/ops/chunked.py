@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_BLOCK_FLOATS = 2**24  # the automatic block holds at most 64 MiB of float32 logits
+_BLOCK_FLOATS = 2**24  # the automatic block holds at most 64 MiB of float32 logits, and of rows
 _LANES = 128
 
 
@@ -41,7 +41,8 @@ def blocked_lse(
       bias: float [C], or None.
       labels: int [B]; outside 0 .. C-1 the label's logit is 0.
       mask: bool [C]; False rows count as -inf.
-      block_size: rows per block, any number; None or 0 chooses one that keeps a block within 64 MiB.
+      block_size: rows per block, any number; None or 0 chooses one that keeps a block within 64 MiB, its logits and its
+        rows.
       with_total: whether the sum is wanted; it is 0 otherwise.
 
     Returns:
@@ -64,11 +65,11 @@ def blocked_topk(
       `(logits [B, k], ids [B, k], lse [B])`, best first, ties to the lower id. Where fewer than k rows are unmasked,
       logits are -inf and ids -1.
     """
-    size, count = _block_layout(features, kernel, block_size)
+    size, count = block_layout(features, kernel, block_size)
 
     def step(carry, index):
         best, best_ids, lse = carry
-        block = _block(index, size, features, kernel, bias, mask)
+        block = block_at(index, size, features, kernel, bias, mask)
         logits = jnp.where(block.live[None, :], block.logits, -jnp.inf)
         top, at = lax.top_k(logits, min(k, size))
         ids = jnp.where(top == -jnp.inf, -1, block.start + at)
@@ -77,7 +78,7 @@ def blocked_topk(
         best_ids = jnp.take_along_axis(jnp.concatenate([best_ids, ids], axis=1), order, axis=1)
         return (best, best_ids, jnp.logaddexp(lse, jax.nn.logsumexp(logits, axis=1))), None
 
-    zero = _zero_per_example(features)
+    zero = zero_per_example(features)
     zeros = jnp.broadcast_to(zero[:, None], (features.shape[0], k))
     nothing = (zeros - jnp.inf, jnp.full_like(zeros, -1, jnp.int32), zero - jnp.inf)
     (best, ids, lse), _ = lax.scan(step, nothing, jnp.arange(count))
@@ -92,21 +93,21 @@ class _Block(NamedTuple):
     live: jax.Array  # bool [size]: fresh and unmasked
 
 
-def _zero_per_example(features):
+def zero_per_example(features):
     """float32 zeros [B] to start a scan from. Made of the features, for inside `jax.shard_map` a carry has to vary over
     the same mesh axes as the values it will hold."""
     return jnp.zeros_like(features[:, 0], jnp.float32)
 
 
-def _block_layout(features, kernel, block_size):
+def block_layout(features, kernel, block_size):
     """Rows per block and number of blocks."""
     num_rows = kernel.shape[0]
-    fitting = _BLOCK_FLOATS // features.shape[0] // _LANES * _LANES
+    fitting = _BLOCK_FLOATS // max(features.shape) // _LANES * _LANES
     size = min(block_size or max(fitting, _LANES), num_rows)
     return size, -(-num_rows // size)
 
 
-def _block(index, size, features, kernel, bias, mask) -> _Block:
+def block_at(index, size, features, kernel, bias, mask) -> _Block:
     """Block `index`. The last one is shifted back to end at the table's end: no padded copy of the table is made."""
     start = jnp.minimum(index * size, kernel.shape[0] - size)
     rows = lax.dynamic_slice_in_dim(kernel, start, size).astype(features.dtype)
@@ -119,11 +120,11 @@ def _block(index, size, features, kernel, bias, mask) -> _Block:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask):
-    size, count = _block_layout(features, kernel, block_size)
+    size, count = block_layout(features, kernel, block_size)
 
     def step(carry, index):
         lse, target, total = carry
-        block = _block(index, size, features, kernel, bias, mask)
+        block = block_at(index, size, features, kernel, bias, mask)
         lse = jnp.logaddexp(lse, jax.nn.logsumexp(block.logits, axis=1, where=block.live[None, :]))
         here = (labels >= index * size) & (labels < block.start + size)
         at = jnp.clip(labels - block.start, 0, size - 1)
@@ -132,7 +133,7 @@ def _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask):
             total += jnp.where(block.live[None, :], block.logits, 0.0).sum(axis=1)
         return (lse, target, total), None
 
-    zero = _zero_per_example(features)
+    zero = zero_per_example(features)
     return lax.scan(step, (zero - jnp.inf, zero, zero), jnp.arange(count))[0]
 
 
@@ -144,12 +145,12 @@ def _blocked_lse_forward(block_size, with_total, features, kernel, bias, labels,
 def _blocked_lse_backward(block_size, with_total, residuals, cotangents):
     features, kernel, bias, labels, mask, lse = residuals
     d_lse, d_target, d_total = cotangents
-    size, count = _block_layout(features, kernel, block_size)
+    size, count = block_layout(features, kernel, block_size)
     shift = jnp.where(lse == -jnp.inf, 0.0, lse)  # exp(-inf - -inf) would be NaN when every row is masked
 
     def step(carry, index):
         d_features, d_kernel, d_bias = carry
-        block = _block(index, size, features, kernel, bias, mask)
+        block = block_at(index, size, features, kernel, bias, mask)
         live = block.live[None, :]
         d_logits = d_lse[:, None] * jnp.exp(jnp.where(live, block.logits, -jnp.inf) - shift[:, None])
         is_label = (labels[:, None] == block.start + jnp.arange(size)[None, :]) & block.fresh[None, :]
@@ -159,9 +160,9 @@ def _blocked_lse_backward(block_size, with_total, residuals, cotangents):
         low = d_logits.astype(features.dtype)
         d_features += jnp.einsum("bc,cd->bd", low, block.rows, preferred_element_type=jnp.float32)
         d_rows = jnp.einsum("bc,bd->cd", low, features, preferred_element_type=jnp.float32)
-        d_kernel = _add_rows(d_kernel, block.start, d_rows)
+        d_kernel = add_rows(d_kernel, block.start, d_rows)
         if bias is not None:
-            d_bias = _add_rows(d_bias, block.start, d_logits.sum(axis=0))
+            d_bias = add_rows(d_bias, block.start, d_logits.sum(axis=0))
         return (d_features, d_kernel, d_bias), None
 
     zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), (features, kernel, bias))
@@ -170,7 +171,7 @@ def _blocked_lse_backward(block_size, with_total, residuals, cotangents):
     return (*d_inputs, None, None)
 
 
-def _add_rows(table, start, rows):
+def add_rows(table, start, rows):
     """Adds to rows `start ..` of the table; in place where `table` is the carry of a loop."""
     old = lax.dynamic_slice_in_dim(table, start, rows.shape[0])
     return lax.dynamic_update_slice_in_dim(table, old + rows, start, axis=0)

@@ -89,13 +89,19 @@ def block_logits(table, queries, block_ids, shards: int):
 
 
 def candidate_logits(table, queries, block_ids, row_ids, shards: int):
-    """`candidate_logits.candidate_logits` of a table [P, n, D] split over 'class'."""
-    if shards == 1:
+    """`candidate_logits.candidate_logits` of a table [P, n, D] split over 'class', or for `shards` = 1 on every device.
+
+    In both cases a device takes its own examples only, which it goes through one after the other.
+    """
+    data_shards = jax.sharding.get_abstract_mesh().shape.get("data", 1)
+    if shards == 1 and (data_shards == 1 or queries.shape[0] % data_shards):
         return candidate_ops.candidate_logits(table, queries, block_ids, row_ids)
 
-    axis = _batch_axis(queries, shards)
+    axis = _batch_axis(queries, shards) if shards > 1 else "data"
 
     def local(table, queries, block_ids, row_ids):
+        if shards == 1:
+            return candidate_ops.candidate_logits(lax.pcast(table, axis, to="varying"), queries, block_ids, row_ids)
         queries, table = _align(axis, queries, table)
         first = _first_row(table)
         # Ids that another device holds are outside here, and count 0.
@@ -103,7 +109,7 @@ def candidate_logits(table, queries, block_ids, row_ids, shards: int):
         return lax.psum(candidate_ops.candidate_logits(table, queries, *ids), "class")
 
     batch = P(axis)
-    in_specs = (P("class"), batch, batch, batch)
+    in_specs = (P("class") if shards > 1 else P(), batch, batch, batch)
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(table, queries, block_ids, row_ids)
 
 

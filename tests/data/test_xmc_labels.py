@@ -34,6 +34,15 @@ def test_canonical_rows_against_dictionaries(seed):
     ]
 
 
+def test_the_same_label_in_one_document_after_another_is_not_repeated():
+    rows = LabelRows()
+    for row in ([2], [2, 1], [], [2, 2], [2]):
+        rows.add(row)
+    matrix, repeated = canonical(rows.matrix(3))
+    np.testing.assert_array_equal(matrix.toarray(), [[0, 0, 1], [0, 1, 1], [0, 0, 0], [0, 0, 1], [0, 0, 1]])
+    assert repeated == 1
+
+
 def test_a_matrix_without_any_label():
     rows = LabelRows()
     for _ in range(3):

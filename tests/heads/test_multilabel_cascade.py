@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.core import meta
+from ml_collections import ConfigDict
 
-from mhe_jax.heads import MultiLabelCascadeHead
+from mhe_jax.heads import MultiLabelCascadeHead, build_head
 from mhe_jax.labels import LabelSpace
 
 DIM, HIDDEN = 6, 5
@@ -237,3 +238,26 @@ def test_memory_of_the_candidates_is_estimated():
 def test_impossible_settings_are_refused(sizes, fields, message):
     with pytest.raises(ValueError, match=message):
         initialised(LabelSpace(6, sizes), **fields)
+
+
+def test_a_prior_offsets_each_levels_logits_alike_in_loss_ranking_and_scores():
+    space = LabelSpace(23, (6, 4))
+    section = {"name": "mhc", "hidden_dim": 5, "num_candidates": 2, "reduction": "sum"}
+    build = lambda prior: build_head(ConfigDict({**section, "prior": prior}), space, 7, multilabel=True)
+    heads = build(0.0), build(0.1)
+    features, labels = jnp.zeros((2, 7)), jnp.array([[3, 9, 20], [-1, -1, -1]])
+    params = heads[0].init(jax.random.key(0), features, 1, method="topk")
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    # With weights of 0 a level's logit is its offset: 2.3 expected labels among 6 groups, among 2 x 4 candidates.
+    group, leaf = 2.3 / 6, 2.3 / 8
+    found = heads[1].apply(zeros, features, labels, method="scores")
+    np.testing.assert_allclose(found[0], np.log(group * leaf), rtol=1e-5)
+    np.testing.assert_allclose(heads[1].apply(zeros, features, 3, method="topk")[0], np.log(group * leaf), rtol=1e-5)
+    nothing = -6 * np.log(1 - group) - 8 * np.log(1 - leaf)
+    loss = heads[1].apply(zeros, features, labels, method="loss")[0]
+    # Labels 3, 9 and 20 lie in three groups; two are kept, and the third's label takes a negative's place.
+    odds = lambda p: np.log((1 - p) / p)
+    np.testing.assert_allclose(loss, [nothing + 3 * odds(group) + 3 * odds(leaf), nothing], rtol=1e-5)
+    assert heads[0].apply(zeros, features, labels, method="scores")[0, 0] == pytest.approx(np.log(0.25))
+    with pytest.raises(ValueError, match=r"config.head.prior is 1.0; it must be in \[0, 1\)"):
+        build(1.0).init(jax.random.key(0), features, 1, method="topk")

@@ -107,10 +107,11 @@ def test_some_blocks_of_a_table_do_for_the_whole(variant):
 
 
 @pytest.mark.parametrize("variant", ["mhc", "mhs"])
-def test_some_blocks_of_a_sharded_table_do_for_the_whole(variant):
-    mesh = jax.make_mesh((2, 4), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+@pytest.mark.parametrize("shape", [(2, 4), (8, 1)], ids=str)
+def test_some_blocks_of_a_sharded_table_do_for_the_whole(variant, shape):
+    mesh = jax.make_mesh(shape, ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     with jax.set_mesh(mesh):
-        compare_with_blocks(*made(variant, 4))
+        compare_with_blocks(*made(variant, shape[1]))
 
 
 def compare_with_blocks(head, params):

@@ -72,10 +72,19 @@ def test_topk_and_scores_are_log_probabilities_of_the_labels(k):
     np.testing.assert_allclose(again, scores, rtol=1e-5)
 
 
+def test_biases_start_around_the_log_odds_of_the_prior():
+    for prior, middle in ((0.0, 0.0), (0.01, np.log(0.01 / 0.99))):
+        head = MultiLabelOneHotHead(LabelSpace(CLASSES, (CLASSES,)), DIM, prior=prior)
+        bias = meta.unbox(head.init(jax.random.key(0), method=lambda module: module.bias))["params"]["bias"]
+        assert float(jnp.abs(bias - middle).max()) <= DIM**-0.5
+        assert float(bias.std()) > 0.1
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"reduction": "none"}, "config.head.reduction is 'none'; it must be mean or sum"),
+        ({"prior": 1.0}, "config.head.prior is 1.0; it must be in"),
         ({"label_smoothing": 0.1}, "config.head.label_smoothing is 0.1, but the labels of this head are independent"),
     ],
 )
