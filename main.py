@@ -62,7 +62,7 @@ def run() -> int:
             raise app.UsageError("predict needs --workdir")
         output = pathlib.Path(FLAGS.output) if FLAGS.output else None
         if FLAGS.input is None:
-            print(predict.predict_split(config, workdir))
+            print(predict.predict_split(config, workdir, FLAGS.top_k, output))
         else:
             predict.predict(config, workdir, FLAGS.input, FLAGS.top_k, output)
     else:

@@ -1,7 +1,8 @@
 """What the text configs share: a pretrained encoder, a head for many labels, and the published recipe.
 
 Argument string: an encoder (`bert`, `roberta`, `xlnet`, `minilm`), a head (`mhc`, `ohe`, `mhp`, `mhs`), head sizes such
-as 172x23, `reference` for the published settings, `smoke` for two steps on whatever small data is given.
+as 172x23, `sparse` to update only the rows of a label table that a step uses, `reference` for the published settings,
+`smoke` for two steps on whatever small data is given.
 """
 
 from ml_collections import FieldReference
@@ -55,9 +56,9 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
       head_sizes: groups and labels per group.
       encoder: the default one.
       head: the default one.
-      own_valid: documents held out outside reference mode, where the published recipe has none.
+      own_valid: documents, or below 1 their share, held out outside reference mode where the published recipe has none.
     """
-    sizes, words = parse(arg, "reference", "smoke", *CHECKPOINTS, *HEADS)
+    sizes, words = parse(arg, "reference", "sparse", "smoke", *CHECKPOINTS, *HEADS)
     encoder = next((name for name in CHECKPOINTS if name in words), encoder)
     head = next((name for name in HEADS if name in words), head)
     chosen, reference = recipes.get(encoder, recipes[next(iter(recipes))]), "reference" in words
@@ -121,6 +122,9 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
     config.eval_every_steps = config.checkpoint_every_steps = chosen["eval_step"]
     config.dropout_off_after_step = chosen["eval_step"] if reference else 0
     config.dtype = "float32" if reference else "bfloat16"
+    config.matmul_precision = "highest" if reference else "default"
+    if "sparse" in words:
+        config.table_optimizer = dict(heads.SPARSE_TABLES)
     # A step of an encoder is long enough to hide the host, and documents of different lengths share no program.
     config.steps_per_dispatch = 1
     config.seed = 6088 if reference else 0

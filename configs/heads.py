@@ -117,3 +117,6 @@ XMC_REFERENCE = {
     "mhc": {"mask_padding": False, "max_labels": 100, "prior": 0.0},
     "mhs": {},
 }
+
+# For `config.table_optimizer`: the tables' own learning rate is `rate` times the schedule's.
+SPARSE_TABLES = {"name": "adamw", "rate": 1.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01}

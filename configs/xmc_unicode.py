@@ -9,13 +9,14 @@ Hardware: two CPU cores, some minutes.
     python main.py --config=configs/xmc_unicode.py
 """
 
+from configs import heads
 from configs.arguments import parse
 from configs.base_xmc import HEADS
 from mhe_jax.train.settings import base_config
 
 
 def get_config(arg=""):
-    sizes, words = parse(arg, "smoke", *HEADS)
+    sizes, words = parse(arg, "sparse", "smoke", *HEADS)
     head = next((name for name in HEADS if name in words), "mhc")
     config = base_config()
     config.data = {
@@ -53,6 +54,8 @@ def get_config(arg=""):
     config.schedule = {"name": "cosine", "learning_rate": 2e-3, "warmup_epochs": 0.5, "per_epoch": False}
     config.total_epochs, config.global_batch_size = 8.0, 128
     config.steps_per_dispatch = 1
+    if "sparse" in words:
+        config.table_optimizer = dict(heads.SPARSE_TABLES)
     if "smoke" in words:
         config.data.update(max_length=16, valid_examples=50, max_eval=50)
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1

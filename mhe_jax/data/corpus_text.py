@@ -25,14 +25,15 @@ class CorpusText(TextData):
     """Base of the data sets that are read as texts; a subclass says where from, in `read`.
 
     valid_examples: documents that are taken out of training and choose the best checkpoint, drawn as in the published
-      system. 0 chooses it on the test documents, as that does on its small data sets; then there is no other test.
+      system; below 1 it is their share. 0 chooses it on the test documents, as that system does on its small data sets;
+      then there is no other test.
     max_train, max_eval: at most so many documents, for small machines, of training and of each split that is evaluated:
       a random choice, always the same one, smaller ones within larger ones; 0 takes all. The labels stay those of all.
     propensity: A and B of the propensity model, for the propensity-scored metrics.
     cache_dir: where tokens are kept; empty for mhe_jax/tokens under $XDG_CACHE_HOME or ~/.cache.
     """
 
-    valid_examples: int = 0
+    valid_examples: float = 0
     max_train: int = 0
     max_eval: int = 0
     propensity: tuple[float, float] = (0.55, 1.5)
@@ -58,6 +59,10 @@ class CorpusText(TextData):
         train, chooses, _ = self._splits
         return dataclasses.replace(self._read, train=train, test=chooses)
 
+    def inverse_propensity(self) -> np.ndarray:
+        """float32 [L], of all training documents, those held out included: the scale on which others publish."""
+        return inverse_propensity(self._read.train.labels, *self.propensity)
+
     def load(self) -> Texts:
         found = self._read
         self.accept_classes(len(found.label_names), found.train.source)
@@ -67,7 +72,7 @@ class CorpusText(TextData):
         tokens = {name: tokenised(corpus, self._text_tokenizer, root) for name, corpus in corpora.items()}
         widest = max(int(np.diff(corpus.labels.indptr).max(initial=1)) for corpus in corpora.values())
         self.label_width = self.label_width or widest
-        inverse = inverse_propensity(corpora["train"].labels, *self.propensity)
+        inverse = self.inverse_propensity()
 
         def split(name: str) -> TextSplit:
             corpus, trains = corpora[name], name == "train"
@@ -92,7 +97,9 @@ class CorpusText(TextData):
 
     def _facts(self, found: Corpora, corpora: dict[str, Corpus], tokens: dict[str, Tokens]) -> dict[str, Any]:
         lost = np.maximum(np.diff(corpora["train"].labels.indptr) - self.label_width, 0).sum()
-        evaluated = f"{self.valid_examples} training documents" if self.valid_examples else "the test documents"
+        chosen = corpora["eval"].labels.shape[0]
+        evaluated = f"{chosen} training documents" if self.valid_examples else "the test documents"
+        popular = lambda name: popularity(corpora["train"].labels, corpora[name].labels, corpora[name].filtered)
         return {
             "layout": found.layout,
             "labels": len(found.label_names),
@@ -101,7 +108,7 @@ class CorpusText(TextData):
             "label_width": self.label_width,
             "labels_cut_off": int(lost),
             **{name: split_facts(corpus.labels, tokens[name]) for name, corpus in corpora.items()},
-            "popularity": popularity(corpora["train"].labels, corpora["eval"].labels, corpora["eval"].filtered),
+            "popularity": {name: popular(name) for name in corpora if name != "train"},
         }
 
     @functools.cached_property
@@ -116,7 +123,9 @@ class CorpusText(TextData):
         for corpus in (train, test):
             if not corpus.labels.shape[0]:
                 raise DataError(f"{corpus.source} has no documents")
-        if self.valid_examples >= documents:
+        # train_test_split takes a share as a float, a number as an int.
+        held_out_size = self.valid_examples if self.valid_examples < 1 else int(self.valid_examples)
+        if held_out_size >= documents:
             raise DataError(
                 f"config.data.valid_examples is {self.valid_examples} but {train.source} has {documents} documents: "
                 "none is left to train on"
@@ -125,9 +134,7 @@ class CorpusText(TextData):
             return _at_most(train, self.max_train), _at_most(test, self.max_eval), None
         from sklearn.model_selection import train_test_split  # slow to import
 
-        kept, held_out = train_test_split(
-            np.arange(documents), test_size=self.valid_examples, random_state=_VALIDATION_SEED
-        )
+        kept, held_out = train_test_split(np.arange(documents), test_size=held_out_size, random_state=_VALIDATION_SEED)
         return (
             _at_most(choose(train, kept), self.max_train),
             _at_most(choose(train, held_out), self.max_eval),

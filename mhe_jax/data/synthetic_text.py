@@ -66,7 +66,11 @@ class SyntheticText(TextData):
             self._split(tokens["eval"], labels["eval"], width),
             None,
             (),
-            {"layout": "synthetic", **facts, "popularity": popularity(labels["train"], labels["eval"], nothing)},
+            {
+                "layout": "synthetic",
+                **facts,
+                "popularity": {"eval": popularity(labels["train"], labels["eval"], nothing)},
+            },
         )
 
     def make_tokenizer(self) -> Any:

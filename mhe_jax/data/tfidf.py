@@ -6,6 +6,7 @@ python -m mhe_jax.data.tfidf --config=configs/xmc_eurlex57k.py --config.data.pat
 import dataclasses
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -174,8 +175,18 @@ def _line(title: str, values: dict[str, Any]) -> str:
     return f"{title:45}" + "".join(f"{name} {values[name]:.4f}   " for name in _SHOWN if name in values).rstrip()
 
 
-def main(_: list[str]) -> None:
+def main(_: list[str]) -> int:
     logging.set_verbosity(logging.WARNING)
+    try:
+        compare()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def compare() -> None:
+    """Prints the baseline of the config's evaluation splits, and beside it a trained run."""
     started = time.time()
     args = flags.FLAGS
     data = build_data(args.config.data)
@@ -183,7 +194,7 @@ def main(_: list[str]) -> None:
         raise app.UsageError(f"the baseline needs texts, but config.data.name is {args.config.data.name!r}")
     train, splits = data.corpora().train, evaluated_splits(data)
     documents = NearestDocuments(train.texts(), train.labels, neighbors=args.neighbors, max_features=args.max_features)
-    inverse = inverse_propensity(train.labels, *data.propensity)
+    inverse = data.inverse_propensity()
     result = json.loads(pathlib.Path(args.compare).read_text()) if args.compare else {}
     for name, corpus in splits.items():
         print(f"{name}: {train.labels.shape[0]:,} training and {corpus.labels.shape[0]:,} evaluation documents")

@@ -34,7 +34,7 @@ class UnicodeNames(CorpusText):
     """
 
     vocab_size: int = 4096
-    valid_examples: int = 3000
+    valid_examples: float = 3000
     max_length: int = 32
 
     def __post_init__(self):

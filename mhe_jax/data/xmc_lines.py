@@ -21,19 +21,27 @@ def read_lines(path: pathlib.Path) -> Iterator[str]:
     Raises:
       DataError: if the file cannot be read, or a line is not UTF-8.
     """
-    number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if number == 1:
-                    line = line.removeprefix(codecs.BOM_UTF8)
-                yield line.decode().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}:{number}: byte {error.start + 1} of the line is not UTF-8 ({error.reason})") from error
+            yield from decoded_lines(file, str(path))
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
+
+
+def decoded_lines(file: Iterable[bytes], source: str) -> Iterator[str]:
+    """The lines of an open file as `read_lines` gives them; `source` is its name in messages."""
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            yield line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source}:{number}: byte {error.start + 1} of the line is not UTF-8 ({error.reason})"
+        ) from error
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read after line {number}: {error}") from error
+        raise DataError(f"{source} cannot be read after line {number}: {error}") from error
 
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")

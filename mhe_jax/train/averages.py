@@ -67,5 +67,7 @@ def update(rule, average: dict | None, weights, step) -> dict | None:
     if average is None:
         return None
     share, count = rule.share(step, average["count"])
-    mixed = jax.tree.map(lambda old, new: (1 - share) * old + share * new, average["weights"], weights)
+    mix = lambda old, new: jax.tree.map(lambda a, b: (1 - share) * a + share * b, old, new)
+    # Most steps of a uniform average add nothing, and need not touch the weights then.
+    mixed = jax.lax.cond(share > 0, mix, lambda old, new: old, average["weights"], weights)
     return {"weights": mixed, "count": count}

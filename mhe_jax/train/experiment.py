@@ -91,6 +91,10 @@ def backbone_section(settings: Settings, data: ImageData | TextData) -> ConfigDi
         if not section.get("vocab_size", 1):
             section.vocab_size = data.vocab_size
         huggingface.check_vocabulary(data.vocab_size, section.vocab_size, "config.backbone")
+        if data.max_length > section.get("max_positions", data.max_length):
+            raise ValueError(
+                f"config.data.max_length is {data.max_length} but the encoder has {section.max_positions} positions"
+            )
     return section
 
 

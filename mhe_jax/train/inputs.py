@@ -1,7 +1,6 @@
 """What people ask a trained model about: pictures in files and folders, texts in files, on a pipe, or on the spot."""
 
 import itertools
-import json
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import numpy as np
 from mhe_jax.data.dataset import ImageData
 from mhe_jax.data.image_folder import EXTENSIONS
 from mhe_jax.data.text import TextData
+from mhe_jax.data.xmc_lines import decoded_lines, json_field, read_json_lines, read_lines
 
 # Names of some examples, and the arrays that the task takes for them.
 Batches = Iterator[tuple[list[str], Any]]
@@ -53,12 +53,14 @@ def texts(source: str, data: TextData, batch_size: int) -> Batches:
 
     Args:
       source: `-` for standard input or the path of a file, one text a line (in a .jsonl file, one object a line with a
-        field `text`); or, if there is no such file, the text itself.
+        field `text`); or, if there is no such file, the text itself. A single word that ends in .txt or .jsonl, or
+        begins with a slash or a dot, is meant as a file.
       data: the tokenizer.
       batch_size: the most at a time.
 
     Raises:
-      ValueError: if there is no text, or a line of a .jsonl file has none; naming the line.
+      ValueError: if there is no such file or no text; naming file and line, if a line is not UTF-8, or of a .jsonl file
+        has no text.
     """
     for some in _batched(_text_lines(source), batch_size):
         input_ids, length = data.encode(some)
@@ -66,12 +68,13 @@ def texts(source: str, data: TextData, batch_size: int) -> Batches:
 
 
 def _text_lines(source: str) -> Iterator[str]:
+    path = pathlib.Path(source)
     lines: Iterator[str]
     if source == "-":
-        lines = (line.rstrip("\n") for line in sys.stdin)
-    elif len(source) < 4096 and pathlib.Path(source).is_file():
-        lines = _file_lines(pathlib.Path(source))
-    elif "/" in source and " " not in source:
+        lines = decoded_lines(sys.stdin.buffer, "standard input")
+    elif _is_file(path):
+        lines = _json_texts(path) if path.suffix == ".jsonl" else read_lines(path)
+    elif len(source.split()) == 1 and (path.suffix in (".txt", ".jsonl") or source.startswith(("/", "."))):
         raise ValueError(f"--input: there is no file {source}")
     else:
         lines = iter([source])
@@ -81,16 +84,16 @@ def _text_lines(source: str) -> Iterator[str]:
     yield from itertools.chain([first], lines)
 
 
-def _file_lines(path: pathlib.Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if path.suffix != ".jsonl":
-                yield line.rstrip("\n")
-                continue
-            try:
-                yield str(json.loads(line)["text"])
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise ValueError(f"{path}:{number} is not a JSON object with a field 'text': {error}") from None
+def _is_file(path: pathlib.Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a name, or with a zero byte: a text
+        return False
+
+
+def _json_texts(path: pathlib.Path) -> Iterator[str]:
+    for number, record in read_json_lines(path):
+        yield json_field(record, "text", str, path, number)
 
 
 def _batched(items, size: int) -> Iterator[tuple]:

@@ -90,12 +90,12 @@ def predict(
         with output.open("w") if output else contextlib.nullcontext(sys.stdout) as stream:
             count = 0
             for line in _lines(trained, batches, k):
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+                stream.write(line)
                 count += 1
     return count
 
 
-def _lines(trained: _Trained, batches: Batches, k: int) -> Iterable[dict]:
+def _lines(trained: _Trained, batches: Batches, k: int) -> Iterable[str]:
     top = trained.top(k)
     # One shape for all batches; a multiple of the mesh, so that a sharded head can cut it.
     size = -(-_BATCH // trained.mesh.size) * trained.mesh.size
@@ -103,17 +103,23 @@ def _lines(trained: _Trained, batches: Batches, k: int) -> Iterable[dict]:
         fill = lambda rows: np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
         scores, ids = jax.device_get(top(replicate(trained.mesh, jax.tree.map(fill, inputs))))
         for name, row_scores, row_ids in zip(names, scores, ids, strict=False):
-            found = row_ids >= 0
-            yield {
-                "input": name,
-                "ids": row_ids[found].tolist(),
-                "names": [trained.classes.name(i) for i in row_ids[found]],
-                "scores": np.exp(row_scores[found]).round(6).tolist(),
-            }
+            yield _line(trained, name, row_ids, np.exp(row_scores))
 
 
-def predict_split(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+def _line(trained: _Trained, name: str | int, ids: np.ndarray, scores: np.ndarray) -> str:
+    """A JSON line of one example's ranking."""
+    found = ids >= 0
+    names = [trained.classes.name(i) for i in ids[found]]
+    line = {"input": name, "ids": ids[found].tolist(), "names": names, "scores": scores[found].round(6).tolist()}
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def predict_split(
+    config: ConfigDict, workdir: pathlib.Path, k: int = 5, output: pathlib.Path | None = None
+) -> pathlib.Path:
     """Ranks the labels of every document of the test split, or of the evaluation split where there is no other.
+
+    With `output`, the first `k` labels of each are also written there, as `predict` does, `input` being its number.
 
     Returns:
       the file written, `<workdir>/predictions.npz`, see `mhe_jax.train.predictions`.
@@ -125,10 +131,10 @@ def predict_split(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
         raise ValueError("--input is missing: pictures to predict have to be named")
     with _opened(config, workdir, load=True) as (trained, splits):
         name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
-        k = min(SPLIT_TOP_K, trained.classes.number)
-        top = trained.top(k)
+        kept = min(SPLIT_TOP_K, trained.classes.number)
+        top = trained.top(kept)
         feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
-        writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, k)
+        writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept)
         with contextlib.closing(feed):
             for step in range(feed.steps_per_epoch):
                 rows = feed.chunk(step, 1)
@@ -137,4 +143,10 @@ def predict_split(config: ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
                 scores, ids = jax.device_get(top(placed))
                 real = rows["weight"][0] > 0
                 writer.add(rows["index"][0][real], ids[real], np.exp(scores[real]))
-        return writer.close()
+        path = writer.close()
+        if output:
+            best_ids, best = predictions.top_of(predictions.read_predictions(workdir).scores, k)
+            with output.open("w") as stream:
+                for number, (row_ids, row_scores) in enumerate(zip(best_ids, best, strict=True)):
+                    stream.write(_line(trained, number, row_ids, row_scores))
+        return path

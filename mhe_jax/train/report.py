@@ -10,7 +10,7 @@ import jax
 
 from mhe_jax.train.settings import Settings
 
-_PACKAGES = ("mhe-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("mhe-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers")
 
 
 def parameter_count(tree: Any) -> int:

@@ -148,7 +148,7 @@ def test_filtered_pairs_go_with_their_documents(tmp_path):
 
 def test_propensities_are_of_the_training_labels(tmp_path):
     texts = data_of(tmp_path, valid_examples=20, propensity=(0.5, 0.4)).load()
-    expected = inverse_propensity(texts.train.labels, 0.5, 0.4)
+    expected = inverse_propensity(corpora_of().train.labels, 0.5, 0.4)
     np.testing.assert_array_equal(texts.eval.inverse_propensity, expected)
     np.testing.assert_array_equal(texts.test.inverse_propensity, expected)
     assert texts.train.inverse_propensity is None
@@ -177,7 +177,7 @@ def test_facts_are_plain_and_right(tmp_path):
     assert facts["eval"]["labels_per_document"] == {"mean": round(labels.nnz / 23, 3), "max": 5}
     assert 0 < facts["eval"]["truncated_documents"] < 1
     assert facts["eval"]["tokens_per_document"] <= 16
-    assert set(facts["popularity"]) == {"P@1", "P@3", "P@5"}
+    assert set(facts["popularity"]["eval"]) == {"P@1", "P@3", "P@5"}
 
 
 def test_another_number_of_labels_is_an_error(tmp_path):
@@ -194,6 +194,8 @@ def test_splits_that_cannot_be_are_errors(tmp_path):
     with pytest.raises(DataError, match="valid_examples is 101 but train.txt has 101 documents"):
         data_of(tmp_path, valid_examples=101).load()
     assert data_of(tmp_path, valid_examples=100).load().train.num_examples == 1
+    shared = data_of(tmp_path, valid_examples=0.2).load()
+    assert (shared.train.num_examples, shared.eval.num_examples) == (80, 21)
     with pytest.raises(DataError, match="test.txt has no documents"):
         data_of(tmp_path, corpora_of(test=0)).load()
 

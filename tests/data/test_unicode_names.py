@@ -88,4 +88,4 @@ def test_a_kept_tokenizer_may_stand_in(data, tmp_path):
 
 
 def test_popularity_is_far_from_perfect(texts):
-    assert 0.2 < texts.facts["popularity"]["P@1"] < 0.6
+    assert 0.2 < texts.facts["popularity"]["test"]["P@1"] < 0.6

@@ -82,7 +82,7 @@ def test_every_head_trains_and_ranks(tmp_path, head):
     assert wanted <= set(result["last"])
     assert ("group_P@1" in result["last"]) == (head == "mhc")
     assert all(0 <= result["last"][name] <= 1 for name in wanted)
-    assert result["facts"]["popularity"].keys() == {"P@1", "P@3", "P@5"}
+    assert result["facts"]["popularity"]["eval"].keys() == {"P@1", "P@3", "P@5"}
 
 
 SPARSE = {"name": "adamw", "rate": 1.0, "weight_decay": 0.01}
@@ -159,13 +159,16 @@ def trained(tmp_path_factory):
     return workdir, train_and_evaluate(tiny(), workdir)
 
 
-def test_predictions_of_the_split_agree_with_its_evaluation(trained):
+def test_predictions_of_the_split_agree_with_its_evaluation(trained, tmp_path):
     workdir, result = trained
     config, _ = experiment.read_workdir(workdir)
     values = evaluate(config, workdir)
     assert values["examples"] == 43
     assert values["P@5"] == pytest.approx(result["best"]["P@5"])
-    predict_split(config, workdir)
+    predict_split(config, workdir, 3, tmp_path / "split.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "split.jsonl").read_text().splitlines()]
+    assert [line["input"] for line in lines] == list(range(43))
+    assert {len(line["names"]) for line in lines} == {3}
     predictions = read_predictions(workdir)
     assert predictions.scores.shape == (43, LABELS)
     assert predictions.split == "eval"
@@ -194,8 +197,18 @@ def test_a_bad_line_of_jsonl_is_named(trained, tmp_path):
     workdir, _ = trained
     config, _ = experiment.read_workdir(workdir)
     (tmp_path / "texts.jsonl").write_text('{"text": "5"}\n{"txt": "6"}\n')
-    with pytest.raises(ValueError, match=r"texts.jsonl:2 is not a JSON object with a field 'text'"):
-        predict(config, workdir, str(tmp_path / "texts.jsonl"), 2, tmp_path / "out.jsonl")
+    ask = lambda source: predict(config, workdir, str(source), 2, tmp_path / "out.jsonl")
+    with pytest.raises(ValueError, match=r"texts.jsonl:2: the field 'text' is missing"):
+        ask(tmp_path / "texts.jsonl")
+    (tmp_path / "texts.jsonl").write_text('{"text": null}\n')
+    with pytest.raises(ValueError, match=r"texts.jsonl:1: the field 'text' must be a string"):
+        ask(tmp_path / "texts.jsonl")
+    (tmp_path / "texts.txt").write_bytes(b"5 6\n\xff\n")
+    with pytest.raises(ValueError, match=r"texts.txt:2: byte 1 of the line is not UTF-8"):
+        ask(tmp_path / "texts.txt")
+    with pytest.raises(ValueError, match="--input: there is no file textz.txt"):
+        ask("textz.txt")
+    assert ask("5 6 7 " * 200) == ask("5/6") == 1
 
 
 def test_a_table_optimizer_needs_a_table_and_whole_batches(tmp_path):
@@ -203,6 +216,13 @@ def test_a_table_optimizer_needs_a_table_and_whole_batches(tmp_path):
         train_and_evaluate(tiny("ohe", table_optimizer=SPARSE), tmp_path / "a")
     with pytest.raises(ValueError, match="config.accumulate_steps is 2, but the parts of a batch touch different"):
         train_and_evaluate(tiny(table_optimizer=SPARSE, accumulate_steps=2), tmp_path / "b")
+
+
+def test_texts_longer_than_the_encoders_positions_are_refused(tmp_path):
+    config = tiny()
+    config.data.max_length = 32
+    with pytest.raises(ValueError, match="config.data.max_length is 32 but the encoder has 16 positions"):
+        train_and_evaluate(config, tmp_path)
 
 
 def test_groups_more_than_labels_are_refused(tmp_path):
