@@ -1,7 +1,7 @@
 """EURLEX57K: 45,000 EU laws to train, 6,000 of the dev split to test, 4,197 EuroVoc labels in use, 5.07 per law.
 
-No published figure for these splits: EURLEX57K (Chalkidis et al. 2019) is not EUR-Lex-4K. Expected: docs/results.md. The
-floor is that of TF-IDF nearest neighbours,
+No published figure for these splits: EURLEX57K (Chalkidis et al. 2019) is not EUR-Lex-4K. Expected: docs/results.md.
+The floor is that of TF-IDF nearest neighbours,
 `python -m mhe_jax.data.tfidf --config=configs/xmc_eurlex57k.py --config.data.path=Eurlex-57K`.
 Hardware: one GPU; `minilm` and a few thousand documents (`--config.data.max_train=4000`) for a CPU.
 

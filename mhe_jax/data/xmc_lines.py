@@ -26,6 +26,8 @@ def read_lines(path: pathlib.Path) -> Iterator[str]:
             yield from decoded_lines(file, str(path))
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
 
 
 def decoded_lines(file: Iterable[bytes], source: str) -> Iterator[str]:

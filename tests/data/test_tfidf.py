@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data import build_data
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.propensity import inverse_propensity
-from mhe_jax.data.tfidf import NearestDocuments, tfidf_floor
+from mhe_jax.data.tfidf import NearestDocuments, measure, tfidf_floor
 from mhe_jax.data.xmc import read_corpora
 
 WORDS = ["red", "green", "blue", "fox", "frog", "toad", "runs", "leaps", "Sleeps", "x"]
@@ -153,9 +153,11 @@ def test_the_command(tmp_path):
 
     chosen, test = build_data(ConfigDict(section)).corpora(), read_corpora(tmp_path).test
     expected = {}
+    nearest = NearestDocuments(chosen.train.texts(), chosen.train.labels, neighbors=3, max_features=5)
+    # Of all 61 training documents, those held out included.
+    inverse = inverse_propensity(read_corpora(tmp_path).train.labels, 0.6, 2.6)
     for name, corpus in (("eval", chosen.test), ("test", test)):
-        given = chosen.train.texts(), chosen.train.labels, corpus.texts(), corpus.labels
-        found = tfidf_floor(*given, propensity=(0.6, 2.6), neighbors=3, max_features=5)
+        found = measure(nearest.rank(corpus.texts(), 5), corpus.labels, None, inverse)
         shown = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@3", "PSP@5")
         expected[name] = "TF-IDF, 3 nearest documents " + " ".join(f"{key} {found[key]:.4f}" for key in shown)
     assert [" ".join(line.split()) for line in run.stdout.splitlines()[:-1]] == [
