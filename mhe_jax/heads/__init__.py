@@ -8,6 +8,10 @@ from ml_collections import ConfigDict
 from mhe_jax import registry
 from mhe_jax.heads.base import Head
 from mhe_jax.heads.cascade import CascadeHead
+from mhe_jax.heads.margin import MarginHead, OneHotMarginHead
+from mhe_jax.heads.margin_cascade import CascadeMarginHead
+from mhe_jax.heads.margin_product import ProductMarginHead
+from mhe_jax.heads.margin_sampled import SampledMarginHead
 from mhe_jax.heads.multilabel import MultiLabelHead
 from mhe_jax.heads.multilabel_cascade import MultiLabelCascadeHead
 from mhe_jax.heads.multilabel_one_hot import MultiLabelOneHotHead
@@ -17,6 +21,7 @@ from mhe_jax.heads.one_hot import OneHotHead
 from mhe_jax.heads.product import ProductHead
 from mhe_jax.heads.sampled import SampledHead
 from mhe_jax.labels import LabelSpace
+from mhe_jax.ops.margins import MARGINS
 
 HEADS = {"ohe": OneHotHead, "mhp": ProductHead, "mhc": CascadeHead, "mhs": SampledHead}
 
@@ -26,6 +31,14 @@ MULTILABEL_HEADS: dict[str, type[MultiLabelHead]] = {
     "mhp": MultiLabelProductHead,
     "mhc": MultiLabelCascadeHead,
     "mhs": MultiLabelSampledHead,
+}
+
+# On cosines, for sections with a `margin`.
+MARGIN_HEADS: dict[str, type[MarginHead]] = {
+    "ohe": OneHotMarginHead,
+    "mhp": ProductMarginHead,
+    "mhc": CascadeMarginHead,
+    "mhs": SampledMarginHead,
 }
 
 # How many digits a head gets when its config leaves `head_sizes` empty.
@@ -43,7 +56,8 @@ def build_head(
     """The head that `config.head` describes.
 
     Args:
-      section: `name`, one of `HEADS`; `head_sizes`, which `label_space` has already settled; and the head's own fields.
+      section: `name`, one of `HEADS`; `head_sizes`, which `label_space` has already settled; the head's own fields; and
+        for a head on cosines `margin`, a section with a `name` of `ops.margins.MARGINS` and its fields.
       label_space: the classes and their digits.
       features_dim: width D of the features.
       class_shards: size of mesh axis 'class'.
@@ -53,6 +67,9 @@ def build_head(
     Raises:
       ValueError: for an unknown head, or a field that it does not take.
     """
-    own = ConfigDict({key: value for key, value in section.items() if key != "head_sizes"})
+    own = ConfigDict({key: value for key, value in section.items() if key not in ("head_sizes", "margin")})
     given = {"label_space": label_space, "features_dim": features_dim, "class_shards": class_shards, "dtype": dtype}
+    if "margin" in section:
+        given["margin"] = registry.build(MARGINS, section.margin, "config.head.margin")
+        return registry.build(MARGIN_HEADS, own, "config.head", **given)
     return registry.build(MULTILABEL_HEADS if multilabel else HEADS, own, "config.head", **given)

@@ -36,6 +36,10 @@ class Head(nn.Module):
         """Names of the parameters [blocks, n, d] of which a step uses few blocks; see `mhe_jax.train.table_optim`."""
         return ()
 
+    def statistics(self) -> dict:
+        """Running statistics of the training batches, before the first: arrays by name; most heads have none."""
+        return {}
+
     def memory_advice(self, batch_size: int) -> str:
         """What else to lower where a step does not fit, with figures: the end of an error message, or nothing."""
         return ""
@@ -67,19 +71,28 @@ class Head(nn.Module):
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"config.head.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
 
+    @property
+    def table_parts(self) -> int:
+        """How many equal parts the rows of a large table make: as many as devices, or a multiple of them."""
+        return self.class_shards
+
     def class_table(self, name: str, init: nn.initializers.Initializer, *shape: int) -> jax.Array:
-        """A parameter whose rows are split over mesh axis 'class', filled up with zero rows to a multiple of it.
+        """A parameter whose rows are split over mesh axis 'class', with zero rows at the end for `table_parts` equal parts.
 
         The values are drawn at `shape`, so the same key gives the same table on every mesh.
         """
-        rows = padded_rows(shape[0], self.class_shards)
+        if name in self.sparse_tables() and self.has_variable("params", name):
+            # Perhaps some of its blocks only: `Module.param` would insist on the whole table's shape.
+            table: Any = nn.unbox(self.get_variable("params", name))
+            return table
+        rows = padded_rows(shape[0], self.table_parts)
 
         def padded(key, shape_with_padding, dtype):
             values = init(key, shape, dtype)
             return jnp.pad(values, [(0, full - size) for full, size in zip(shape_with_padding, shape, strict=True)])
 
         names = ("class", *[None] * (len(shape) - 1))
-        table: Any = self.param(name, nn.with_partitioning(padded, names), (rows, *shape[1:]), jnp.float32)
+        table = self.param(name, nn.with_partitioning(padded, names), (rows, *shape[1:]), jnp.float32)
         return table
 
     def check_k(self, k: int) -> None:

@@ -1,8 +1,5 @@
 """What the heads for many labels share: the contract of a document that has any number of labels."""
 
-from typing import Any
-
-import flax.linen as nn
 import jax
 
 from mhe_jax.heads.base import Head
@@ -42,13 +39,6 @@ class MultiLabelHead(Head):
         How many is decided by the shapes alone.
         """
         return {}
-
-    def class_table(self, name: str, init: nn.initializers.Initializer, *shape: int) -> jax.Array:
-        if name in self.sparse_tables() and self.has_variable("params", name):
-            # `Module.param` would insist on the whole table's shape.
-            table: Any = nn.unbox(self.get_variable("params", name))
-            return table
-        return super().class_table(name, init, *shape)
 
 
 def refuse_smoothing(head: Head) -> None:

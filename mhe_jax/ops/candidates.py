@@ -30,11 +30,16 @@ def block_logits(table: jax.Array, queries: jax.Array, block_ids: jax.Array) -> 
     num_blocks, size, dim = table.shape
     batch, width = block_ids.shape
     block_ids = jnp.clip(block_ids, 0, num_blocks - 1)
-    if num_blocks <= min(_DENSE_PER_GATHERED, dim) * width:  # `dim`: never more memory than the gathered rows
+    if dense_is_cheaper(num_blocks, width, dim):
         dense = jnp.einsum("bd,pnd->bpn", queries, table.astype(queries.dtype), preferred_element_type=jnp.float32)
         return jnp.take_along_axis(dense, block_ids[:, :, None], axis=1)
     blocks = jnp.take(table, block_ids.reshape(-1), axis=0).reshape(batch, width, size, dim)
     return jnp.einsum("bd,bwnd->bwn", queries, blocks.astype(queries.dtype), preferred_element_type=jnp.float32)
+
+
+def dense_is_cheaper(num_blocks: int, width: int, dim: int) -> bool:
+    """Whether to multiply with all blocks [num_blocks, n, dim] rather than gather `width` of them for each query."""
+    return num_blocks <= min(_DENSE_PER_GATHERED, dim) * width  # `dim`: never more memory than the gathered rows
 
 
 def child_mask(label_space: LabelSpace, level: int, parents: jax.Array) -> jax.Array:

@@ -67,3 +67,37 @@ def random_groups(key: jax.Array, groups: jax.Array, num_groups: int, rate: floa
     _, ids = jax.lax.top_k(priority, size)
     used = jnp.arange(size) < jnp.maximum(wanted, positive.sum())
     return jnp.sort(jnp.where(used, ids, num_groups))
+
+
+def parted_groups(key: jax.Array | None, groups: jax.Array, num_groups: int, parts: int, rate: float) -> jax.Array:
+    """`random_groups` in each of `parts` equal parts of the groups, as PartialFC samples on each device.
+
+    Part p holds the groups p * L .. (p + 1) * L - 1 with L = ceil(num_groups / parts). All true groups are kept; others
+    fill a part up to int(rate * L).
+
+    Args:
+      key: PRNG key; may be None for rate 0, the true groups alone.
+      groups: int [B].
+      num_groups: number of groups.
+      parts: number of parts.
+      rate: fraction of each part to use, in 0 .. 1.
+
+    Returns:
+      int [parts, max(int(rate * L), min(B, L))]; a part is ascending and filled up with (p + 1) * L, which is no group
+      of its own, so that all parts in a row are non-decreasing.
+    """
+    length = -(-num_groups // parts)
+    wanted = int(rate * length)
+    size = max(wanted, min(groups.shape[0], length))
+    places = jnp.where(groups < 0, parts * length, groups)
+    positive = jnp.zeros(parts * length, bool).at[places].set(True, mode="drop").reshape(parts, length)
+    exists = (jnp.arange(parts * length) < num_groups).reshape(parts, length)
+    priority = 2.0 * positive - 1.0 * ~exists
+    if wanted:
+        if key is None:
+            raise ValueError(f"rate {rate} draws groups at random and needs a key")
+        priority += jax.random.uniform(key, (parts, length))
+    _, local = jax.lax.top_k(priority, size)
+    used = jnp.arange(size)[None, :] < jnp.maximum(wanted, positive.sum(axis=1))[:, None]
+    used &= jnp.take_along_axis(exists, local, axis=1)
+    return jnp.sort(jnp.where(used, local, length), axis=1) + (jnp.arange(parts) * length)[:, None]

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from mhe_jax.ops import blocked_bce, candidates, chunked
 from mhe_jax.ops import candidate_logits as candidate_ops
+from mhe_jax.ops import cosines as cosine_ops
 
 
 def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool, shards: int):
@@ -130,6 +131,95 @@ def group_lse(features, weight, groups, labels, num_codes: int, block_size: int 
     batch = P(axis)
     in_specs = (batch, P("class"), P(), batch)
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels)
+
+
+def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None, shards: int):
+    """`cosines.own_and_others` of a table [C, D] split over 'class'; results are split over 'data'."""
+    if shards == 1:
+        return cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size)
+
+    axis = _batch_axis(queries, shards)
+
+    def local(queries, table, labels, mask, hard):
+        queries, table = _align(axis, queries, table)
+        labels = labels - _first_row(table)
+        own, lse = cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size)
+        return lax.psum(own, "class"), _combine_lse(lse)
+
+    batch = P(axis)
+    in_specs = (batch, P("class"), batch, P("class"), _hard_specs(hard, batch))
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(queries, table, labels, mask, hard)
+
+
+def group_cosines(
+    queries,
+    weight,
+    groups,
+    labels,
+    num_codes: int,
+    num_groups: int,
+    gathered: bool,
+    scale: float,
+    hard,
+    block_size: int | None,
+    shards: int,
+):
+    """`cosines.own_and_others` over the members of groups [parts, U] of `sampling.parted_groups`.
+
+    Args:
+      queries, labels, scale, hard, block_size: as there; labels are codes, group * n + member.
+      weight: float [P, n, D], the whole table, or with `gathered` [parts * U, n, D], the groups alone in their order.
+        Split over 'class', of which each device then holds whole parts.
+      groups: int [parts, U].
+      num_codes: members at or above are no classes.
+      num_groups: groups that exist.
+      gathered: see `weight`.
+      shards: size of 'class', a divisor of `parts`.
+    """
+    length = -(-num_groups // groups.shape[0])
+
+    def local(queries, weight, groups, labels, hard, first):
+        flat = groups.reshape(-1)
+        part = jnp.repeat(first + jnp.arange(groups.shape[0]), groups.shape[1])
+        live = (flat // length == part) & (flat < num_groups)
+        if not gathered:
+            weight = jnp.take(weight, flat - first * length, axis=0, mode="clip")
+        rows = cosine_ops.rows_of_groups(weight, flat, live, labels, num_codes)
+        return cosine_ops.own_and_others(queries, rows.table, rows.labels, rows.mask, scale, hard, block_size)
+
+    if shards == 1:
+        return local(queries, weight, groups, labels, hard, 0)
+
+    axis = _batch_axis(queries, shards)
+
+    def on_device(queries, weight, groups, labels, hard):
+        queries, weight = _align(axis, queries, weight)
+        first = lax.axis_index("class") * groups.shape[0]
+        own, lse = local(queries, weight, groups, labels, hard, first)
+        return lax.psum(own, "class"), _combine_lse(lse)
+
+    batch = P(axis)
+    in_specs = (batch, P("class"), P("class"), batch, _hard_specs(hard, batch))
+    return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(queries, weight, groups, labels, hard)
+
+
+def block_cosines(table, queries, block_ids, shards: int):
+    """`cosines.block_cosines` of a table [P, n, D] split over 'class': its owner scores a block, the others add 0."""
+    if shards == 1:
+        return cosine_ops.block_cosines(table, queries, block_ids)
+
+    def local(table, queries, block_ids):
+        block_ids = block_ids - _first_row(table)
+        owned = (block_ids >= 0) & (block_ids < table.shape[0])
+        return lax.psum(jnp.where(owned[:, :, None], cosine_ops.block_cosines(table, queries, block_ids), 0.0), "class")
+
+    batch = P(_batch_axis(queries, shards))
+    return jax.shard_map(local, in_specs=(P("class"), batch, batch), out_specs=batch)(table, queries, block_ids)
+
+
+def _hard_specs(hard, batch):
+    """Of `cosines.HardNegatives` the thresholds go with their examples, the boost is everybody's."""
+    return P() if hard is None else cosine_ops.HardNegatives(batch, P())
 
 
 def _align(axis, features, *tables):

@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
@@ -23,16 +24,25 @@ Slots = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SparseSGD:
-    """`rows <- rows - rate * (gradient + weight_decay * rows)`: no slots at all."""
+    """torch.optim.SGD of each block over the steps that used it; without momentum it has no slots at all.
+
+    With momentum it is PartialFC's update (arXiv 2203.15565): its first version swaps the sampled rows and their
+    momentum into the optimizer, so that the others neither decay nor move on.
+    """
 
     rate: float = 1.0
     weight_decay: float = 0.0
+    momentum: float = 0.0
 
     def init(self, table: jax.Array) -> Slots:
-        return {}
+        return {"trace": jnp.zeros_like(table)} if self.momentum else {}
 
     def step(self, rows, grads, slots, learning_rate):
-        return rows - self.rate * learning_rate * (grads + self.weight_decay * rows), slots
+        update = grads + self.weight_decay * rows
+        if self.momentum:
+            update += self.momentum * slots["trace"]
+            slots = {"trace": update}
+        return rows - self.rate * learning_rate * update, slots
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,8 +109,48 @@ def init(rule, tables: dict[str, Any]) -> dict[str, Slots]:
 
 
 def gather(tree: Any, blocks: jax.Array) -> Any:
-    """Blocks [U] of arrays [P, ...] -> [U, ...]; for ids outside, which fill `blocks` up, some other block."""
-    return jax.tree.map(lambda array: jnp.take(array, blocks, axis=0, mode="clip"), tree)
+    """Blocks of arrays [P, ...]; for ids outside, which fill `blocks` up, some other block.
+
+    Args:
+      tree: arrays whose leading axis is split over mesh axis 'class' if there is one.
+      blocks: int [U], or int [parts, U] where part p holds blocks of the p-th equal part of the arrays; each device then
+        reads its own alone.
+
+    Returns:
+      the tree with leading axis U, or parts * U.
+    """
+    take = lambda array, ids: jnp.take(array, ids.reshape(-1), axis=0, mode="clip")
+    if not _on_devices(blocks):
+        return jax.tree.map(lambda array: take(array, blocks), tree)
+    local = lambda array, ids: take(array, ids - jax.lax.axis_index("class") * array.shape[0])
+    return jax.tree.map(lambda array: jax.shard_map(local, in_specs=_SPLIT, out_specs=_SPLIT[0])(array, blocks), tree)
+
+
+_SPLIT = PartitionSpec("class"), PartitionSpec("class")
+
+
+def _on_devices(blocks: jax.Array) -> bool:
+    """Whether each device along 'class' holds its own of the blocks."""
+    return blocks.ndim == 2 and jax.sharding.get_abstract_mesh().shape.get("class", 1) > 1
+
+
+def _put(array: jax.Array, blocks: jax.Array, new: jax.Array) -> jax.Array:
+    """The array with `new` at the blocks, as `gather` took them."""
+    if blocks.ndim == 1:
+        return array.at[blocks].set(new, mode="drop", indices_are_sorted=True)
+
+    def local(array, ids, new, first, length):
+        # A part is filled up with the id after its last, which may be a block of the next part.
+        end = (first + 1 + jnp.arange(ids.shape[0]))[:, None] * length
+        start = first * length
+        ids = jnp.where(ids < end, ids - start, array.shape[0]).reshape(-1)
+        return array.at[ids].set(new, mode="drop")
+
+    length = array.shape[0] // blocks.shape[0]
+    if not _on_devices(blocks):
+        return local(array, blocks, new, 0, length)
+    on_device = lambda array, ids, new: local(array, ids, new, jax.lax.axis_index("class") * ids.shape[0], length)
+    return jax.shard_map(on_device, in_specs=(*_SPLIT, _SPLIT[0]), out_specs=_SPLIT[0])(array, blocks, new)
 
 
 def apply(rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_rate) -> tuple[dict, dict]:
@@ -110,15 +160,16 @@ def apply(rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_r
       rule: of `build_table_optimizer`.
       tables: name -> [P, ...].
       slots: of `init`.
-      blocks: name -> int32 [U], ascending, filled up with P.
-      grads: name -> [U, ...], of the gathered blocks.
+      blocks: name -> int32 [U], ascending, filled up with P; or [parts, U], see `gather`, each part ascending and
+        filled up with the id after its last.
+      grads: name -> [U, ...] or [parts * U, ...], of the gathered blocks.
       learning_rate: of this step.
     """
     new_tables, new_slots = {}, {}
     for name, table in tables.items():
         ids = blocks[name]
         rows, row_slots = rule.step(gather(table, ids), grads[name], gather(slots[name], ids), learning_rate)
-        put = lambda old, new, ids=ids: old.at[ids].set(new, mode="drop", indices_are_sorted=True)
+        put = lambda old, new, ids=ids: _put(old, ids, new)
         new_tables[name] = put(table, rows)
         new_slots[name] = jax.tree.map(put, slots[name], row_slots)
     return new_tables, new_slots
