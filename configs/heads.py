@@ -118,5 +118,88 @@ XMC_REFERENCE = {
     "mhs": {},
 }
 
+
+def margin(name="arcface", **fields):
+    """A margin of `mhe_jax.ops.margins` with all its fields."""
+    defaults = {
+        "none": {},
+        "arcface": {"m": 0.5, "beyond": "shift", "reference_gradient": False},
+        "cosface": {"m": 0.4},
+        "combined": {"m1": 1.0, "m2": 0.3, "m3": 0.2},
+        "curricularface": {"m": 0.5, "alpha": 0.01},
+        "magface": {
+            "l_a": 10.0,
+            "u_a": 110.0,
+            "l_margin": 0.45,
+            "u_margin": 0.8,
+            "lambda_g": 35.0,
+            "beyond": "easy",
+        },
+        "adaface": {"m": 0.4, "h": 0.333, "t_alpha": 0.01},
+    }
+    return {"name": name, "scale": 64.0, **defaults[name], **fields}
+
+
+def face_ohe(head_sizes=()):
+    """A margin softmax over all identities."""
+    return {"name": "ohe", "head_sizes": head_sizes, "label_smoothing": 0.0, "margin": margin(), "block_size": 0}
+
+
+def face_mhs(head_sizes=()):
+    """A margin softmax over the groups of identities that occur in a batch (MHS-ArcFace)."""
+    return {
+        "name": "mhs",
+        "head_sizes": head_sizes,
+        "label_smoothing": 0.0,
+        "margin": margin(),
+        "sampler": "batch_union",
+        # For sampler 'per_example': groups per example, the true one included.
+        "num_groups": 2,
+        # For sampler 'random_groups': share of all groups in a step.
+        "sample_rate": 0.1,
+        # Parts of the table that are sampled apart; 0: as many as devices along 'class'.
+        "sample_parts": 0,
+        "block_size": 0,
+        "mask_padding": True,
+    }
+
+
+def face_partial(head_sizes=()):
+    """A margin softmax over the identities of a batch and random others (PartialFC): groups of one identity."""
+    return {**face_mhs(head_sizes or (0, 1)), "sampler": "random_groups"}
+
+
+def face_mhp(head_sizes=()):
+    """A margin softmax for each digit of an identity."""
+    return {
+        "name": "mhp",
+        "head_sizes": head_sizes,
+        "label_smoothing": 0.0,
+        "margin": margin(),
+        "objective": "ce_per_head",
+    }
+
+
+def face_mhc(head_sizes=()):
+    """A margin softmax over groups of identities, and one over the members of the true group."""
+    return {
+        "name": "mhc",
+        "head_sizes": head_sizes,
+        "label_smoothing": 0.0,
+        "margin": margin(),
+        "beam_width": 10,
+        "mask_padding": True,
+    }
+
+
+# What the published face heads do otherwise.
+FACE_REFERENCE = {
+    "ohe": {},
+    "mhs": {"mask_padding": False},
+    "mhp": {"objective": "bce_per_head"},
+    "mhc": {"mask_padding": False, "beam_width": 1},
+}
+
 # For `config.table_optimizer`: the tables' own learning rate is `rate` times the schedule's.
 SPARSE_TABLES = {"name": "adamw", "rate": 1.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
+FACE_SPARSE_TABLES = {"name": "sgd", "rate": 1.0, "momentum": 0.9, "weight_decay": 5e-4}

@@ -1,10 +1,13 @@
-"""Data sets of images and of texts, and the feeds that turn them into batches; knows files, knows no model."""
+"""Data sets of images, faces and texts, and the feeds that turn them into batches; knows files, knows no model."""
 
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.data.cifar import Cifar10, Cifar100
 from mhe_jax.data.dataset import ImageData
+from mhe_jax.data.faces.face_folder import FaceFolder, FaceRecords
+from mhe_jax.data.faces.face_glyphs import FaceGlyphs
+from mhe_jax.data.faces.face_synthetic import FaceSynthetic
 from mhe_jax.data.glyphs import Glyphs
 from mhe_jax.data.image_folder import ImageFolder, ImageNet
 from mhe_jax.data.synthetic import Synthetic
@@ -17,6 +20,10 @@ from mhe_jax.data.xmc_text import XmcText
 DATA = {
     "cifar10": Cifar10,
     "cifar100": Cifar100,
+    "face_folder": FaceFolder,
+    "face_glyphs": FaceGlyphs,
+    "face_records": FaceRecords,
+    "face_synthetic": FaceSynthetic,
     "glyphs": Glyphs,
     "image_folder": ImageFolder,
     "imagenet": ImageNet,

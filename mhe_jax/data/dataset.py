@@ -46,6 +46,31 @@ Split = ArraySplit | StreamSplit
 
 
 @dataclasses.dataclass(frozen=True)
+class Pairs:
+    """A verification set: pairs of pictures, and whether both show one identity.
+
+    name: names the set's metrics: `lfw`. first, second: int32 [P] into the pictures of the split. same: bool [P].
+    """
+
+    name: str
+    first: np.ndarray
+    second: np.ndarray
+    same: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedSplit:
+    """Pictures whose labels mean nothing, and the verification sets over them; evaluated by embeddings of all."""
+
+    images: Split
+    pairs: tuple[Pairs, ...]
+
+    @property
+    def num_examples(self) -> int:
+        return self.images.num_examples
+
+
+@dataclasses.dataclass(frozen=True)
 class Images:
     """A loaded data set; class_names is empty where classes have no names.
 
@@ -54,7 +79,7 @@ class Images:
     """
 
     train: Split
-    eval: Split
+    eval: Split | PairedSplit
     class_names: tuple[str, ...]
     test: Split | None = None
     facts: dict = dataclasses.field(default_factory=dict)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mhe_jax.data.dataset import ArraySplit, Split, StreamSplit
+from mhe_jax.data.dataset import ArraySplit, PairedSplit, Split, StreamSplit
 from mhe_jax.data.decode import BadExample
 from mhe_jax.data.order import EpochOrder, EvalOrder, example_rng
 from mhe_jax.data.text import TextSplit
@@ -42,9 +42,19 @@ def train_feed(
 
 
 def eval_feed(
-    split: Split | TextSplit, batch_size: int, *, process_index: int = 0, process_count: int = 1, num_devices: int = 1
+    split: Split | PairedSplit | TextSplit,
+    batch_size: int,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_devices: int = 1,
 ) -> "Feed":
-    """Every example once, in order; rows that fill the last batch have weight 0. Raises like `train_feed`."""
+    """Every example once, in order; rows that fill the last batch have weight 0. Raises like `train_feed`.
+
+    Of a PairedSplit, the examples are its pictures.
+    """
+    if isinstance(split, PairedSplit):
+        split = split.images
     order = EvalOrder(split.num_examples, batch_size)
     return _feed(split, order, None, process_index, process_count, num_devices)
 

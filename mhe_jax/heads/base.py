@@ -77,7 +77,7 @@ class Head(nn.Module):
         return self.class_shards
 
     def class_table(self, name: str, init: nn.initializers.Initializer, *shape: int) -> jax.Array:
-        """A parameter whose rows are split over mesh axis 'class', with zero rows at the end for `table_parts` equal parts.
+        """A parameter whose rows are split over mesh axis 'class', filled up with zero rows to `table_parts` parts.
 
         The values are drawn at `shape`, so the same key gives the same table on every mesh.
         """

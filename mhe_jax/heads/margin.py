@@ -90,7 +90,8 @@ class MarginHead(Head):
         boost = self.margin.hard_boost(statistics)
         if boost is not None:
             thresholds = [self.margin.threshold(own, norms, statistics) for own, _ in found]
-            found = [c(HardNegatives(t, boost)) for c, t in zip(comparisons, thresholds, strict=True)]
+            hard = [HardNegatives(threshold, boost) for threshold in thresholds]
+            found = [compare(negatives) for compare, negatives in zip(comparisons, hard, strict=True)]
         total = self._penalty(norms)
         for own, others in found:
             # log(exp(target) + exp(others)) - target; where there is no other class, others is -inf and the loss 0.

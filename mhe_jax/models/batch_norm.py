@@ -18,6 +18,7 @@ class BatchNorm(nn.Module):
       momentum: weight of the new batch in the running statistics: torch's meaning, the complement of Flax's.
       epsilon: added to the variance.
       dtype: compute dtype.
+      use_scale: whether channels have a scale; without, it is 1.
 
     Raises:
       ValueError: if the batch does not divide into `bn_groups`, or a part has a single value per channel.
@@ -27,11 +28,13 @@ class BatchNorm(nn.Module):
     momentum: float = 0.1
     epsilon: float = 1e-5
     dtype: DTypeLike = jnp.float32
+    use_scale: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        ones = nn.initializers.ones
+        scale = self.param("scale", ones, (channels,), jnp.float32) if self.use_scale else jnp.ones(channels)
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)

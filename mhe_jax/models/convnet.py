@@ -18,12 +18,14 @@ class ConvNet(nn.Module):
     Attributes:
       features_dim: width of the features.
       widths: channels after each convolution.
+      activate_features: whether the features pass through a ReLU; embeddings, compared by angle, should not.
       bn_groups: parts of the batch with BatchNorm statistics of their own; see `BatchNorm`.
       dtype: compute dtype; parameters and statistics are float32.
     """
 
     features_dim: int = 256
     widths: tuple[int, ...] = (32, 64, 128)
+    activate_features: bool = True
     bn_groups: int = 1
     dtype: DTypeLike = jnp.float32
 
@@ -31,12 +33,13 @@ class ConvNet(nn.Module):
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         x = images.astype(self.dtype)
         for i, width in enumerate(self.widths, start=1):
-            x = self._dense(unfold(x, kernel=3, stride=2), width, f"{i}", train)
-        return self._dense(x.reshape(x.shape[0], -1), self.features_dim, "_features", train)
+            x = nn.relu(self._dense(unfold(x, kernel=3, stride=2), width, f"{i}", train))
+        x = self._dense(x.reshape(x.shape[0], -1), self.features_dim, "_features", train)
+        return nn.relu(x) if self.activate_features else x
 
     def _dense(self, x, width, name, train):
         x = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=torch_default, name=f"dense{name}")(x)
-        return nn.relu(BatchNorm(self.bn_groups, dtype=self.dtype, name=f"bn{name}")(x, train))
+        return BatchNorm(self.bn_groups, dtype=self.dtype, name=f"bn{name}")(x, train)
 
 
 def unfold(x: jax.Array, kernel: int, stride: int) -> jax.Array:

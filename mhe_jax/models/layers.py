@@ -1,6 +1,7 @@
-"""Convolution with PyTorch's padding, and PyTorch's initial values."""
+"""Convolutions with PyTorch's padding, PyTorch's initial values, and PReLU."""
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -27,3 +28,32 @@ def conv(
     return nn.Conv(
         features, (kernel, kernel), (stride, stride), padding, use_bias=False, dtype=dtype, kernel_init=init, name=name
     )
+
+
+class PointwiseConv(nn.Module):
+    """1×1 convolution without bias, [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features].
+
+    A matrix product: XLA's CPU convolution takes several times as long to differentiate.
+
+    Parameters: kernel [1, 1, C, features].
+    """
+
+    features: int
+    stride: int = 1
+    init: nn.initializers.Initializer = torch_default
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", self.init, (1, 1, x.shape[-1], self.features), jnp.float32)
+        x = x[:, :: self.stride, :: self.stride].astype(self.dtype)
+        return x @ kernel[0, 0].astype(self.dtype)
+
+
+class PReLU(nn.Module):
+    """x where positive, else x times the channel's slope: [..., C] -> [..., C]. Parameters: slope [C], from 0.25."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],), jnp.float32).astype(x.dtype)
+        return jnp.where(x > 0, x, x * slope.reshape((1,) * (x.ndim - 1) + slope.shape))

@@ -9,7 +9,7 @@ Inside `jax.shard_map`, queries and table must vary over the same mesh axes (`ja
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ from mhe_jax.ops.margins import hard_negatives, safe_normalize
 class HardNegatives(NamedTuple):
     """What `margins.hard_negatives` needs of a batch; neither receives a gradient."""
 
-    threshold: jax.Array  # float32 [B]
-    boost: jax.Array  # float32 []
+    threshold: Any  # float32 [B]
+    boost: Any  # float32 []
 
     def apply(self, cosines: jax.Array) -> jax.Array:
         """Cosines [B, ...] with other classes as they enter the softmax."""

@@ -39,9 +39,10 @@ class Classification:
         features, updated = self.backbone.apply(variables, images, train=True, mutable=["batch_stats"])
         return features, updated.get("batch_stats", {})
 
-    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks: dict):
-        """Loss of each example, float32 [B], and further per-example metrics."""
-        return self.head.apply({"params": params}, features, batch["label"], key, method="loss")
+    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks, statistics):
+        """Loss of each example, float32 [B], further per-example metrics, and the head's statistics after the batch."""
+        loss, values = self.head.apply({"params": params}, features, batch["label"], key, method="loss")
+        return loss, values, statistics
 
     def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
         """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""

@@ -42,10 +42,12 @@ class MultiLabel:
         features: Any = self.backbone.apply({"params": params}, *inputs, train=train, rngs={"dropout": key})
         return features, batch_stats
 
-    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks: dict):
-        """Loss of each document, float32 [B], and further per-document metrics."""
+    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks, statistics):
+        """Loss of each document, float32 [B], further per-document metrics, and the head's statistics, of which it has
+        none."""
         arguments = features, batch["label"], key, want_value
-        return self.head.apply({"params": params}, *arguments, blocks=blocks or None, method="loss")
+        loss, values = self.head.apply({"params": params}, *arguments, blocks=blocks or None, method="loss")
+        return loss, values, statistics
 
     def head_blocks(self, params: Any, features: jax.Array, batch: dict, key: jax.Array) -> dict[str, jax.Array]:
         """The blocks of the head's sparse tables that `head_loss` will use."""

@@ -46,7 +46,7 @@ def describe(config: ConfigDict) -> str:
             f"{'state + batch':>18} {'temporary':>18} {'total':>18}",
         ]
         for name in HEADS:
-            section = settings.head if name == settings.head.name else _sibling(name, space.head_sizes)
+            section = settings.head if name == settings.head.name else _sibling(name, space.head_sizes, settings.head)
             task, abstract, memory = _lower(settings, section, mesh, compiled=True)
             parts = report.memory_bytes(memory)
             cells = [parts["arguments"], parts["temporary"] + parts["outputs"], sum(parts.values())]
@@ -64,10 +64,11 @@ def _batch_shapes(settings: Settings) -> str:
     return ", ".join(f"{name} {'x'.join(map(str, leaf.shape))}" for name, leaf in batch.items() if name != "weight")
 
 
-def _sibling(name: str, head_sizes: tuple[int, ...]) -> ConfigDict:
-    """Another head at its defaults, with the same digits where both have several."""
+def _sibling(name: str, head_sizes: tuple[int, ...], described: ConfigDict) -> ConfigDict:
+    """Another head at its defaults, with the same digits where both have several, and the margin if there is one."""
     keep = name != "ohe" and len(head_sizes) > 1
-    return ConfigDict({"name": name, "head_sizes": head_sizes if keep else ()})
+    margin = {"margin": described.margin} if "margin" in described else {}
+    return ConfigDict({"name": name, "head_sizes": head_sizes if keep else (), **margin})
 
 
 def _lower(settings: Settings, head: ConfigDict, mesh, compiled: bool):
@@ -76,7 +77,9 @@ def _lower(settings: Settings, head: ConfigDict, mesh, compiled: bool):
     schedule = build_schedule(settings.schedule, total_steps=1, steps_per_epoch=1)
     sparse = task.head.sparse_tables()
     table_section = settings.table_optimizer if sparse else None
-    optimizer = build_optimizer(settings.optimizer, schedule, settings.clip_norm, table_section, sparse)
+    optimizer = build_optimizer(
+        settings.optimizer, schedule, settings.clip_norm, table_section, sparse, settings.clip_parts
+    )
     rule = averages.build_average(settings.average, steps_per_epoch=1)
     abstract = abstract_state(task, optimizer, rule, mesh)
     if not compiled:

@@ -1,33 +1,37 @@
 """Evaluation of a whole split, each example exactly once; in the loop, and by itself as a mode."""
 
+import contextlib
 import json
 import pathlib
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
-from mhe_jax.data.feed import Feed, eval_feed
+from mhe_jax.data.dataset import PairedSplit
+from mhe_jax.data.feed import eval_feed
 from mhe_jax.train import experiment, metrics, report
 from mhe_jax.train.mesh import CHUNK, make_mesh, place, replicate, shares
 from mhe_jax.train.settings import Settings
 from mhe_jax.train.step import make_eval_step
+from mhe_jax.train.verification import PairsEvaluator
 from mhe_jax.train.writers import write_atomically
 
 
 class Evaluator:
-    """Runs a task over a feed; the data is placed and the program compiled once.
+    """Runs a task over a split; the data is placed and the program compiled once.
 
     `examples` is the number of examples in the last evaluation, unreadable ones left out.
     """
 
     examples = 0
 
-    def __init__(self, task, feed: Feed, mesh: Mesh):
-        self._feed, self._mesh = feed, mesh
-        self._resident = replicate(mesh, feed.resident)
-        step = make_eval_step(task, feed.batch)
+    def __init__(self, task, split: Any, batch_size: int, mesh: Mesh):
+        self._feed, self._mesh = eval_feed(split, batch_size, **shares(mesh)), mesh
+        self._resident = replicate(mesh, self._feed.resident)
+        step = make_eval_step(task, self._feed.batch)
         self._step = jax.jit(
             lambda weights, resident, chunk: step(weights, resident, jax.tree.map(lambda x: x[0], chunk))
         )
@@ -41,6 +45,23 @@ class Evaluator:
         sums = jax.device_get(sums)
         self.examples = int(sums.pop("examples")[0])
         return metrics.means(sums)
+
+    @property
+    def bad_examples(self) -> int:
+        """How many unreadable examples were met so far by this process."""
+        return self._feed.bad_examples
+
+    def draw(self, workdir: pathlib.Path) -> None:
+        """Plots what the last evaluation found, beyond its figures: nothing here."""
+
+    def close(self) -> None:
+        """Stops loading."""
+        self._feed.close()
+
+
+def build_evaluator(task, split: Any, batch_size: int, mesh: Mesh) -> Evaluator | PairsEvaluator:
+    """What evaluates a split: examples one by one, or pairs of them by the embeddings of all."""
+    return (PairsEvaluator if isinstance(split, PairedSplit) else Evaluator)(task, split, batch_size, mesh)
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
@@ -64,10 +85,13 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None:
-                evaluator = Evaluator(task, eval_feed(split, settings.global_batch_size, **shares(mesh)), mesh)
-                found[name] = {**evaluator(weights), "examples": evaluator.examples}
+                evaluator = build_evaluator(task, split, settings.global_batch_size, mesh)
+                with contextlib.closing(evaluator):
+                    found[name] = {**evaluator(weights), "examples": evaluator.examples}
+                    if workdir is not None:
+                        workdir.mkdir(parents=True, exist_ok=True)
+                        evaluator.draw(workdir)
         values = {"step": step, **found.pop("eval"), **found}
     if workdir is not None:
-        workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(workdir / "eval.json", json.dumps({**values, **report.versions()}, indent=2) + "\n")
     return values

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mhe_jax.data.dataset import ImageData
+from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.text import TextData
 from mhe_jax.heads import DEFAULT_NUM_HEADS, HEADS, build_head
 from mhe_jax.interop import huggingface
@@ -21,6 +22,7 @@ from mhe_jax.labels import LabelSpace
 from mhe_jax.models import build_backbone
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
+from mhe_jax.tasks.verification import Verification
 from mhe_jax.train.checkpoint import Checkpoints
 from mhe_jax.train.settings import Settings
 from mhe_jax.train.state import abstract_weights
@@ -42,7 +44,7 @@ _FREE_FIELDS = {
     "data.cache_dir",
 }
 
-Task = Classification | MultiLabel
+Task = Classification | MultiLabel | Verification
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,8 @@ def label_space_of(section: ConfigDict, num_classes: int) -> LabelSpace:
     """The label space of `config.head`.
 
     An empty `head_sizes` means balanced digits, as many as the head needs. (8400, 0) asks for 8,400 groups of labels,
-    and leaves their size, and a few groups less, to the block rule of the published text pipeline.
+    and leaves their size, and a few groups less, to the block rule of the published text pipeline. (0, 12) asks for
+    groups of 12 classes, as many as it takes.
 
     Raises:
       ValueError: if the sizes do not fit the classes, or the head.
@@ -73,6 +76,8 @@ def label_space_of(section: ConfigDict, num_classes: int) -> LabelSpace:
     try:
         if len(sizes) == 2 and sizes[1] == 0:
             return LabelSpace.grouped(num_classes, sizes[0])
+        if len(sizes) == 2 and sizes[0] == 0 and sizes[1] > 0:
+            return LabelSpace(num_classes, (-(-num_classes // sizes[1]), sizes[1]))
         return LabelSpace(num_classes, sizes)
     except ValueError as error:
         raise ValueError(f"config.head.head_sizes: {error}") from None
@@ -106,8 +111,14 @@ def build_task(
     backbone = build_backbone(backbone_section(settings, data), dtype)
     space = label_space_of(head_section, num_classes)
     many = isinstance(data, TextData)
+    if isinstance(data, FaceData) and "margin" not in head_section:
+        raise ValueError("config.head.margin is missing: faces are verified by angles, and trained by heads on cosines")
     head = build_head(head_section, space, backbone.features_dim, mesh.shape["class"], dtype, multilabel=many)
-    return MultiLabel(backbone, head) if isinstance(data, TextData) else Classification(backbone, head, data)
+    if isinstance(data, TextData):
+        return MultiLabel(backbone, head)
+    if isinstance(data, FaceData):
+        return Verification(backbone, head, data)
+    return Classification(backbone, head, data)
 
 
 def claim_workdir(
@@ -176,6 +187,19 @@ def portable(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
             config.data.tokenizer = str(workdir / "tokenizer")
             config.backbone = ConfigDict(json.loads((workdir / "backbone.json").read_text()))
     return config
+
+
+def usable_config(workdir: pathlib.Path, finished: bool = True) -> ConfigDict:
+    """The config of a run, on the devices that are here, which may be others than it was trained on.
+
+    With `finished` it is for use with the folder alone, else for training on.
+
+    Raises:
+      ValueError: if the folder is not a run's.
+    """
+    config, _ = read_workdir(workdir)
+    config.mesh.update(data=-1, classes=1)
+    return portable(config, workdir) if finished else config
 
 
 def initial_weights(settings: Settings, weights: dict, space: LabelSpace) -> dict:

@@ -10,10 +10,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
-from mhe_jax.data.feed import eval_feed, train_feed
+from mhe_jax.data.feed import train_feed
 from mhe_jax.train import averages, experiment, report, writers
 from mhe_jax.train.checkpoint import Checkpoints, describe_space
-from mhe_jax.train.evaluate import Evaluator
+from mhe_jax.train.evaluate import build_evaluator
 from mhe_jax.train.interruption import Interruption
 from mhe_jax.train.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
 from mhe_jax.train.meter import Meter, NonFiniteLossError
@@ -51,11 +51,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
     batch_size = settings.global_batch_size
     parts = shares(mesh, settings.accumulate_steps)
     train = train_feed(splits.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)
-    held_out = eval_feed(splits.eval, batch_size, **shares(mesh))
     total_steps = settings.duration("total", train.steps_per_epoch)
     schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
     sparse = task.head.sparse_tables()
-    optimizer = build_optimizer(settings.optimizer, schedule, settings.clip_norm, settings.table_optimizer, sparse)
+    optimizer = build_optimizer(
+        settings.optimizer, schedule, settings.clip_norm, settings.table_optimizer, sparse, settings.clip_parts
+    )
     average_rule = averages.build_average(settings.average, train.steps_per_epoch)
 
     with (
@@ -93,7 +94,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside.
         dispatch = settings.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 16)
         program = compile_train_program(train_step, train.batch, dispatch, abstract)
-        evaluator = Evaluator(task, held_out, mesh)
+        evaluator = build_evaluator(task, splits.eval, batch_size, mesh)
 
         evaluate_every = settings.duration("eval_every", train.steps_per_epoch)
         save_every = settings.duration("checkpoint_every", train.steps_per_epoch)
@@ -108,7 +109,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             return place(mesh, rows, CHUNK), np.int32(count)
 
         writer = writers.Writer(workdir, step, total_steps, active=jax.process_index() == 0)
-        for closed in (writer, train, held_out):
+        for closed in (writer, train, evaluator):
             cleanup.callback(closed.close)
         writer.say(report.parameter_table(abstract.params))
         if step < last_step:
@@ -158,14 +159,15 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         if splits.test is not None and step == total_steps:
             del state
             best, best_step = checkpoints.restore_weights(weights_of(abstract), space)
-            feed = cleanup.enter_context(contextlib.closing(eval_feed(splits.test, batch_size, **shares(mesh))))
-            result["test"] = {"step": best_step, **Evaluator(task, feed, mesh)(best)}
+            test = cleanup.enter_context(contextlib.closing(build_evaluator(task, splits.test, batch_size, mesh)))
+            result["test"] = {"step": best_step, **test(best)}
             if ran:  # a finished run that is started again has this event already
                 writer.write("test", step, epoch(step), result["test"])
         result["interrupted"] = step < total_steps
-        result["bad_examples"] = train.bad_examples + held_out.bad_examples
+        result["bad_examples"] = train.bad_examples + evaluator.bad_examples
         if jax.process_index() == 0:
             writers.plot_curves(workdir)
+            evaluator.draw(workdir)
             writers.write_atomically(workdir / "result.json", json.dumps(result, indent=2) + "\n")
     return result
 

@@ -104,8 +104,9 @@ def build_optimizer(
     clip_norm: float = 0.0,
     table_section: ConfigDict | None = None,
     sparse_tables: tuple[str, ...] = (),
+    clip_parts: tuple[str, ...] = ("backbone", "head"),
 ) -> Optimizer:
-    """The optimizer of `config.optimizer`, behind a clip of the global gradient norm when `clip_norm` is positive.
+    """The optimizer of `config.optimizer`, behind a clip of the gradient's norm when `clip_norm` is positive.
 
     Args:
       section: `config.optimizer`.
@@ -113,26 +114,36 @@ def build_optimizer(
       clip_norm: `config.clip_norm`.
       table_section: `config.table_optimizer`, for the head's `sparse_tables`.
       sparse_tables: what the head offers.
+      clip_parts: `config.clip_parts`: the norm is taken over, and scales, these parts of the parameters.
 
     Raises:
-      ValueError: for a wrong field, a table optimizer without tables, or one together with `clip_norm`.
+      ValueError: for a wrong field, a table optimizer without tables, or one whose tables would be clipped.
     """
     transform = registry.build(OPTIMIZERS, section, "config.optimizer", learning_rate=schedule)
+    if not clip_parts or not set(clip_parts) <= {"backbone", "head"}:
+        raise ValueError(f"config.clip_parts is {clip_parts}; it may name backbone and head")
+    if clip_norm > 0:
+        transform = optax.chain(_clip(clip_norm, clip_parts), transform)
     rule = table_optim.build_table_optimizer(table_section) if table_section is not None else None
     if rule is None or table_section is None:
-        transform = optax.chain(optax.clip_by_global_norm(clip_norm), transform) if clip_norm > 0 else transform
         return Optimizer(transform, schedule)
     if not sparse_tables:
         raise ValueError(
             f"config.table_optimizer is {table_section.name!r} but this head has no table of which a step touches only "
             "a part: set config.table_optimizer.name = 'none'"
         )
-    if clip_norm > 0:
+    if clip_norm > 0 and "head" in clip_parts:
         raise ValueError(
             f"config.clip_norm ({clip_norm}) needs the norm of the whole gradient, which config.table_optimizer "
-            f"{table_section.name!r} never forms: set clip_norm = 0, or table_optimizer.name = 'none'"
+            f"{table_section.name!r} never forms: set clip_norm = 0, clip_parts = ('backbone',), or "
+            "table_optimizer.name = 'none'"
         )
     return Optimizer(transform, schedule, rule, sparse_tables)
+
+
+def _clip(norm: float, parts: tuple[str, ...]) -> optax.GradientTransformation:
+    """Clips the global norm of the gradient of these parts, and leaves the others."""
+    return optax.masked(optax.clip_by_global_norm(norm), lambda params: {name: name in parts for name in params})
 
 
 def _decayed(decay_all: bool, no_decay: tuple[str, ...]):

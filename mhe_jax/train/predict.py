@@ -1,63 +1,28 @@
 """Top-k classes of one's own pictures or texts, as JSON lines; and the ranked labels of a whole evaluation split."""
 
 import contextlib
-import dataclasses
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
-from mhe_jax.data.dataset import ImageData
+from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.feed import eval_feed
 from mhe_jax.data.text import TextData
-from mhe_jax.train import experiment, predictions
+from mhe_jax.train import predictions
+from mhe_jax.train.embeddings import write_embeddings
 from mhe_jax.train.inputs import Batches, pictures, texts
-from mhe_jax.train.mesh import CHUNK, make_mesh, place, replicate, shares
-from mhe_jax.train.settings import Settings
+from mhe_jax.train.mesh import CHUNK, place, shares
+from mhe_jax.train.trained import Trained, opened
 
 _BATCH = 64
 # Labels kept per document of an evaluation split, as the published system and most later ones do.
 SPLIT_TOP_K = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class _Trained:
-    """A run that is ready to predict, inside its mesh."""
-
-    settings: Settings
-    data: ImageData | TextData
-    classes: experiment.Classes
-    mesh: Mesh
-    task: experiment.Task
-    weights: dict
-
-    def top(self, k: int) -> Callable[[dict | jax.Array], Any]:
-        """Compiled `inputs -> (log-scores, ids)`, each [B, k]."""
-        run = jax.jit(lambda weights, inputs: self.task.predict(weights, inputs, k))
-        return lambda inputs: run(self.weights, inputs)
-
-
-@contextlib.contextmanager
-def _opened(config: ConfigDict, workdir: pathlib.Path, load: bool = False) -> Iterator[tuple[_Trained, Any]]:
-    """The trained model of a run, and with `load` its data."""
-    settings = Settings.from_config(config)
-    _, classes = experiment.read_workdir(workdir)
-    mesh = make_mesh(settings.mesh)
-    data = build_data(settings.data)
-    splits = data.load() if load else None
-    if splits is not None:
-        experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
-    task = experiment.build_task(settings, settings.head, data, classes.number, mesh)
-    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
-        weights, _ = experiment.trained_weights(settings, task, mesh, workdir)
-        yield _Trained(settings, data, classes, mesh, task, weights), splits
 
 
 def predict(
@@ -68,6 +33,8 @@ def predict(
     output: pathlib.Path | None = None,
 ) -> int:
     """Writes one line `{"input", "ids", "names", "scores"}` per picture or text; scores are probabilities, best first.
+
+    A run on faces writes embeddings instead, see `mhe_jax.train.embeddings.write_embeddings`.
 
     Args:
       config: the run's config; its data set need not be present.
@@ -82,7 +49,9 @@ def predict(
     Raises:
       ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes.
     """
-    with _opened(config, workdir) as (trained, _):
+    if isinstance(build_data(config.data), FaceData):
+        return write_embeddings(config, workdir, source, output)
+    with opened(config, workdir) as (trained, _):
         if not 1 <= k <= trained.classes.number:
             raise ValueError(f"--top_k is {k}; it must be between 1 and the {trained.classes.number} classes")
         data = trained.data
@@ -95,18 +64,15 @@ def predict(
     return count
 
 
-def _lines(trained: _Trained, batches: Batches, k: int) -> Iterable[str]:
-    top = trained.top(k)
-    # One shape for all batches; a multiple of the mesh, so that a sharded head can cut it.
-    size = -(-_BATCH // trained.mesh.size) * trained.mesh.size
+def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[str]:
+    top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, k))
     for names, inputs in batches:
-        fill = lambda rows: np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
-        scores, ids = jax.device_get(top(replicate(trained.mesh, jax.tree.map(fill, inputs))))
+        scores, ids = jax.device_get(top(trained.padded(inputs, _BATCH)))
         for name, row_scores, row_ids in zip(names, scores, ids, strict=False):
             yield _line(trained, name, row_ids, np.exp(row_scores))
 
 
-def _line(trained: _Trained, name: str | int, ids: np.ndarray, scores: np.ndarray) -> str:
+def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray) -> str:
     """A JSON line of one example's ranking."""
     found = ids >= 0
     names = [trained.classes.name(i) for i in ids[found]]
@@ -129,10 +95,10 @@ def predict_split(
     """
     if not isinstance(build_data(config.data), TextData):
         raise ValueError("--input is missing: pictures to predict have to be named")
-    with _opened(config, workdir, load=True) as (trained, splits):
+    with opened(config, workdir, load=True) as (trained, splits):
         name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
         kept = min(SPLIT_TOP_K, trained.classes.number)
-        top = trained.top(kept)
+        top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, kept))
         feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
         writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept)
         with contextlib.closing(feed):

@@ -35,6 +35,8 @@ class Settings:
     accumulate_steps: int = 1
     # Largest global norm of the gradient; 0 leaves it alone.
     clip_norm: float = 0.0
+    # Whose gradient that is: ('backbone', 'head') or, as the published face recipes clip, ('backbone',).
+    clip_parts: tuple[str, ...] = ("backbone", "head")
     # Root of all randomness: initial values, example order, augmentation, sampling.
     seed: int = 0
     # Compute dtype of backbone and head products; parameters and losses are always float32.

@@ -23,6 +23,7 @@ class TrainState:
       batch_stats: the backbone's running statistics.
       opt_state: of `mhe_jax.train.optim.Optimizer`.
       average: see `mhe_jax.train.averages`; None without one.
+      statistics: the head's running statistics, see `heads.base.Head.statistics`.
     """
 
     step: jax.Array
@@ -30,6 +31,7 @@ class TrainState:
     batch_stats: Any
     opt_state: Any
     average: Any = None
+    statistics: Any = dataclasses.field(default_factory=dict)
 
     @property
     def eval_weights(self) -> dict:
@@ -85,7 +87,8 @@ def all_finite(tree: Any) -> jax.Array:
 def _boxed_state(task, optimizer, average_rule, seed) -> TrainState:
     params, batch_stats = task.init(jax.random.key(seed))
     average = averages.start(average_rule, {"params": params, "batch_stats": batch_stats})
-    return TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params), average)
+    statistics = jax.tree.map(jnp.asarray, task.head.statistics())
+    return TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params), average, statistics)
 
 
 def _laid_out(boxed: Any, mesh: Mesh) -> Any:

@@ -48,7 +48,8 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             "of a table: set it to 1, or config.table_optimizer.name = 'none'"
         )
 
-    def gradients(params, batch_stats, batch, key, total_weight, step):
+    def gradients(params, stats, batch, key, total_weight, step):
+        batch_stats, statistics = stats
         augment_key, head_key = jax.random.split(key)
         dropout_key = jax.random.fold_in(key, zlib.crc32(b"dropout"))
         inputs = task.train_inputs(batch, augment_key)
@@ -63,21 +64,21 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         wanted = (step + 1) % options.log_every_steps == 0
 
         def head_loss(p, features):
-            per_example, values = task.head_loss(p, features, batch, head_key, wanted, blocks)
+            per_example, values, after = task.head_loss(p, features, batch, head_key, wanted, blocks, statistics)
             weight = batch["weight"]
             # A head may skip the value of its loss where nobody reads it.
             read = weight * wanted if task.head.lazy_value else weight
             sums = {**metrics.weighted({"loss": per_example}, read), **metrics.weighted(values, weight)}
-            return jnp.where(weight > 0, per_example * weight, 0.0).sum() / total_weight, sums
+            return jnp.where(weight > 0, per_example * weight, 0.0).sum() / total_weight, (sums, after)
 
-        (head_grads, d_features), sums = jax.grad(head_loss, argnums=(0, 1), has_aux=True)(head, features)
+        (head_grads, d_features), (sums, statistics) = jax.grad(head_loss, argnums=(0, 1), has_aux=True)(head, features)
         (backbone_grads,) = backbone_vjp(d_features)
-        return {"backbone": backbone_grads, "head": head_grads}, batch_stats, sums, blocks
+        return {"backbone": backbone_grads, "head": head_grads}, (batch_stats, statistics), sums, blocks
 
-    def accumulated(params, batch_stats, batch, key, step):
+    def accumulated(params, stats, batch, key, step):
         total = jnp.maximum(batch["weight"].sum(), 1.0)
         if options.accumulate_steps == 1:
-            return gradients(params, batch_stats, batch, key, total, step)
+            return gradients(params, stats, batch, key, total, step)
         # Part i takes rows i, i + A, i + 2A, ...: each device then cuts its own rows, and nothing is moved.
         cut = lambda x: x.reshape(-1, options.accumulate_steps, *x.shape[1:]).swapaxes(0, 1)
         parts = jax.tree.map(cut, batch)
@@ -88,20 +89,22 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             return (jax.tree.map(jnp.add, grads, more), stats, metrics.merge(sums, more_sums), i + 1), None
 
         first_part = jax.tree.map(lambda x: x[0], parts)
-        first = jax.eval_shape(lambda: gradients(params, batch_stats, first_part, key, total, step))
+        first = jax.eval_shape(lambda: gradients(params, stats, first_part, key, total, step))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (first[0], first[2]))
-        (grads, batch_stats, sums, _), _ = jax.lax.scan(body, (zeros[0], batch_stats, zeros[1], 0), parts)
-        return grads, batch_stats, sums, {}
+        (grads, stats, sums, _), _ = jax.lax.scan(body, (zeros[0], stats, zeros[1], 0), parts)
+        return grads, stats, sums, {}
 
     def step(state: TrainState, batch: dict) -> tuple[TrainState, metrics.Sums]:
         key = stream(options.seed, "train", state.step)
-        grads, batch_stats, sums, blocks = accumulated(state.params, state.batch_stats, batch, key, state.step)
+        stats = state.batch_stats, state.statistics
+        grads, stats, sums, blocks = accumulated(state.params, stats, batch, key, state.step)
         sums["learning_rate"] = jnp.stack([jnp.float32(optimizer.schedule(state.step)), 1.0])
         sums["examples"] = jnp.stack([batch["weight"].sum(), 1.0])
         params, opt_state = optimizer.apply(grads, state.opt_state, state.params, blocks, state.step)
+        batch_stats, statistics = stats
         weights = {"params": params, "batch_stats": batch_stats}
         average = averages.update(average_rule, state.average, weights, state.step)
-        return TrainState(state.step + 1, params, batch_stats, opt_state, average), sums
+        return TrainState(state.step + 1, params, batch_stats, opt_state, average, statistics), sums
 
     return step
 

@@ -113,8 +113,8 @@ def gather(tree: Any, blocks: jax.Array) -> Any:
 
     Args:
       tree: arrays whose leading axis is split over mesh axis 'class' if there is one.
-      blocks: int [U], or int [parts, U] where part p holds blocks of the p-th equal part of the arrays; each device then
-        reads its own alone.
+      blocks: int [U], or int [parts, U] where part p holds blocks of the p-th equal part of the arrays; each device
+        then reads its own alone.
 
     Returns:
       the tree with leading axis U, or parts * U.

@@ -89,7 +89,8 @@ def plot_curves(workdir: pathlib.Path) -> None:
         if points:
             left.plot(*zip(*points, strict=True), label=split, marker="." if split == "eval" else "")
     evaluations = [e for e in events if e["split"] == "eval"]
-    for name in sorted({key for e in evaluations for key in e if key.startswith(("top", "P@"))}):
+    is_accuracy = lambda name: name.startswith(("top", "P@")) or name.endswith("accuracy")
+    for name in sorted({key for e in evaluations for key in e if is_accuracy(key)}):
         points = [(e["step"], 100 * e[name]) for e in evaluations if e.get(name) is not None]
         right.plot(*zip(*points, strict=True), label=f"{name}, best {max(y for _, y in points):.2f} %", marker=".")
     left.set(xlabel="step", ylabel="loss", yscale="log")

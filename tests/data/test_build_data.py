@@ -7,6 +7,10 @@ from mhe_jax.data.dataset import ImageData
 FIELDS = {
     "cifar10": {"path": "/none"},
     "cifar100": {"path": "/none"},
+    "face_folder": {"path": "/none", "eval_sets": ["lfw.bin"], "image_size": 24},
+    "face_glyphs": {"image_size": 24},
+    "face_records": {"path": "/none", "eval_sets": ["lfw.bin", "pairs.txt"]},
+    "face_synthetic": {"num_classes": 5, "image_shape": [24, 24, 1]},
     "glyphs": {"image_size": 24},
     "image_folder": {"path": "/none", "image_size": 24},
     "imagenet": {"path": "/none"},
@@ -16,8 +20,21 @@ FIELDS = {
     "unicode": {"max_length": 24},
     "xmc": {"path": "/none", "tokenizer": "/none", "bucket_lengths": [8, 24]},
 }
-SHAPES = {"glyphs": (24, 24, 1), "image_folder": (24, 24, 3), "synthetic": (24, 24, 1)}
-DEFAULT_SHAPES = {"cifar10": (32, 32, 3), "cifar100": (32, 32, 3), "imagenet": (224, 224, 3), "tfds": (224, 224, 3)}
+SHAPES = {
+    "face_folder": (24, 24, 3),
+    "face_glyphs": (24, 24, 1),
+    "face_synthetic": (24, 24, 1),
+    "glyphs": (24, 24, 1),
+    "image_folder": (24, 24, 3),
+    "synthetic": (24, 24, 1),
+}
+DEFAULT_SHAPES = {
+    "cifar10": (32, 32, 3),
+    "cifar100": (32, 32, 3),
+    "face_records": (112, 112, 3),
+    "imagenet": (224, 224, 3),
+    "tfds": (224, 224, 3),
+}
 
 
 def test_every_data_set_is_built_without_reading_a_file():

@@ -1,0 +1,40 @@
+"""Your own people: `DIR/train/<person>/*.jpg`, aligned faces of 112x112, and pairs in `DIR/val_pairs.txt`.
+
+A line of the pairs is `picture picture same`, the pictures relative to DIR/val, same being 0 or 1; `.bin` sets of
+insightface work too (`--config.data.eval_sets`). Variants: `:full` (default), `:mhs`, `:partial`, `:mhp`, `:mhc`;
+backbones: `:r18`, `:r50`, `:r100` and MobileFaceNet, the default. `:cpu` is a recipe for a few thousand pictures
+without a GPU.
+
+No published figure. Expected: the faces in docs/results.md (this project's measurement).
+
+    python main.py --config=configs/arcface_folder.py --config.data.path=DIR
+"""
+
+from configs import base_faces
+
+
+def get_config(arg=""):
+    words = [word for word in (arg or "").split(",") if word]
+    backbone = next((word for word in words if word in ("r18", "r50", "r100")), "mbf")
+    rest = ",".join(word for word in words if word not in ("r18", "r50", "r100", "cpu"))
+    config = base_faces.make(
+        rest,
+        backbone,
+        num_classes=0,
+        sizes=(),
+        variant="full",
+        eval_sets=("val_pairs.txt",),
+        learning_rate=0.1,
+        warmup_epochs=1.0,
+        epochs=30.0,
+        batch=256,
+    )
+    config.data.name = "face_folder"
+    if "cpu" in words:
+        config.data.update(in_memory=True, num_workers=0)
+        config.backbone.scale, config.backbone.features_dim = 1, 256
+        config.head.margin.update(scale=32.0, m=0.3)
+        config.optimizer = {"name": "adamw", "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.05}
+        config.schedule = {"name": "cosine", "learning_rate": 2e-3, "warmup_epochs": 1.0, "per_epoch": False}
+        config.total_epochs, config.global_batch_size, config.dtype = 8.0, 64, "float32"
+    return config

@@ -1,0 +1,29 @@
+"""WebFace42M (2,059,906 people, 42 M pictures), MobileFaceNet, CosFace 0.4.
+
+Variants: `:full`, `:partial` (default, 0.2), `:mhs`.
+
+No published figure for the published heads. PartialFC updates the sampled rows alone; `--config.mesh.classes=N`
+splits the table, which is 4.2 GB in float32, over N devices. Expected here: not measured by this project yet; it
+needs GPUs and the data.
+
+    python main.py --config=configs/arcface_webface42m_mbf.py --config.data.path=FOLDER_OF_train.rec
+"""
+
+from configs import base_faces, heads
+
+
+def get_config(arg=""):
+    return base_faces.make(
+        arg,
+        "mbf",
+        num_classes=2_059_906,
+        sizes=(1_438, 1_433),
+        margin=heads.margin("cosface"),
+        variant="partial",
+        sample_rate=0.2,
+        learning_rate=0.4,
+        warmup_epochs=2.0,
+        epochs=20.0,
+        batch=8192,
+        weight_decay=1e-4,
+    )

@@ -1,0 +1,1 @@
+"""How face recognition is measured: pure NumPy on embeddings; knows no model and no training."""

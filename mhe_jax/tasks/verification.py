@@ -1,0 +1,50 @@
+"""Verification: trained to tell identities apart, used to say whether two pictures show the same one."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.tasks.classification import Classification
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification(Classification):
+    """A backbone whose features are embeddings, and a head on cosines that exists to train it.
+
+    Batches are those of `Classification`. What counts afterwards is `embed`; `mhe_jax.train.verification` evaluates it
+    on pairs.
+    """
+
+    data: FaceData
+
+    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks, statistics):
+        """Loss of each example, float32 [B], further per-example metrics, and the head's statistics after the batch."""
+        weight = batch["weight"]
+        arguments = features, batch["label"], key, statistics, weight, blocks or None
+        loss, values = self.head.apply({"params": params}, *arguments, method="loss")
+        return loss, values, self.head.updated_statistics(statistics, values, weight)
+
+    def head_blocks(self, params: Any, features: jax.Array, batch: dict, key: jax.Array) -> dict[str, jax.Array]:
+        """The blocks of the head's sparse tables that `head_loss` will use."""
+        blocks: Any = self.head.apply({"params": params}, features, batch["label"], key, method="blocks")
+        return blocks
+
+    def embed(self, weights: dict, images: jax.Array) -> jax.Array:
+        """Embeddings of uint8 images, float32 [B, D], not normalised; the mirrored image's is added where data has it.
+
+        Adding the two is the published protocol. A mirrored letter is another letter: `data.flip_embeddings` says.
+        """
+        embeddings = self.embed_once(weights, images)
+        return embeddings + self.embed_once(weights, images[:, :, ::-1]) if self.data.flip_embeddings else embeddings
+
+    def embed_once(self, weights: dict, images: jax.Array) -> jax.Array:
+        """Embeddings of the uint8 images as they are, float32 [B, D], not normalised."""
+        return self._features(weights, images).astype(jnp.float32)
+
+    @staticmethod
+    def is_better(new: dict, old: dict | None) -> bool:
+        """Whether an evaluation beats the best so far: by mean accuracy over the sets, the first of equals stays."""
+        return old is None or new["accuracy"] > old["accuracy"]
