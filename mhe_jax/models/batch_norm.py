@@ -55,21 +55,45 @@ class BatchNorm(nn.Module):
                 f"BatchNorm needs at least 2 values per channel in training, but each part of {x.shape} has 1"
             )
         if self.bn_groups == 1:
-            y, mean, var = self._normalize(rows[0], scale, bias)
+            y, mean, var = normalize(rows[0], scale, bias, self.epsilon)
         else:
-            y, means, variances = jax.vmap(self._normalize, (0, None, None))(rows, scale, bias)
+            y, means, variances = jax.vmap(normalize, (0, None, None, None))(rows, scale, bias, self.epsilon)
             mean, var = means[0], variances[0]
         if not self.is_initializing():
             running_mean.value += self.momentum * (mean - running_mean.value)
             running_var.value += self.momentum * (var * (count / (count - 1)) - running_var.value)
         return y.reshape(x.shape).astype(self.dtype)
 
-    def _normalize(self, rows, scale, bias):
-        """[N, C] normalised by its own statistics, and these."""
-        mean = rows.mean(axis=0)
-        var = jnp.square(rows - mean[None, :]).mean(axis=0)  # two passes: E[x²] - E[x]² would cancel
-        return self._apply(rows, mean, var, scale, bias), mean, var
-
     def _apply(self, x, mean, var, scale, bias):
-        over = lambda stats: stats.reshape((1,) * (x.ndim - 1) + stats.shape)
-        return (x - over(mean)) * over(scale * jax.lax.rsqrt(var + self.epsilon)) + over(bias)
+        return _apply(x, mean, var, scale, bias, self.epsilon)
+
+
+@jax.custom_vjp
+def normalize(rows, scale, bias, epsilon):
+    return _forward(rows, scale, bias, epsilon)[0]
+
+
+def _forward(rows, scale, bias, epsilon):
+    mean = rows.mean(axis=0)
+    var = jnp.square(rows - mean[None, :]).mean(axis=0)  # two passes: E[x²] - E[x]² would cancel
+    return (_apply(rows, mean, var, scale, bias, epsilon), mean, var), (rows, mean, jax.lax.rsqrt(var + epsilon), scale)
+
+
+def _backward(saved, gradients):
+    rows, mean, inverse, scale = saved
+    of_y, of_mean, of_var = gradients
+    count = rows.shape[0]
+    total = of_y.sum(axis=0)
+    product = (of_y * (rows - mean[None, :])).sum(axis=0)
+    of_var = of_var - scale * product * inverse**3 / 2
+    of_mean = of_mean - scale * inverse * total
+    of_rows = of_y * (scale * inverse)[None, :] + (rows - mean[None, :]) * (of_var * (2 / count))[None, :] + (of_mean / count)[None, :]
+    return of_rows, product * inverse, total, None
+
+
+normalize.defvjp(_forward, _backward)
+
+
+def _apply(x, mean, var, scale, bias, epsilon):
+    over = lambda stats: stats.reshape((1,) * (x.ndim - 1) + stats.shape)
+    return (x - over(mean)) * over(scale * jax.lax.rsqrt(var + epsilon)) + over(bias)

@@ -73,11 +73,14 @@ def _forward(x, kernel, stride):
 
 def _backward(stride, saved, gradient):
     x, kernel = saved
-    _, vjp = jax.vjp(lambda x: _shifted_sum(x, kernel, stride), x)
+    # Spread over the windows' places; what a window saw is then seen from the other side.
+    room = [(0, 0, 0), *((0, size - (size - 1) // stride * stride - 1, stride - 1) for size in x.shape[1:3]), (0, 0, 0)]
+    spread = jax.lax.pad(gradient, jnp.zeros((), gradient.dtype), room)
+    of_x = _shifted_sum(spread, kernel[::-1, ::-1], 1)
     correlate = functools.partial(_correlation, size=kernel.shape[0], stride=stride)
     by_picture = functools.partial(_correlation_by_picture, size=kernel.shape[0], stride=stride)
     of_kernel = jax.lax.platform_dependent(x, gradient, cpu=by_picture, default=correlate)
-    return *vjp(gradient), of_kernel.reshape(kernel.shape).astype(kernel.dtype)
+    return of_x, of_kernel.reshape(kernel.shape).astype(kernel.dtype)
 
 
 depthwise_conv.defvjp(_forward, _backward)
@@ -93,16 +96,15 @@ def _correlation(x, gradient, size, stride):
 def _correlation_by_picture(x, gradient, size, stride):
     """`_correlation` picture by picture, which fit a CPU's cache: XLA reads them anew for each place of the kernel."""
     shards = jax.sharding.get_abstract_mesh().shape.get("data", 1)
-    shards = shards if x.shape[0] % shards == 0 else 1
-    split = lambda array: jnp.moveaxis(array.reshape(shards, -1, *array.shape[1:]), 1, 0)
+    shards = shards if x.shape[0] % shards == 0 else 1  # each of them has pictures of its own
+    x, gradient = (array.reshape(shards, -1, *array.shape[1:]) for array in (x, gradient))
+    correlate = jax.vmap(lambda x, gradient: _correlation(x[None], gradient[None], size, stride))
 
-    def add(total, pair):
-        return total + jax.vmap(lambda x, y: _correlation(x[None], y[None], size, stride))(*pair), None
+    def add(i, total):
+        return total + correlate(x[:, i], gradient[:, i])
 
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    start = jnp.zeros((shards, size * size, x.shape[-1]), wide)
-    total, _ = jax.lax.scan(add, start, (split(x), split(gradient)))
-    return total.sum(axis=0)
+    start = jnp.zeros((shards, size * size, x.shape[-1]), jnp.promote_types(x.dtype, jnp.float32))
+    return jax.lax.fori_loop(0, x.shape[1], add, start).sum(axis=0)
 
 
 def _windows(x: jax.Array, size: int, stride: int) -> list[jax.Array]:

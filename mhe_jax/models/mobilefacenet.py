@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from mhe_jax.models.batch_norm import BatchNorm
 from mhe_jax.models.convnet import unfold
 from mhe_jax.models.depthwise import GroupedConv
-from mhe_jax.models.layers import PointwiseConv, PReLU, kaiming_normal_fan_out
+from mhe_jax.models.layers import PointwiseConv, PReLU, product, kaiming_normal_fan_out
 
 # Of each stage: output channels per unit of `scale`, width of its first block, residual blocks and their width.
 STAGES = ((64, 128, 4, 128), (128, 256, 6, 256), (128, 512, 2, 256))
@@ -81,7 +81,7 @@ class UnfoldedStem(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         shape = (3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", kaiming_normal_fan_out, shape, jnp.float32).astype(self.dtype)
-        x = unfold(x, kernel=3, stride=2) @ kernel.reshape(-1, self.features)
+        x = product(unfold(x, kernel=3, stride=2), kernel.reshape(-1, self.features))
         return PReLU(name="prelu")(BatchNorm(self.bn_groups, dtype=self.dtype, name="bn")(x, train))
 
 

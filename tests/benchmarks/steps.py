@@ -31,7 +31,7 @@ FLAGS = flags.FLAGS
 
 
 class BareStep:
-    """The jitted step of one head, called with data that already lie on the device."""
+    """The jitted step of one head, called with data that already lie on the device; `sums` are the last step's."""
 
     def __init__(self, config: ConfigDict, head: dict, data, images):
         settings = Settings.from_config(config)
@@ -57,8 +57,8 @@ class BareStep:
         """Seconds per step."""
         started = time.perf_counter()
         for _ in range(steps):
-            self.state, sums = self.program(self.state, *self.arguments)
-        jax.block_until_ready((self.state, sums))
+            self.state, self.sums = self.program(self.state, *self.arguments)
+        jax.block_until_ready((self.state, self.sums))
         return (time.perf_counter() - started) / steps
 
 

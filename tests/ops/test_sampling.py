@@ -76,3 +76,35 @@ def test_random_groups_draw_the_others_alike():
     frequency = np.bincount(np.asarray(draw(keys)).ravel(), minlength=11) / len(keys)
     np.testing.assert_array_equal(frequency[[2, 5]], 1.0)
     np.testing.assert_allclose(np.delete(frequency, [2, 5]), 4 / 9, rtol=0.04)
+
+
+@pytest.mark.parametrize(("num_groups", "parts", "rate"), [(23, 1, 0.3), (23, 4, 0.3), (24, 8, 0.0), (5, 4, 1.0)])
+def test_parted_groups_keeps_the_true_ones_and_fills_each_part(num_groups, parts, rate):
+    groups = jnp.array([3, 1, 3, -1, num_groups - 1, 0])
+    drawn = np.asarray(
+        jax.jit(lambda key: sampling.parted_groups(key, groups, num_groups, parts, rate))(jax.random.key(4))
+    )
+    length = -(-num_groups // parts)
+    wanted = int(rate * length)
+    assert drawn.shape == (parts, max(wanted, min(len(groups), length)))
+    assert (np.diff(drawn.reshape(-1)) >= 0).all()
+    for part, row in enumerate(drawn):
+        own = row[row < (part + 1) * length].tolist()
+        true = {g for g in (3, 1, num_groups - 1, 0) if part * length <= g < (part + 1) * length}
+        exist = min(length, max(num_groups - part * length, 0))
+        assert len(set(own)) == len(own)
+        assert true <= set(own) <= set(range(part * length, part * length + exist))
+        assert len(own) == min(max(wanted, len(true)), exist)
+        assert (row[len(own) :] == (part + 1) * length).all()
+
+
+def test_parted_groups_draws_others_uniformly_and_asks_for_a_key():
+    draws = jax.vmap(lambda key: sampling.parted_groups(key, jnp.array([0]), 20, 2, 0.5))(
+        jax.random.split(jax.random.key(0), 2000)
+    )
+    counts = np.bincount(np.asarray(draws).reshape(-1), minlength=21)[:20] / 2000
+    assert counts[0] == 1
+    np.testing.assert_allclose(counts[1:10], 4 / 9, atol=0.05)
+    np.testing.assert_allclose(counts[10:], 0.5, atol=0.05)
+    with pytest.raises(ValueError, match="needs a key"):
+        sampling.parted_groups(None, jnp.array([0]), 20, 2, 0.5)

@@ -8,6 +8,7 @@ from mhe_jax.data.dataset import Pairs
 from mhe_jax.protocols import similarity
 from mhe_jax.protocols.ijb_meta import Faces
 from mhe_jax.protocols.templates import Templates, nearest_tars, pool, verify_templates
+from mhe_jax.protocols.verification import roc
 
 
 @pytest.fixture
@@ -101,6 +102,15 @@ def test_nearest_point_is_the_published_one(seed, count, levels):
     found = nearest_tars(similarities, same)
     assert list(found) == [f"tar_nearest@1e-{n}" for n in range(1, 7)]
     assert list(found.values()) == published_tars(similarities, same)
+
+
+def test_points_between_two_others_are_not_read_off():
+    """Half of the positives, three of twenty negatives, the other half: no corner at a FAR of 0.1, the next at 0.15."""
+    same = np.array([True] * 5 + [False] * 3 + [True] * 5 + [False] * 17)
+    similarities = np.linspace(1, 0, 30)
+    assert nearest_tars(similarities, same)["tar_nearest@1e-1"] == 1
+    assert published_tars(similarities, same)[0] == 1
+    assert roc(similarities, same).tar_at(0.1) == 0.5
 
 
 def test_the_nearest_point_may_lie_above_the_far_that_was_asked_for():

@@ -88,6 +88,11 @@ def test_search_is_a_stable_sort_of_all_similarities(gallery_block, k, monkeypat
     np.testing.assert_array_equal(scores, np.take_along_axis(every, expected, axis=1))
 
 
+def test_the_two_zeros_are_equal():
+    keys = similarity._keys(np.array([[-0.0, 0.0, -1e-30, 1e-30]], np.float32), 0)
+    assert np.argsort(-keys[0]).tolist() == [3, 0, 1, 2]
+
+
 def test_search_orders_random_similarities_of_both_signs(embeddings):
     scores, rows = similarity.search(embeddings[:9], embeddings, 23)
     every = dense_cosines(embeddings)[:9]

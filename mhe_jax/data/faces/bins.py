@@ -81,13 +81,26 @@ def write_bin(path: str | pathlib.Path, encoded: Sequence[bytes], same: Iterable
 def _check_operations(data: bytes) -> None:
     """Raises UnpicklingError for an operation, a length or a place in the memo that no verification set has.
 
-    The unpickler reserves the memory that a length or a place announces; genops compares lengths with the data.
+    The unpickler reserves the memory that a length or a place announces; pickletools compares lengths with the data.
     """
-    known = set(_OPERATIONS.split())
-    for count, (operation, argument, position) in enumerate(pickletools.genops(io.BytesIO(data)), 1):
-        if operation.name not in known:
-            raise pickle.UnpicklingError(f"the operation {operation.name} at byte {position} is refused")
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= count:
+    known = {operation.code: operation for operation in pickletools.opcodes}
+    allowed, file, count, name = set(_OPERATIONS.split()), io.BytesIO(data), 0, ""
+    while name != "STOP":
+        position = file.tell()
+        code = file.read(1).decode("latin-1")
+        if not code:
+            raise EOFError(f"it is not complete, but ends at byte {position}")
+        operation = known.get(code)
+        name = operation.name if operation else repr(code)
+        if operation is None or name not in allowed:
+            raise pickle.UnpicklingError(f"the operation {name} at byte {position} is refused")
+        count += 1
+        argument = None
+        if name == "STRING":  # for pickletools these are ASCII
+            file.readline()
+        elif operation.arg is not None:
+            argument = operation.arg.reader(file)
+        if name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= count:
             raise pickle.UnpicklingError(f"place {argument} in the memo, at byte {position}, is refused")
 
 

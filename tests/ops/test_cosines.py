@@ -1,0 +1,98 @@
+"""Blocked cosines against the whole matrix of them, at sizes that no block divides."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mhe_jax.ops import cosines
+from mhe_jax.ops.margins import safe_normalize
+
+SCALE, BATCH, DIM = 7.0, 5, 6
+HARD = cosines.HardNegatives(jnp.linspace(-0.5, 0.5, BATCH), jnp.float32(0.3))
+
+
+def inputs(num_rows, seed=0):
+    keys = jax.random.split(jax.random.key(seed), 3)
+    queries, _ = safe_normalize(jax.random.normal(keys[0], (BATCH, DIM)))
+    table = 3 * jax.random.normal(keys[1], (num_rows, DIM))
+    labels = jax.random.randint(keys[2], (BATCH,), 0, num_rows).at[0].set(num_rows - 1).at[1].set(-1)
+    return queries, table, labels, jnp.arange(num_rows) != 2
+
+
+def oracle(queries, table, labels, mask, hard):
+    """Own cosines and the log-sum-exp over the others, from the matrix."""
+    units = table / jnp.linalg.norm(table, axis=1, keepdims=True)
+    matrix = queries @ units.T
+    own_at = labels[:, None] == jnp.arange(len(table))[None, :]
+    shown = matrix
+    if hard is not None:
+        boosted = matrix * (hard.boost + matrix)
+        shown = jnp.where(matrix > hard.threshold[:, None], boosted, matrix)
+    others = jnp.where(own_at | ~mask[None, :], -jnp.inf, SCALE * shown)
+    return jnp.where(own_at, matrix, 0.0).sum(axis=1), jax.nn.logsumexp(others, axis=1)
+
+
+@pytest.mark.parametrize("hard", [None, HARD], ids=["plain", "hard"])
+@pytest.mark.parametrize(("num_rows", "block_size"), [(13, 4), (13, 13), (7, 0), (11, 10)])
+def test_values_and_gradients_are_those_of_the_whole_matrix(num_rows, block_size, hard):
+    queries, table, labels, mask = inputs(num_rows)
+    weights = jnp.linspace(0.5, 2.0, BATCH)
+
+    def total(function):
+        def loss(queries, table):
+            own, lse = function(queries, table)
+            return own @ weights + lse @ weights[::-1]
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(queries, table)
+
+    found = total(lambda q, t: cosines.own_and_others(q, t, labels, mask, SCALE, hard, block_size))
+    expected = total(lambda q, t: oracle(q, t, labels, mask, hard))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
+
+
+def test_a_zero_row_and_a_zero_query_have_cosine_zero_and_finite_gradients():
+    queries, table, labels, mask = inputs(7)
+    queries, table = queries.at[3].set(0), table.at[4].set(0)
+    labels = labels.at[2].set(4)
+    loss = lambda q, t: sum(x.sum() for x in cosines.own_and_others(q, t, labels, mask, SCALE))
+    own, _ = cosines.own_and_others(queries, table, labels, mask, SCALE)
+    assert own[2] == own[3] == 0
+    assert all(jnp.isfinite(grad).all() for grad in jax.grad(loss, (0, 1))(queries, table))
+
+
+def test_without_another_class_nothing_flows():
+    queries, table, _, _ = inputs(3)
+    mask, labels = jnp.array([False, True, False]), jnp.ones(BATCH, jnp.int32)
+    own, lse = cosines.own_and_others(queries, table, labels, mask, SCALE)
+    assert (lse == -jnp.inf).all()
+    # What a softmax makes of it: log(1 + exp(-inf - own)).
+    loss = lambda q, t: jax.nn.softplus(jnp.subtract(*cosines.own_and_others(q, t, labels, mask, SCALE)[::-1])).sum()
+    assert loss(queries, table) == 0
+    assert all((grad == 0).all() for grad in jax.grad(loss, (0, 1))(queries, table))
+    assert jnp.isfinite(own).all()
+
+
+@pytest.mark.parametrize("num_blocks", [3, 200], ids=["dense", "gathered"])
+def test_block_cosines(num_blocks):
+    table = jax.random.normal(jax.random.key(0), (num_blocks, 4, DIM))
+    queries, _ = safe_normalize(jax.random.normal(jax.random.key(1), (BATCH, DIM)))
+    ids = jax.random.randint(jax.random.key(2), (BATCH, 2), 0, num_blocks)
+    found = cosines.block_cosines(table, queries, ids)
+    for row in range(BATCH):
+        for slot in range(2):
+            block = np.asarray(table[ids[row, slot]])
+            expected = block @ np.asarray(queries[row]) / np.linalg.norm(block, axis=1)
+            np.testing.assert_allclose(found[row, slot], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_groups_finds_labels_among_the_gathered():
+    weight = jnp.arange(5 * 3 * 2, dtype=jnp.float32).reshape(5, 3, 2)
+    # Group 4 stands after a filler with its number; 9 is no group that exists.
+    groups, live = jnp.array([1, 4, 4, 7, 9]), jnp.array([True, False, True, True, False])
+    labels = jnp.array([3, 12, 14, 22, 0, -1, 28])
+    rows = cosines.rows_of_groups(weight, groups, live, labels, num_codes=23)
+    assert rows.labels.tolist() == [0, 6, 8, 10, -1, -1, -1]
+    # Members of live groups that are below 23: of group 7 the codes 21 and 22.
+    assert np.flatnonzero(rows.mask).tolist() == [0, 1, 2, 6, 7, 8, 9, 10]
+    np.testing.assert_array_equal(rows.table, weight.reshape(-1, 2))
