@@ -48,11 +48,7 @@ def run() -> int:
     if config is None:
         if workdir is None:
             raise app.UsageError("--config or --workdir is needed")
-        config, _ = experiment.read_workdir(workdir)
-        # The run may have been trained on other devices.
-        config.mesh.update(data=-1, classes=1)
-        if FLAGS.mode in ("eval", "predict"):
-            config = experiment.portable(config, workdir)
+        config = experiment.usable_config(workdir, FLAGS.mode in ("eval", "predict"))
     if FLAGS.mode == "describe":
         print(describe.describe(config))
     elif FLAGS.mode == "eval":
