@@ -16,7 +16,7 @@ from mhe_jax.train.settings import base_config
 
 def get_config(arg=""):
     margin = heads.margin("arcface", scale=32.0, m=0.3)
-    section, words, variant = base_faces.head(arg, "full", (), margin)
+    section, words, variant = base_faces.head(arg, "full", (0, 4), margin)
     config = base_config()
     config.data = {
         "name": "face_glyphs",

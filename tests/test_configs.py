@@ -15,9 +15,12 @@ from ml_collections import ConfigDict
 from configs import heads
 from mhe_jax.data import DATA
 from mhe_jax.data.word_pieces import train_word_pieces
-from mhe_jax.heads import HEADS, MULTILABEL_HEADS
+from mhe_jax.data.faces.convert import convert
+from mhe_jax.data.faces.pairs_file import write_pairs
+from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop import huggingface
 from mhe_jax.models import BACKBONES, ENCODERS, build_backbone
+from mhe_jax.ops.margins import MARGINS
 from mhe_jax.train.averages import AVERAGES
 from mhe_jax.train.optim import OPTIMIZERS
 from mhe_jax.train.schedules import SCHEDULES
@@ -36,6 +39,7 @@ REGISTRIES = {
     "table_optimizer": TABLE_OPTIMIZERS,
 }
 TEXTS = [path.stem for path in FILES if path.stem.startswith("xmc_")]
+FACES = [path.stem for path in FILES if path.stem.startswith("arcface_")]
 
 
 def load(path: pathlib.Path, arg: str = "") -> ConfigDict:
@@ -55,8 +59,8 @@ def test_there_is_a_config_for_each_data_set_and_head():
 def test_every_field_is_one_that_is_read(path):
     config = load(path)
     Settings.from_config(config)
-    registries = {**REGISTRIES, "head": MULTILABEL_HEADS if path.stem in TEXTS else HEADS}
-    for section, registry in registries.items():
+    head_registry = MULTILABEL_HEADS if path.stem in TEXTS else MARGIN_HEADS if path.stem in FACES else HEADS
+    for section, registry in {**REGISTRIES, "head": head_registry}.items():
         accepted = inspect.signature(registry[config[section].name]).parameters
         declared = set(config[section]) - {"name", "head_sizes"}
         assert declared <= set(accepted), section
@@ -87,9 +91,37 @@ def test_head_sections_for_many_labels_list_all_fields(name):
     assert set(heads.XMC_REFERENCE[name]) <= accepted
 
 
+@pytest.mark.parametrize("variant", ["ohe", "mhs", "partial", "mhp", "mhc"])
+def test_head_sections_on_cosines_list_all_fields(variant):
+    section = getattr(heads, f"face_{variant}")()
+    accepted = set(inspect.signature(MARGIN_HEADS[section["name"]]).parameters) - {"parent", "name"}
+    given_elsewhere = {"label_space", "features_dim", "class_shards", "dtype"}
+    assert set(section) - {"name", "head_sizes"} == accepted - given_elsewhere
+    assert set(heads.FACE_REFERENCE[section["name"]]) <= accepted
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_margin_sections_list_all_fields_with_their_defaults(name):
+    fields = {key: value for key, value in heads.margin(name).items() if key != "name"}
+    assert MARGINS[name](**fields) == MARGINS[name]()
+    assert set(fields) == set(inspect.signature(MARGINS[name]).parameters)
+
+
 @pytest.mark.parametrize(
     ("file", "arg", "expected"),
     [
+        ("arcface_casia_r18", "mhs,881x12", {"head.head_sizes": (881, 12), "backbone.depth": 18}),
+        ("arcface_casia_r18", "full,adaface", {"head.name": "ohe", "table_optimizer.name": "none"}),
+        ("arcface_ms1mv3_r100", "reference", {"schedule.learning_rate": 0.001, "head.mask_padding": False}),
+        ("arcface_ms1mv3_r100", "full,reference", {"schedule.learning_rate": 0.2, "dtype": "float32"}),
+        (
+            "arcface_webface42m_mbf",
+            "",
+            {"head.sample_rate": 0.2, "head.head_sizes": (0, 1), "table_optimizer.name": "sgd"},
+        ),
+        ("arcface_webface42m_mbf", "mhs,sparse", {"head.sampler": "batch_union", "table_optimizer.weight_decay": 1e-4}),
+        ("arcface_folder", "r50,mhp", {"backbone.depth": 50, "head.name": "mhp", "data.name": "face_folder"}),
+        ("arcface_folder", "cpu", {"backbone.scale": 1, "data.in_memory": True}),
         ("xmc_amazon670k", "xlnet,reference", {"head.num_candidates": 75, "head.max_labels": 100}),
         ("xmc_amazon670k", "xlnet,reference", {"backbone.pooling": "first", "optimizer.no_decay": ("bias",)}),
         ("xmc_amazon670k", "", {"backbone.pooling": "first", "head.head_sizes": (8377, 80), "schedule.name": "poly"}),
@@ -155,6 +187,18 @@ def data_folder(tmp_path_factory) -> pathlib.Path:
             jax.random.key(0), np.ones((1, 4), np.int32), np.full(1, 4), train=False
         )
         huggingface.save_encoder(variables["params"], section, root / name)
+    for person in "abcdefghijk":
+        for split in ("train", "val"):
+            (root / "faces" / split / person).mkdir(parents=True)
+            for i in range(2):
+                picture = PIL.Image.fromarray(rng.integers(256, size=(32, 32, 3), dtype=np.uint8))
+                picture.save(root / "faces" / split / person / f"{i}.png")
+    rows = [
+        (f"{a}/0.png", f"{b}/1.png", a == b) for a, b in zip("abcdefghijk" * 2, "abcdefghijkbcdefghijka", strict=True)
+    ]
+    write_pairs(root / "faces" / "val_pairs.txt", rows)
+    convert(root / "faces" / "train", root / "records")
+    convert(root / "faces" / "val_pairs.txt", root / "records" / "lfw.bin", root=root / "faces" / "val")
     for split, count in (("train", 3), ("val", 1)):
         for name in "abcdefghijk":
             folder = root / split / name
@@ -172,6 +216,8 @@ RUNS = [(path.stem, "smoke") for path in FILES] + [
     ("xmc_eurlex4k", "ohe,reference,smoke"),
     ("xmc_amazon670k", "xlnet,reference,smoke"),
     ("xmc_folder", "mhs,smoke"),
+    ("arcface_glyphs", "mhs,smoke"),
+    ("arcface_casia_r18", "full,curricularface,reference,smoke"),
 ]
 
 
@@ -181,6 +227,10 @@ def test_two_steps_through_the_command_line(name, arg, data_folder, tmp_path):
     command = [sys.executable, "main.py", f"--config=configs/{name}.py:{arg}", f"--workdir={tmp_path}"]
     if name.startswith(("cifar", "image_folder")):
         command.append(f"--config.data.path={data_folder}")
+    if name == "arcface_folder":
+        command.append(f"--config.data.path={data_folder}/faces")
+    elif name in FACES and name != "arcface_glyphs":
+        command += [f"--config.data.path={data_folder}/records", "--config.data.eval_sets=('lfw.bin',)"]
     if name in TEXTS and name != "xmc_unicode":
         encoder = "xlnet" if "xlnet" in arg else "bert"
         command += [f"--config.data.path={data_folder}/documents", f"--config.data.cache_dir={tmp_path}/cache"]

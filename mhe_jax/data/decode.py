@@ -56,6 +56,8 @@ def decode(data: bytes, channels: int, where: str) -> np.ndarray:
     try:
         with PIL.Image.open(io.BytesIO(data)) as picture:
             return np.array(picture.convert("RGB" if channels == 3 else "L")).reshape(*picture.size[::-1], channels)
+    except PIL.UnidentifiedImageError as error:
+        raise BadExample(f"{where}: cannot be decoded as an image: {len(data)} bytes in no known format") from error
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise BadExample(f"{where}: cannot be decoded as an image: {error}") from error
 

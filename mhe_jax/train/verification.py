@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from mhe_jax.data.dataset import PairedSplit, Pairs
+from mhe_jax.data.dataset import PairedSplit
 from mhe_jax.data.feed import eval_feed
 from mhe_jax.protocols.roc_plot import plot_roc
 from mhe_jax.protocols.similarity import pair_similarities
@@ -20,8 +20,7 @@ from mhe_jax.train.mesh import CHUNK, place, replicate, shares
 class PairsEvaluator:
     """Runs the protocol of `mhe_jax.protocols.verification` on every set of a split.
 
-    `examples` is the number of pictures in the last evaluation; `bad_examples` those that cannot be read, whose pairs
-    are left out.
+    `examples` is the number of pictures in the last evaluation.
     """
 
     examples = 0
@@ -38,12 +37,11 @@ class PairsEvaluator:
 
         Figures that a set cannot measure are left out.
         """
-        embeddings, readable = self._all_embeddings(weights)
-        self.examples = int(readable.sum())
+        embeddings = self._all_embeddings(weights)
+        self.examples = len(embeddings)
         found: dict[str, dict[str, float]] = {}
         self._curves = {}
         for pairs in self._split.pairs:
-            pairs = with_readable(pairs, readable)
             found[pairs.name] = evaluate_pairs(embeddings, pairs)
             if pairs.same.any() and not pairs.same.all():
                 similarities = pair_similarities(embeddings, pairs.first, pairs.second)
@@ -55,8 +53,8 @@ class PairsEvaluator:
 
     @property
     def bad_examples(self) -> int:
-        """How many unreadable pictures were met so far by this process."""
-        return self._feed.bad_examples
+        """None: a picture that cannot be read makes another set of its pairs, so data sets refuse it."""
+        return 0
 
     def draw(self, workdir: pathlib.Path) -> None:
         """Plots the ROC curves of the last evaluation as `<workdir>/roc.png`."""
@@ -67,30 +65,20 @@ class PairsEvaluator:
         """Stops loading."""
         self._feed.close()
 
-    def _all_embeddings(self, weights: dict) -> tuple[np.ndarray, np.ndarray]:
-        """Embeddings of the split's pictures, float32 [N, D], and which could be read, bool [N]."""
-        parts, kept = [], []
+    def _all_embeddings(self, weights: dict) -> np.ndarray:
+        """Embeddings of the split's pictures, float32 [N, D]."""
+        parts = []
         for step in range(self._feed.steps_per_epoch):
             chunk = place(self._mesh, self._feed.chunk(step, 1), CHUNK)
-            embeddings, weight = jax.device_get(self._embed(weights, self._resident, chunk))
-            parts.append(embeddings)
-            kept.append(weight > 0)
-        count = self._split.num_examples
-        return np.concatenate(parts)[:count], np.concatenate(kept)[:count]
+            parts.append(jax.device_get(self._embed(weights, self._resident, chunk)))
+        return np.concatenate(parts)[: self._split.num_examples]  # the last batch is filled up
 
 
 def make_embed(task, select: Callable, mesh: Mesh) -> Callable:
-    """Compiled `embed(weights, resident, chunk of one step) -> (embeddings [B, D], weight [B])`, whole on every
-    process."""
+    """Compiled `embed(weights, resident, chunk of one step) -> embeddings [B, D]`, whole on every process."""
 
     def embed(weights: dict, resident: Any, chunk: Any):
         batch = select(resident, jax.tree.map(lambda leaf: leaf[0], chunk))
-        return task.embed(weights, batch["image"]), batch["weight"]
+        return task.embed(weights, batch["image"])
 
     return jax.jit(embed, out_shardings=NamedSharding(mesh, PartitionSpec()))
-
-
-def with_readable(pairs: Pairs, readable: np.ndarray) -> Pairs:
-    """The pairs of which both pictures could be read."""
-    kept = readable[pairs.first] & readable[pairs.second]
-    return Pairs(pairs.name, pairs.first[kept], pairs.second[kept], pairs.same[kept])
