@@ -34,7 +34,7 @@ def get_config(arg=""):
     config.backbone.activate_features = False
     if variant == "partial" or "sparse" in words:
         config.table_optimizer = {**heads.SPARSE_TABLES, "weight_decay": 0.05}
-    config.total_epochs = 20.0
+    config.total_epochs = 12.0
     if "smoke" in words:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 16, 1
         config.data.update(held_out_classes=50, num_pairs=20)

@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 
 from configs import heads
 from mhe_jax.data import DATA
-from mhe_jax.data.word_pieces import train_word_pieces
 from mhe_jax.data.faces.convert import convert
 from mhe_jax.data.faces.pairs_file import write_pairs
+from mhe_jax.data.word_pieces import train_word_pieces
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop import huggingface
 from mhe_jax.models import BACKBONES, ENCODERS, build_backbone

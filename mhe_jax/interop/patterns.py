@@ -45,6 +45,15 @@ TRANSFORMS = {
     "conv": Transform(lambda array, shape: array.transpose(2, 3, 1, 0), lambda array: array.transpose(3, 2, 0, 1)),
     # [out, in] and [in, out]
     "linear": Transform(lambda array, shape: array.T, lambda array: array.T),
+    # [out, in * height * width] and [height, width, in, out]
+    "dense_of_places": Transform(
+        lambda array, shape: (
+            array.reshape(shape[3], shape[2], *shape[:2]).transpose(2, 3, 1, 0)
+            if array.size == np.prod(shape)
+            else array
+        ),
+        lambda array: array.transpose(3, 2, 0, 1).reshape(array.shape[3], -1),
+    ),
     # XLNet's map from heads: [out, heads, size] and [heads, size, out]
     "from_heads": Transform(lambda array, shape: np.moveaxis(array, 0, -1), lambda array: np.moveaxis(array, -1, 0)),
     # A classifier's table, one row or block of rows per class or group.
@@ -80,7 +89,8 @@ def translate(name: str, rules: Iterable[Rule], to: str) -> tuple[str, str] | No
     return None
 
 
-def _batch_norm(torch: str, ours: str) -> list[Rule]:
+def batch_norm(torch: str, ours: str) -> list[Rule]:
+    """A BatchNorm of the backbone."""
     pairs = (
         ("weight", "params/backbone", "scale"),
         ("bias", "params/backbone", "bias"),
@@ -90,7 +100,8 @@ def _batch_norm(torch: str, ours: str) -> list[Rule]:
     return [Rule(f"{torch}.{name}", f"{collection}/{ours}/{leaf}", "same") for name, collection, leaf in pairs]
 
 
-def _conv(torch: str, ours: str) -> Rule:
+def conv(torch: str, ours: str) -> Rule:
+    """A convolution of the backbone, without bias."""
     return Rule(f"{torch}.weight", f"params/backbone/{ours}/kernel", "conv")
 
 
@@ -101,14 +112,14 @@ def linear(torch: str, ours: str) -> list[Rule]:
 
 def _resnet(stem: tuple[str, str], stages: dict[str, str], shortcut: str) -> list[Rule]:
     """A ResNet with its stem's convolution and BatchNorm, its stages, and its blocks' shortcut under these names."""
-    rules = [_conv(stem[0], "conv1"), *_batch_norm(stem[1], "bn1")]
+    rules = [conv(stem[0], "conv1"), *batch_norm(stem[1], "bn1")]
     for torch, ours in stages.items():
         block, our_block = f"{torch}.{{block}}", f"{ours}_{{block}}"
         rules += [
-            _conv(f"{block}.conv{{i}}", f"{our_block}/conv{{i}}"),
-            *_batch_norm(f"{block}.bn{{i}}", f"{our_block}/bn{{i}}"),
-            _conv(f"{block}.{shortcut}.0", f"{our_block}/shortcut_conv"),
-            *_batch_norm(f"{block}.{shortcut}.1", f"{our_block}/shortcut_bn"),
+            conv(f"{block}.conv{{i}}", f"{our_block}/conv{{i}}"),
+            *batch_norm(f"{block}.bn{{i}}", f"{our_block}/bn{{i}}"),
+            conv(f"{block}.{shortcut}.0", f"{our_block}/shortcut_conv"),
+            *batch_norm(f"{block}.{shortcut}.1", f"{our_block}/shortcut_bn"),
         ]
     return rules
 

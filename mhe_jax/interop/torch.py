@@ -1,4 +1,4 @@
-"""PyTorch state dicts of the reference's models, torchvision's and transformers', to and from our variables."""
+"""PyTorch state dicts of the reference's models, and of others' backbones, to and from our variables."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -7,11 +7,13 @@ import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
-from mhe_jax.interop import encoder_patterns, patterns
+from mhe_jax.interop import encoder_patterns, face_patterns, patterns
 from mhe_jax.interop.state_files import read_checkpoint as read_checkpoint
 from mhe_jax.labels import LabelSpace
 
 PARTS = ("backbone", "head")
+
+_IMAGE_LAYOUTS = patterns.BACKBONES | face_patterns.BACKBONES
 
 # The published text system on one GPU and on several: the prefix of its encoder, and its heads in `patterns.HEADS`.
 _TEXT_LAYOUTS = {
@@ -45,8 +47,8 @@ def import_state_dict(
       ValueError: for names that are missing, unexpected, or have another shape.
     """
     _check_parts(parts)
-    rules, is_ignored = _layout(state_dict, parts)
     flat = traverse_util.flatten_dict(nn.unbox(dict(variables)), sep="/")
+    rules, is_ignored = _layout(state_dict, parts, flat)
     missing = {path for path in flat if _part(path) in parts}
     unexpected, misshaped = [], []
     for name, array in state_dict.items():
@@ -84,17 +86,18 @@ def export_state_dict(
 
     Args:
       variables: {'params': {'backbone', 'head'}, 'batch_stats'}, boxed or not.
-      layout: 'reference_cifar', 'reference_imagenet', 'torchvision', or for texts 'reference_text' or
-        'reference_text_multi_gpu'.
-      head: 'ohe', 'mhp', 'mhc' or 'mhs'; for texts 'ohe' or 'mhc'. None exports the backbone only.
+      layout: 'reference_cifar', 'reference_imagenet', 'torchvision'; for texts 'reference_text' or
+        'reference_text_multi_gpu'; for faces 'insightface_iresnet', 'insightface_mobilefacenet' or 'insightface_vit'.
+      head: 'ohe', 'mhp', 'mhc' or 'mhs'; for texts 'ohe' or 'mhc'; for faces 'ohe' or 'mhs', as `weight`: see
+        `interop.face_heads`. None exports the backbone only.
       label_space: of the head; needed if its tables are padded with rows, which are then cut off, and for the cascade
         of the published text system.
 
     Raises:
       ValueError: for an unknown layout or head, or a model that the layout has no names for.
     """
-    if layout not in (*patterns.BACKBONES, *_TEXT_LAYOUTS):
-        known = ", ".join((*patterns.BACKBONES, *_TEXT_LAYOUTS))
+    if layout not in (*_IMAGE_LAYOUTS, *_TEXT_LAYOUTS):
+        known = ", ".join((*_IMAGE_LAYOUTS, *_TEXT_LAYOUTS))
         raise ValueError(f"layout is {layout!r}; it must be one of {known}")
     if head not in (None, "ohe", "mhp", "mhc", "mhs"):
         raise ValueError(f"head is {head!r}; it must be 'ohe', 'mhp', 'mhc', 'mhs' or None")
@@ -119,13 +122,23 @@ def export_state_dict(
         state[name] = np.ascontiguousarray(values)
     if unexpected:
         raise ValueError(f"layout {layout!r} with head {head!r} lacks {len(unexpected)} names: {_first(unexpected)}")
-    return state
+    return state | face_patterns.frozen(layout, state)
 
 
-def _layout(state_dict: Mapping[str, Any], parts: Sequence[str]) -> tuple[list[patterns.Rule], Callable[[str], bool]]:
-    """The rules for a state dict's names, and which of the others have no counterpart in our variables."""
+def _layout(
+    state_dict: Mapping[str, Any], parts: Sequence[str], paths: Collection[str]
+) -> tuple[list[patterns.Rule], Callable[[str], bool]]:
+    """The rules for a state dict's names, and which of the others have no counterpart at our variables' `paths`."""
     head, encoder = patterns.detect_head(state_dict), encoder_patterns.detect_encoder(state_dict)
-    rules = list(patterns.HEADS[head]) if head else []
+    face = face_patterns.detect_backbone(state_dict)
+    if face or head == "mhs":  # `weight` alone does not tell whose it is; iresnet has an `fc` that is no classifier's
+        rules = face_patterns.head_rules(state_dict.get("weight"), paths)
+    else:
+        rules = list(patterns.HEADS[head]) if head else []
+    if face:
+        if "backbone" in parts:
+            face_patterns.check_frozen(state_dict)
+        return rules + face_patterns.BACKBONES[face], face_patterns.is_ignored
     if encoder:
         prefix = encoder[1]
         return rules + encoder_patterns.encoder_rules(*encoder), lambda name: encoder_patterns.is_ignored(name, prefix)
@@ -140,7 +153,9 @@ def _export_rules(layout: str, head: str | None, flat: Mapping[str, Any]) -> lis
         names = [path.removeprefix("params/backbone/") for path in flat if path.startswith("params/backbone/")]
         rules = encoder_patterns.encoder_rules(encoder_patterns.architecture_of(names), prefix)
         return rules + patterns.HEADS[heads[head]] if head in heads else rules
-    rules = list(patterns.BACKBONES[layout])
+    rules = list(_IMAGE_LAYOUTS[layout])
+    if layout in face_patterns.BACKBONES:
+        return rules + face_patterns.EXPORTED_HEADS.get(head, [])
     if head:
         rules += patterns.HEADS["mhc2" if head == "mhc" and "params/head/table_2" not in flat else head]
     return rules

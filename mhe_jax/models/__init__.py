@@ -9,11 +9,21 @@ from ml_collections import ConfigDict
 from mhe_jax import registry
 from mhe_jax.models.bert import Bert
 from mhe_jax.models.convnet import ConvNet
+from mhe_jax.models.face_vit import FaceViT
+from mhe_jax.models.iresnet import IResNet
+from mhe_jax.models.mobilefacenet import MobileFaceNet
 from mhe_jax.models.resnet import ResNet
 from mhe_jax.models.resnet_cifar import CifarResNet
 from mhe_jax.models.xlnet import XLNet
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {"convnet": ConvNet, "resnet": ResNet, "resnet_cifar": CifarResNet}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    "convnet": ConvNet,
+    "face_vit": FaceViT,
+    "iresnet": IResNet,
+    "mobilefacenet": MobileFaceNet,
+    "resnet": ResNet,
+    "resnet_cifar": CifarResNet,
+}
 ENCODERS: dict[str, Callable[..., nn.Module]] = {"bert": Bert, "xlnet": XLNet}
 
 
@@ -21,7 +31,8 @@ def build_backbone(section: ConfigDict, dtype: DTypeLike) -> nn.Module:
     """The backbone that `config.backbone` describes.
 
     It has `features_dim`. One of `BACKBONES` maps (images float [B, H, W, C], train: bool), one of `ENCODERS`
-    (token ids int32 [B, T], length int32 [B], train: bool, traced or not) to features [B, features_dim] in `dtype`.
+    (token ids int32 [B, T], length int32 [B], train: bool, traced or not) to features [B, features_dim] in `dtype`; the
+    embeddings of the backbones for faces, 'iresnet', 'mobilefacenet' and 'face_vit', are float32.
 
     Raises:
       ValueError: for an unknown backbone, or a field that it does not take.

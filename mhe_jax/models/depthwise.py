@@ -22,21 +22,21 @@ class GroupedConv(nn.Module):
       groups: into how many the channels are divided; C makes it a depthwise convolution.
       size: height and width of the kernel, odd.
       stride: step from window to window.
-      init: initial values.
+      kernel_init: initial values.
       dtype: compute dtype.
     """
 
     groups: int
     size: int = 3
     stride: int = 1
-    init: nn.initializers.Initializer = torch_default
+    kernel_init: nn.initializers.Initializer = torch_default
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
         members = channels // self.groups
-        kernel = self.param("kernel", self.init, (self.size, self.size, members, channels), jnp.float32)
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, members, channels), jnp.float32)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         if members == 1:
             return depthwise_conv(x, kernel[:, :, 0], self.stride)
@@ -97,7 +97,7 @@ def _correlation_by_picture(x, gradient, size, stride):
     """`_correlation` picture by picture, which fit a CPU's cache: XLA reads them anew for each place of the kernel."""
     shards = jax.sharding.get_abstract_mesh().shape.get("data", 1)
     shards = shards if x.shape[0] % shards == 0 else 1  # each of them has pictures of its own
-    x, gradient = (array.reshape(shards, -1, *array.shape[1:]) for array in (x, gradient))
+    x, gradient = (jnp.asarray(array).reshape(shards, -1, *array.shape[1:]) for array in (x, gradient))
     correlate = jax.vmap(lambda x, gradient: _correlation(x[None], gradient[None], size, stride))
 
     def add(i, total):

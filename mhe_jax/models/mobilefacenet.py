@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from mhe_jax.models.batch_norm import BatchNorm
 from mhe_jax.models.convnet import unfold
 from mhe_jax.models.depthwise import GroupedConv
-from mhe_jax.models.layers import PointwiseConv, PReLU, product, kaiming_normal_fan_out
+from mhe_jax.models.layers import PointwiseConv, PReLU, kaiming_normal_fan_out, product
 
 # Of each stage: output channels per unit of `scale`, width of its first block, residual blocks and their width.
 STAGES = ((64, 128, 4, 128), (128, 256, 6, 256), (128, 512, 2, 256))

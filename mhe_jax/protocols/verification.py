@@ -97,8 +97,9 @@ class Roc:
 
     @property
     def figures(self) -> dict[str, float]:
-        """`auc`, `eer`, and `tar@1e-1` .. `tar@1e-6`, see `tar_at`."""
-        return {"auc": self.auc, "eer": self.eer, **{f"tar@{far}": self.tar_at(float(far)) for far in FARS}}
+        """`auc`, `eer`, `tar@1e-1` .. `tar@1e-6`, see `tar_at`, and `tar@0`, the TAR before the first false accept."""
+        rates = {f"tar@{far}": self.tar_at(float(far)) for far in FARS}
+        return {"auc": self.auc, "eer": self.eer, **rates, "tar@0": float(self.tar[self.far == 0].max())}
 
     @property
     def unmeasured(self) -> str:
@@ -142,7 +143,7 @@ def evaluate_pairs(embeddings: np.ndarray, pairs: Pairs) -> dict[str, float]:
         raise ValueError(f"{pairs.name}: {error}") from None
     folds = kfold_accuracy(embeddings, pairs)
     if pairs.same.all() or not pairs.same.any():
-        curve = dict.fromkeys(("auc", "eer", *(f"tar@{far}" for far in FARS)), float("nan"))
+        curve = dict.fromkeys(("auc", "eer", *(f"tar@{far}" for far in FARS), "tar@0"), float("nan"))
     else:
         curve = roc(pair_similarities(embeddings, pairs.first, pairs.second), pairs.same).figures
     return {

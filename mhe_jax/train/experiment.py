@@ -17,6 +17,7 @@ from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.text import TextData
 from mhe_jax.heads import DEFAULT_NUM_HEADS, HEADS, build_head
 from mhe_jax.interop import huggingface
+from mhe_jax.interop.face_heads import is_face_folder, read_face_folder
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models import build_backbone
@@ -224,6 +225,8 @@ def _from_source(settings: Settings, weights: dict, space: LabelSpace) -> dict:
         return import_state_dict(read_checkpoint(source), weights, parts, space)
     if not source.is_dir():
         raise ValueError(f"config.init_from: there is no file or folder {source}")
+    if is_face_folder(source):
+        return import_state_dict(read_face_folder(source), weights, parts, space)
     wanted: dict = {"params": {part: weights["params"][part] for part in parts}}
     if "backbone" in parts:
         wanted["batch_stats"] = weights["batch_stats"]

@@ -46,8 +46,8 @@ class Settings:
     dropout_off_after_step: int = 0
     # Of float32 products: 'default' lets recent GPUs and TPUs use fewer bits (TF32, bfloat16), 'highest' does not.
     matmul_precision: str = "default"
-    # Weights to start from: a .pth or .safetensors file, or the workdir of another run. Empty: random, and for a
-    # pretrained backbone its checkpoint.
+    # Weights to start from: a .pth or .safetensors file, the workdir of another run, or a folder of insightface's with
+    # backbone.pth. Empty: random, and for a pretrained backbone its checkpoint.
     init_from: str = ""
     # Which parts of `init_from` to take: ('backbone', 'head') or ('backbone',).
     init_parts: tuple[str, ...] = ("backbone", "head")

@@ -115,5 +115,5 @@ def test_mistakes_in_the_config_are_named(fields, message):
 
 def test_every_backbone_takes_groups():
     for name in BACKBONES:
-        depth = {} if name == "convnet" else {"depth": 18}
+        depth = {"depth": 18} if "resnet" in name else {}
         assert build(name=name, bn_groups=2, **depth).bn_groups == 2

@@ -110,3 +110,9 @@ def test_one_kind_of_pairs_has_no_curve(same):
     message = f"pairs of both kinds, but {sum(same)} are the same and {len(same) - sum(same)} different"
     with pytest.raises(ValueError, match=message):
         roc(np.zeros(len(same)), np.array(same, bool))
+
+
+def test_tar_without_a_false_accept_is_the_share_of_same_pairs_above_every_other():
+    similarities, same = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.7]), np.array([1, 1, 0, 1, 0, 1], bool)
+    assert roc(similarities, same).figures["tar@0"] == 2 / 4  # 0.7 is shared with a different pair
+    assert roc(-similarities, same).figures["tar@0"] == 0
