@@ -1,0 +1,33 @@
+"""Signals as requests, in a process of its own."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import os, signal, sys, time
+from mhe_jax.train import interruption
+interruption._SAME_REQUEST_SECONDS = 1.0
+with interruption.Interruption() as asked:
+    assert not asked.requested
+    os.kill(os.getpid(), signal.{first})
+    os.kill(os.getpid(), signal.SIGTERM)  # the same request, from another sender
+    assert asked.requested
+    time.sleep(1.2)
+    print("still here", flush=True)
+    if {again}:
+        os.kill(os.getpid(), signal.SIGTERM)
+print("left", flush=True)
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+"""
+
+
+@pytest.mark.parametrize("first", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_first_signal_asks_and_a_later_one_ends(first, again):
+    command = [sys.executable, "-c", CODE.format(first=first, again=again)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == (-signal.SIGTERM if again else 0), done.stderr
+    assert done.stdout == ("still here\n" if again else "still here\nleft\n")
