@@ -21,6 +21,15 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("output", None, "predict: file for the JSON lines; standard output by default.")
 flags.DEFINE_integer("top_k", 5, "predict: classes per example.")
+flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of process 0, on which it listens.")
+flags.DEFINE_integer("num_processes", None, "How many processes make up the run; each is started with the same flags.")
+flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+flags.DEFINE_enum(
+    "distributed",
+    None,
+    ["auto"],
+    "auto: the three flags before are found out from Slurm, Open MPI, Kubernetes or a TPU's environment.",
+)
 
 
 def main(argv: list[str]) -> int:
@@ -28,6 +37,9 @@ def main(argv: list[str]) -> int:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     # The libraries below report each of their steps; the run's own lines are what people read.
     logging.set_verbosity(logging.WARNING)
+    # Imported here, so that --help is quick.
+    from mhe_jax.train import distributed
+
     try:
         return run()
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
@@ -36,12 +48,11 @@ def main(argv: list[str]) -> int:
         if "mhe_jax" not in raised_in.parts[-3:-1] and not isinstance(error, OSError):
             raise
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return distributed.leave(2)
 
 
 def run() -> int:
-    # Imported here, so that --help is quick.
-    from mhe_jax.train import describe, evaluate, experiment, interruption, loop, predict
+    from mhe_jax.train import describe, distributed, evaluate, experiment, interruption, loop, predict, settings
 
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
     config = FLAGS.config
@@ -49,21 +60,34 @@ def run() -> int:
         if workdir is None:
             raise app.UsageError("--config or --workdir is needed")
         config = experiment.usable_config(workdir, FLAGS.mode in ("eval", "predict"))
+    known = settings.Settings.from_config(config)
+    distributed.initialize(
+        FLAGS.coordinator,
+        FLAGS.num_processes,
+        FLAGS.process_id,
+        FLAGS.distributed == "auto",
+        heartbeat_seconds=known.heartbeat_seconds,
+        peer_seconds=known.peer_seconds,
+    )
+    # Of several processes, one speaks.
+    say = print if distributed.is_main() else lambda text: None
     if FLAGS.mode == "describe":
-        print(describe.describe(config))
+        say(describe.describe(config))
     elif FLAGS.mode == "eval":
-        print(json.dumps(evaluate.evaluate(config, workdir)))
+        say(json.dumps(evaluate.evaluate(config, workdir)))
     elif FLAGS.mode == "predict":
         if workdir is None:
             raise app.UsageError("predict needs --workdir")
         output = pathlib.Path(FLAGS.output) if FLAGS.output else None
         if FLAGS.input is None:
-            print(predict.predict_split(config, workdir, FLAGS.top_k, output))
+            say(predict.predict_split(config, workdir, FLAGS.top_k, output))
         else:
             predict.predict(config, workdir, FLAGS.input, FLAGS.top_k, output)
     else:
-        result = loop.train_and_evaluate(config, workdir or default_workdir())
-        print(json.dumps(result, indent=2))
+        # The time in a default name is that of the main process.
+        workdir = workdir or pathlib.Path(distributed.agree_on_text("workdir", str(default_workdir())))
+        result = loop.train_and_evaluate(config, workdir)
+        say(json.dumps(result, indent=2))
         return interruption.EXIT_CODE if result["interrupted"] else 0
     return 0
 

@@ -83,17 +83,24 @@ def _feed(split, order, seed, process_index, process_count, num_devices) -> "Fee
 class Feed:
     """Batches of one split for one process; see `train_feed` and `eval_feed`.
 
-    bad_examples: how many unreadable examples were met so far by this process; they have weight 0.
+    bad: the unreadable examples that were met so far by this process; they have weight 0.
+    left_out: how many unreadable examples the split had lost before.
     """
 
-    bad_examples: int = 0
+    left_out: int = 0
 
     def __init__(self, order: EpochOrder | EvalOrder, process_index: int, process_count: int):
         self.order = order
         self.num_examples = order.num_examples
         self.batch_size = order.batch_size
         self.steps_per_epoch = order.steps_per_epoch
+        self.bad: set[int] = set()
         self._process_index, self._process_count = process_index, process_count
+
+    @property
+    def bad_examples(self) -> int:
+        """How many unreadable examples this process knows of."""
+        return self.left_out + len(self.bad)
 
     @property
     def resident(self) -> dict[str, np.ndarray]:
@@ -133,7 +140,7 @@ class ArrayFeed(Feed):
     def __init__(self, split: ArraySplit, order: EpochOrder | EvalOrder, process_index: int, process_count: int):
         super().__init__(order, process_index, process_count)
         self._split = split
-        self.bad_examples = split.bad_examples
+        self.left_out = split.bad_examples
 
     @property
     def resident(self) -> dict[str, np.ndarray]:
@@ -171,7 +178,6 @@ class StreamFeed(Feed):
         self._stop = order.steps_per_epoch if seed is None else _ENDLESS
         self._iterator: Any = None
         self._next_step = 0
-        self._bad: set[int] = set()
 
     def chunk(self, step: int, count: int) -> dict[str, np.ndarray]:
         steps = self._steps(step, count)
@@ -181,8 +187,7 @@ class StreamFeed(Feed):
         self._next_step = step + count
         if self._next_step == self._stop:
             self.close()
-        self._bad.update(*(piece.pop("bad").tolist() for piece in pieces))
-        self.bad_examples = len(self._bad)
+        self.bad.update(*(piece.pop("bad").tolist() for piece in pieces))
         if count == 1:
             return {name: value[None] for name, value in pieces[0].items()}
         return {name: np.stack([piece[name] for piece in pieces]) for name in pieces[0]}

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.tasks.verification import Verification
+from mhe_jax.train import distributed
 from mhe_jax.train.inputs import pictures
 from mhe_jax.train.trained import Trained, opened
 
@@ -99,6 +100,8 @@ def write_embeddings(config: ConfigDict, workdir: pathlib.Path, source: str, out
         for some, images in embed.pictures(source):
             names += some
             parts.append(embed(images))
+    if not distributed.is_main():
+        return len(names)
     embeddings = np.concatenate(parts)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     np.save(path, np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0))

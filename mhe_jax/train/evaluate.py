@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from ml_collections import ConfigDict
 from mhe_jax.data import build_data
 from mhe_jax.data.dataset import PairedSplit
 from mhe_jax.data.feed import eval_feed
-from mhe_jax.train import experiment, metrics, report
-from mhe_jax.train.mesh import CHUNK, make_mesh, place, replicate, shares
+from mhe_jax.train import distributed, experiment, metrics, report
+from mhe_jax.train.mesh import CHUNK, make_mesh, place, replicate, shares, whole
 from mhe_jax.train.settings import Settings
 from mhe_jax.train.step import make_eval_step
 from mhe_jax.train.verification import PairsEvaluator
@@ -33,23 +34,25 @@ class Evaluator:
         self._resident = replicate(mesh, self._feed.resident)
         step = make_eval_step(task, self._feed.batch)
         self._step = jax.jit(
-            lambda weights, resident, chunk: step(weights, resident, jax.tree.map(lambda x: x[0], chunk))
+            lambda weights, resident, chunk: step(weights, resident, jax.tree.map(lambda x: x[0], chunk)),
+            out_shardings=whole(mesh),
         )
 
-    def __call__(self, weights: dict) -> dict[str, float]:
-        """Means of the task's metrics over the split."""
+    def __call__(self, weights: dict, beat: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Means of the task's metrics over the split; `beat` is called for every batch."""
         sums: metrics.Sums = {}
         for step in range(self._feed.steps_per_epoch):
             chunk = place(self._mesh, self._feed.chunk(step, 1), CHUNK)
             sums = metrics.merge(sums, self._step(weights, self._resident, chunk))
+            beat()
         sums = jax.device_get(sums)
         self.examples = int(sums.pop("examples")[0])
         return metrics.means(sums)
 
     @property
     def bad_examples(self) -> int:
-        """How many unreadable examples were met so far by this process."""
-        return self._feed.bad_examples
+        """How many unreadable examples were met so far; every process of a run has to ask."""
+        return distributed.bad_examples(self._feed)
 
     def draw(self, workdir: pathlib.Path) -> None:
         """Plots what the last evaluation found, beyond its figures: nothing here."""
@@ -88,10 +91,10 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
                 evaluator = build_evaluator(task, split, settings.global_batch_size, mesh)
                 with contextlib.closing(evaluator):
                     found[name] = {**evaluator(weights), "examples": evaluator.examples}
-                    if workdir is not None:
+                    if workdir is not None and distributed.is_main():
                         workdir.mkdir(parents=True, exist_ok=True)
                         evaluator.draw(workdir)
         values = {"step": step, **found.pop("eval"), **found}
-    if workdir is not None:
+    if workdir is not None and distributed.is_main():
         write_atomically(workdir / "eval.json", json.dumps({**values, **report.versions()}, indent=2) + "\n")
     return values

@@ -24,7 +24,9 @@ from mhe_jax.models import build_backbone
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
+from mhe_jax.train import distributed
 from mhe_jax.train.checkpoint import Checkpoints
+from mhe_jax.train.mesh import put
 from mhe_jax.train.settings import Settings
 from mhe_jax.train.state import abstract_weights
 from mhe_jax.train.writers import write_atomically
@@ -40,6 +42,9 @@ _FREE_FIELDS = {
     "checkpoint_every_epochs",
     "checkpoint_every_steps",
     "keep_checkpoints",
+    "heartbeat_seconds",
+    "peer_seconds",
+    "stall_seconds",
     "data.path",
     "data.num_workers",
     "data.cache_dir",
@@ -147,7 +152,7 @@ def claim_workdir(
                 "delete it, or choose another --workdir"
             )
         check_classes(workdir, classes)
-    if jax.process_index() == 0:
+    if distributed.is_main():
         write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
         write_atomically(workdir / "classes.json", json.dumps(dataclasses.asdict(classes), ensure_ascii=False) + "\n")
         if isinstance(data, TextData):
@@ -253,7 +258,7 @@ def trained_weights(settings: Settings, task: Task, mesh: Mesh, workdir: pathlib
     if set(settings.init_parts) != {"backbone", "head"}:
         raise ValueError(f"config.init_parts is {settings.init_parts}: a model that is not trained needs all its parts")
     weights = _from_source(settings, abstract, space)
-    return jax.tree.map(lambda leaf, like: jax.device_put(leaf, like.sharding), weights, abstract), None
+    return jax.tree.map(put, weights, abstract), None
 
 
 def _flat(tree, prefix: str = "") -> dict:

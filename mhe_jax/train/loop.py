@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
 from mhe_jax.data.feed import train_feed
-from mhe_jax.train import averages, experiment, report, writers
+from mhe_jax.train import averages, distributed, experiment, report, writers
 from mhe_jax.train.checkpoint import Checkpoints, describe_space
 from mhe_jax.train.evaluate import build_evaluator
 from mhe_jax.train.interruption import Interruption
@@ -22,6 +22,7 @@ from mhe_jax.train.schedules import build_schedule
 from mhe_jax.train.settings import Settings
 from mhe_jax.train.state import abstract_state, all_finite, create_state, weights_of, with_weights
 from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
+from mhe_jax.train.watchdog import Watchdog
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrupt_at: int | None = None) -> dict:
@@ -66,7 +67,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         contextlib.ExitStack() as cleanup,
     ):
         # ---- State: initial values, weights from elsewhere, or the newest checkpoint.
+        distributed.barrier("the data", settings.peer_seconds)
         experiment.claim_workdir(workdir, config, experiment.Classes(data.num_classes, splits.class_names), data)
+        distributed.barrier("the workdir", settings.peer_seconds)
         checkpoints = cleanup.enter_context(contextlib.closing(Checkpoints(workdir, settings.keep_checkpoints)))
         abstract = abstract_state(task, optimizer, average_rule, mesh)
         space = task.head.label_space
@@ -108,7 +111,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             rows = {name: _pad(part, dispatch) for name, part in train.chunk(step, count).items()}
             return place(mesh, rows, CHUNK), np.int32(count)
 
-        writer = writers.Writer(workdir, step, total_steps, active=jax.process_index() == 0)
+        writer = writers.Writer(workdir, step, total_steps, active=distributed.is_main())
         for closed in (writer, train, evaluator):
             cleanup.callback(closed.close)
         writer.say(report.parameter_table(abstract.params))
@@ -128,6 +131,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         due = lambda step, every: step == total_steps or (every and step % every == 0)
         earlier_seconds = meta["seconds"]
         ran, stopping = step < last_step, False
+        asked_by_any = distributed.Agreement(mesh)
+        watchdog = cleanup.enter_context(Watchdog(settings.stall_seconds))
         while step < last_step and not stopping:
             state, sums = program(state, resident, chunk, count)
             step += int(count)
@@ -135,12 +140,13 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
                 # While the device works: the next data are read and sent.
                 chunk, count = next_chunk()
             meter.add(step, sums)
+            watchdog.beat()
 
-            stopping = interruption.requested or step == last_step
+            stopping = asked_by_any(interruption.requested) or step == last_step
             best_so_far = False
             if due(step, evaluate_every):
                 with meter.paused():
-                    meta["last"] = {"step": step, **evaluator(state.eval_weights)}
+                    meta["last"] = {"step": step, **evaluator(state.eval_weights, watchdog.beat)}
                     writer.write("eval", step, epoch(step), meta["last"])
                     best_so_far = task.is_better(meta["last"], meta["best"])
                     meta["best"] = meta["last"] if best_so_far else meta["best"]
@@ -160,15 +166,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             del state
             best, best_step = checkpoints.restore_weights(weights_of(abstract), space)
             test = cleanup.enter_context(contextlib.closing(build_evaluator(task, splits.test, batch_size, mesh)))
-            result["test"] = {"step": best_step, **test(best)}
+            result["test"] = {"step": best_step, **test(best, watchdog.beat)}
             if ran:  # a finished run that is started again has this event already
                 writer.write("test", step, epoch(step), result["test"])
         result["interrupted"] = step < total_steps
-        result["bad_examples"] = train.bad_examples + evaluator.bad_examples
-        if jax.process_index() == 0:
+        result["bad_examples"] = distributed.bad_examples(train) + evaluator.bad_examples
+        if distributed.is_main():
             writers.plot_curves(workdir)
             evaluator.draw(workdir)
             writers.write_atomically(workdir / "result.json", json.dumps(result, indent=2) + "\n")
+        distributed.barrier("the result", settings.peer_seconds)
     return result
 
 

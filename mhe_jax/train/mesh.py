@@ -46,9 +46,14 @@ def check_batch(mesh: Mesh, settings: Settings) -> None:
         )
 
 
+def whole(mesh: Mesh) -> NamedSharding:
+    """The layout of what every process has to read: a copy on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
 def replicate(mesh: Mesh, tree: Any) -> Any:
     """Puts host arrays whole on every device. Every process must hold the same values."""
-    sharding = NamedSharding(mesh, PartitionSpec())
+    sharding = whole(mesh)
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), tree)
 
 
@@ -56,6 +61,19 @@ def place(mesh: Mesh, tree: Any, spec: PartitionSpec) -> Any:
     """Joins each process's rows into global arrays laid out by `spec`, `BATCH` or `CHUNK`."""
     sharding = NamedSharding(mesh, spec)
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), tree)
+
+
+def put(value: Any, like: Any) -> jax.Array:
+    """An array laid out as `like`, an array or ShapeDtypeStruct, on any number of processes.
+
+    Args:
+      value: a host array that every process has whole, or an array on the mesh.
+      like: of the same shape; its dtype and sharding are taken.
+    """
+    if isinstance(value, jax.Array) and value.sharding == like.sharding:
+        return value.astype(like.dtype)
+    host = np.asarray(value, like.dtype)
+    return jax.make_array_from_callback(host.shape, like.sharding, lambda index: host[index])
 
 
 def shares(mesh: Mesh, accumulate_steps: int = 1) -> dict[str, int]:

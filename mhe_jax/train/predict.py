@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TextIO
 
 import jax
 import numpy as np
@@ -14,10 +16,10 @@ from mhe_jax.data import build_data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.feed import eval_feed
 from mhe_jax.data.text import TextData
-from mhe_jax.train import predictions
+from mhe_jax.train import distributed, predictions
 from mhe_jax.train.embeddings import write_embeddings
 from mhe_jax.train.inputs import Batches, pictures, texts
-from mhe_jax.train.mesh import CHUNK, place, shares
+from mhe_jax.train.mesh import BATCH, place, shares
 from mhe_jax.train.trained import Trained, opened
 
 _BATCH = 64
@@ -47,8 +49,11 @@ def predict(
       the number of examples.
 
     Raises:
-      ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes.
+      ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes; of several
+        processes, if the source is standard input, which one of them alone could read.
     """
+    if source == "-" and jax.process_count() > 1:
+        raise ValueError("--input=- : several processes cannot share standard input; name a file, or start one process")
     if isinstance(build_data(config.data), FaceData):
         return write_embeddings(config, workdir, source, output)
     with opened(config, workdir) as (trained, _):
@@ -56,12 +61,24 @@ def predict(
             raise ValueError(f"--top_k is {k}; it must be between 1 and the {trained.classes.number} classes")
         data = trained.data
         batches = texts(source, data, _BATCH) if isinstance(data, TextData) else pictures(source, data, _BATCH)
-        with output.open("w") if output else contextlib.nullcontext(sys.stdout) as stream:
+        with _opened(output) as stream:
             count = 0
             for line in _lines(trained, batches, k):
                 stream.write(line)
                 count += 1
     return count
+
+
+@contextlib.contextmanager
+def _opened(output: pathlib.Path | None) -> Iterator[TextIO]:
+    """The stream for the lines; all but the main process's leads nowhere."""
+    if not distributed.is_main():
+        output = pathlib.Path(os.devnull)
+    if output is None:
+        yield sys.stdout
+    else:
+        with output.open("w") as stream:
+            yield stream
 
 
 def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[str]:
@@ -98,17 +115,19 @@ def predict_split(
     with opened(config, workdir, load=True) as (trained, splits):
         name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
         kept = min(SPLIT_TOP_K, trained.classes.number)
-        top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, kept))
+        # With the numbers of the documents, which come from every process.
+        top = trained.compiled(
+            lambda weights, rows: (*trained.task.predict(weights, rows, kept), rows["index"], rows["weight"] > 0)
+        )
         feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
         writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept)
         with contextlib.closing(feed):
             for step in range(feed.steps_per_epoch):
-                rows = feed.chunk(step, 1)
-                inputs = {name: rows[name] for name in ("input_ids", "length")}
-                placed = jax.tree.map(lambda leaf: leaf[0], place(trained.mesh, inputs, CHUNK))
-                scores, ids = jax.device_get(top(placed))
-                real = rows["weight"][0] > 0
-                writer.add(rows["index"][0][real], ids[real], np.exp(scores[real]))
+                rows = {name: part[0] for name, part in feed.chunk(step, 1).items()}
+                scores, ids, documents, real = jax.device_get(top(place(trained.mesh, rows, BATCH)))
+                writer.add(documents[real], ids[real], np.exp(scores[real]))
+        if not distributed.is_main():
+            return workdir / predictions.FILE
         path = writer.close()
         if output:
             best_ids, best = predictions.top_of(predictions.read_predictions(workdir).scores, k)

@@ -63,6 +63,13 @@ class Settings:
     checkpoint_every_steps: int = 0
     # Checkpoints kept besides the best one.
     keep_checkpoints: int = 2
+    # Of several processes: one that is silent for so long is taken for dead, and ends the others.
+    heartbeat_seconds: int = 60
+    # How long processes wait for each other to start, to read their data, and to end; who is missing is named then.
+    peer_seconds: int = 1800
+    # The run ends, with the stacks of all its threads, when no step and no batch of an evaluation ends for so long; it
+    # has to be longer than the longest compilation. 0: never.
+    stall_seconds: int = 0
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Settings":

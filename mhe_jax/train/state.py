@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from mhe_jax.train import averages
+from mhe_jax.train.mesh import put
 from mhe_jax.train.optim import Optimizer
 
 
@@ -69,11 +70,7 @@ def create_state(task, optimizer: Optimizer, average_rule, abstract: TrainState,
 
 def with_weights(state: TrainState, weights: dict, average_rule) -> TrainState:
     """`state` with other parameters and statistics, and an average that starts from them."""
-    placed = jax.tree.map(
-        lambda new, old: jax.device_put(jnp.asarray(new, old.dtype), old.sharding),
-        weights,
-        weights_of(state),
-    )
+    placed = jax.tree.map(put, weights, weights_of(state))
     average = averages.start(average_rule, jax.tree.map(jnp.copy, placed))
     return dataclasses.replace(state, **placed, average=average)
 

@@ -147,7 +147,8 @@ def compile_train_program(train_step: Callable, select: Callable, steps_per_disp
         return jax.lax.fori_loop(0, count, body, (state, zeros))
 
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    return jax.jit(program, donate_argnums=0, out_shardings=(shardings, None))
+    # Every process reads the sums, and so has to have them whole, as it has the number of the step.
+    return jax.jit(program, donate_argnums=0, out_shardings=(shardings, shardings.step))
 
 
 def make_eval_step(task, select: Callable) -> Callable:

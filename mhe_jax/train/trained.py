@@ -15,7 +15,7 @@ from mhe_jax.data import build_data
 from mhe_jax.data.dataset import ImageData
 from mhe_jax.data.text import TextData
 from mhe_jax.train import experiment
-from mhe_jax.train.mesh import make_mesh, replicate
+from mhe_jax.train.mesh import make_mesh, replicate, whole
 from mhe_jax.train.settings import Settings
 
 
@@ -31,8 +31,8 @@ class Trained:
     weights: dict
 
     def compiled(self, apply: Callable[[dict, Any], Any]) -> Callable[[Any], Any]:
-        """`inputs -> apply(weights, inputs)`, compiled."""
-        run = jax.jit(apply)
+        """`inputs -> apply(weights, inputs)`, compiled; every process gets the whole result."""
+        run = jax.jit(apply, out_shardings=whole(self.mesh))
         return lambda inputs: run(self.weights, inputs)
 
     def padded(self, inputs: Any, size: int) -> Any:

@@ -7,14 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from mhe_jax.data.dataset import PairedSplit
 from mhe_jax.data.feed import eval_feed
 from mhe_jax.protocols.roc_plot import plot_roc
 from mhe_jax.protocols.similarity import pair_similarities
 from mhe_jax.protocols.verification import Roc, evaluate_pairs, roc
-from mhe_jax.train.mesh import CHUNK, place, replicate, shares
+from mhe_jax.train.mesh import CHUNK, place, replicate, shares, whole
 
 
 class PairsEvaluator:
@@ -32,12 +32,12 @@ class PairsEvaluator:
         self._curves: dict[str, Roc] = {}
         self._embed = make_embed(task, self._feed.batch, mesh)
 
-    def __call__(self, weights: dict) -> dict[str, float]:
+    def __call__(self, weights: dict, beat: Callable[[], None] = lambda: None) -> dict[str, float]:
         """`accuracy` and `threshold` (a cosine), means over the sets; and the figures of each set as `<set>_<figure>`.
 
-        Figures that a set cannot measure are left out.
+        Figures that a set cannot measure are left out. `beat` is called for every batch.
         """
-        embeddings = self._all_embeddings(weights)
+        embeddings = self._all_embeddings(weights, beat)
         self.examples = len(embeddings)
         found: dict[str, dict[str, float]] = {}
         self._curves = {}
@@ -65,12 +65,13 @@ class PairsEvaluator:
         """Stops loading."""
         self._feed.close()
 
-    def _all_embeddings(self, weights: dict) -> np.ndarray:
+    def _all_embeddings(self, weights: dict, beat: Callable[[], None]) -> np.ndarray:
         """Embeddings of the split's pictures, float32 [N, D]."""
         parts = []
         for step in range(self._feed.steps_per_epoch):
             chunk = place(self._mesh, self._feed.chunk(step, 1), CHUNK)
             parts.append(jax.device_get(self._embed(weights, self._resident, chunk)))
+            beat()
         return np.concatenate(parts)[: self._split.num_examples]  # the last batch is filled up
 
 
@@ -81,4 +82,4 @@ def make_embed(task, select: Callable, mesh: Mesh) -> Callable:
         batch = select(resident, jax.tree.map(lambda leaf: leaf[0], chunk))
         return task.embed(weights, batch["image"])
 
-    return jax.jit(embed, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    return jax.jit(embed, out_shardings=whole(mesh))
