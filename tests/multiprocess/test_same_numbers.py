@@ -1,0 +1,51 @@
+"""Two processes with four devices each train and evaluate as one process with eight does."""
+
+import json
+
+import numpy as np
+import pytest
+from launched import ROOT, assert_same_curve, run
+
+from mhe_jax.train.loop import train_and_evaluate
+from mhe_jax.train.predict import predict_split
+from mhe_jax.train.predictions import read_predictions
+from tests import tiny_config, tiny_face_config, tiny_text_config
+
+TWENTY = {"total_steps": 20, "log_every_steps": 1, "eval_every_steps": 10, "checkpoint_every_steps": 10}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "mesh"),
+    [
+        (tiny_config, {"data": 8, "classes": 1}),
+        (tiny_config, {"data": 2, "classes": 4}),
+        (tiny_text_config, {"data": 2, "classes": 4}),
+        (tiny_face_config, {"data": 1, "classes": 8}),
+    ],
+    ids=lambda value: "x".join(map(str, value.values())) if isinstance(value, dict) else value.__name__,
+)
+def test_two_processes_equal_one(tmp_path, kind, mesh):
+    config = kind.get_config()
+    config.update(TWENTY)
+    config.mesh.update(mesh)
+    fields = {**TWENTY, **{f"mesh.{name}": size for name, size in mesh.items()}}
+    flags = [f"--config={ROOT / 'tests' / kind.__name__.rpartition('.')[2]}.py", f"--workdir={tmp_path / 'two'}"]
+    run(tmp_path / "log", 2, 4, *flags, *(f"--config.{name}={value}" for name, value in fields.items()))
+    whole = train_and_evaluate(config, tmp_path / "one")
+
+    assert_same_curve(tmp_path / "two", tmp_path / "one")
+    result = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert result["best"] == pytest.approx(whole["best"], rel=1e-4, abs=1e-4)
+    assert result["device_count"] == 8
+
+    if kind is tiny_text_config:  # the other modes, once
+        printed = run(tmp_path / "log", 2, 4, "--mode=eval", f"--workdir={tmp_path / 'two'}")
+        values = json.loads(printed[printed.index("[0] {") + 4 :].splitlines()[0])
+        assert {name: values[name] for name in result["best"]} == pytest.approx(result["best"], rel=1e-5)
+        assert values["examples"] == 43
+        run(tmp_path / "log", 2, 4, "--mode=predict", f"--workdir={tmp_path / 'two'}")
+        on_two = read_predictions(tmp_path / "two").scores
+        config.mesh.update(data=-1, classes=1)
+        predict_split(config, tmp_path / "two")
+        np.testing.assert_allclose(on_two.toarray(), read_predictions(tmp_path / "two").scores.toarray(), rtol=1e-4)
