@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.processes < 1 or options.devices < 1:
         parser.error("--processes and --devices must be at least 1")
-    environments = [environment(options.platform, options.devices, i) for i in range(options.processes)]
     try:
+        environments = [environment(options.platform, options.devices, i) for i in range(options.processes)]
         return supervise(commands(options.processes, options.flags), environments, options.grace)
     except OSError as error:
         sys.exit(f"error: {error}")
@@ -61,10 +61,13 @@ def environment(platform: str, devices: int, process: int) -> dict[str, str]:
     """
     if platform == "cpu":
         return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-    first = process * devices
-    numbers = os.environ.get("CUDA_VISIBLE_DEVICES")
-    mine = numbers.split(",")[first : first + devices] if numbers else map(str, range(first, first + devices))
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(mine)}
+    last = (process + 1) * devices
+    there = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(last)))
+    mine = there.split(",")[last - devices : last]
+    if len(mine) < devices:
+        raise OSError(f"process {process} needs {devices} GPU(s), but CUDA_VISIBLE_DEVICES={there} has too few")
+    # Named, so that a GPU that cannot be used is an error; JAX would take the CPU instead.
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(mine), "JAX_PLATFORMS": "cuda,cpu"}
 
 
 def free_port() -> int:

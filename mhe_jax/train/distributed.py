@@ -8,6 +8,7 @@ import collections
 import os
 import sys
 import threading
+import time
 import types
 from typing import Any
 
@@ -105,18 +106,20 @@ def barrier(name: str, seconds: float) -> None:
     """Returns when every process of the run is here.
 
     Raises:
-      MissingProcessError: after `seconds`, naming the processes that are not.
+      MissingProcessError: after `seconds`, or when one is dead, naming the processes that are not.
     """
     client, count = global_state.client, global_state.num_processes
     if client is None:
         return
     _uses[name] += 1
-    key = f"mhe_jax/{name}/{_uses[name]}"
+    key, started = f"mhe_jax/{name}/{_uses[name]}", time.monotonic()
     try:
         client.key_value_set(f"{key}/{global_state.process_id}", "here")
         client.wait_at_barrier(key, round(seconds * 1000))
     except jax.errors.JaxRuntimeError as error:
-        raise MissingProcessError(f"{_absent(client, key, count)} not come to {name!r} in {seconds:g} s") from error
+        # Less than `seconds` where one of them is known to be dead.
+        waited = time.monotonic() - started
+        raise MissingProcessError(f"{_absent(client, key, count)} not come to {name!r} in {waited:.0f} s") from error
 
 
 def agree_on_text(name: str, text: str) -> str:
