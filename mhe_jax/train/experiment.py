@@ -31,7 +31,8 @@ from mhe_jax.train.settings import Settings
 from mhe_jax.train.state import abstract_weights
 from mhe_jax.train.writers import write_atomically
 
-# Fields that a run may change when it is resumed: they move work around without changing the numbers.
+# Fields that a run may change when it is resumed: they move work around, or say what happens when something goes wrong,
+# without changing the numbers.
 _FREE_FIELDS = {
     "mesh.data",
     "mesh.classes",
@@ -45,6 +46,8 @@ _FREE_FIELDS = {
     "heartbeat_seconds",
     "peer_seconds",
     "stall_seconds",
+    "keep_every_steps",
+    "on_non_finite",
     "data.path",
     "data.num_workers",
     "data.cache_dir",

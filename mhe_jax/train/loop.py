@@ -11,15 +11,17 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
 from mhe_jax.data.feed import train_feed
-from mhe_jax.train import averages, distributed, experiment, report, writers
-from mhe_jax.train.checkpoint import Checkpoints, describe_space
+from mhe_jax.train import averages, distributed, experiment, lock, report, writers
+from mhe_jax.train.checkpoint import Checkpoints
 from mhe_jax.train.evaluate import build_evaluator
 from mhe_jax.train.interruption import Interruption
 from mhe_jax.train.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
 from mhe_jax.train.meter import Meter, NonFiniteLossError
 from mhe_jax.train.optim import build_optimizer
+from mhe_jax.train.same_model import describe_space
 from mhe_jax.train.schedules import build_schedule
 from mhe_jax.train.settings import Settings
+from mhe_jax.train.skips import Skips
 from mhe_jax.train.state import abstract_state, all_finite, create_state, weights_of, with_weights
 from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
 from mhe_jax.train.watchdog import Watchdog
@@ -39,9 +41,27 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
     Raises:
       ValueError: for anything wrong with the config, the data or the workdir, before the first step.
       NonFiniteLossError: naming the steps; the last good checkpoint stays.
+      OSError: if the workdir cannot be written any more; likewise.
     """
-    started = time.time()
     settings, workdir = Settings.from_config(config), pathlib.Path(workdir)
+    skips = Skips.read(workdir)
+    while True:
+        try:
+            return _train(config, settings, workdir, interrupt_at, skips)
+        except NonFiniteLossError as error:
+            if settings.on_non_finite == "stop":
+                raise
+            skips, message = skips.without(error), f"{error}: back to the last checkpoint, and on without these batches"
+        # What is left of the attempt went with the exception; the next one resumes as after a restart.
+        if jax.process_index() == 0:
+            writers.say(message)
+            skips.write(workdir)
+
+
+def _train(
+    config: ConfigDict, settings: Settings, workdir: pathlib.Path, interrupt_at: int | None, skips: Skips
+) -> dict:
+    started = time.time()
 
     # ---- Devices, data, task.
     mesh = make_mesh(settings.mesh)
@@ -68,9 +88,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
     ):
         # ---- State: initial values, weights from elsewhere, or the newest checkpoint.
         distributed.barrier("the data", settings.peer_seconds)
+        if distributed.is_main():
+            cleanup.enter_context(lock.held(workdir))
         experiment.claim_workdir(workdir, config, experiment.Classes(data.num_classes, splits.class_names), data)
         distributed.barrier("the workdir", settings.peer_seconds)
-        checkpoints = cleanup.enter_context(contextlib.closing(Checkpoints(workdir, settings.keep_checkpoints)))
+        kept = Checkpoints(workdir, settings.keep_checkpoints, settings.keep_every_steps)
+        checkpoints = cleanup.enter_context(contextlib.closing(kept))
         abstract = abstract_state(task, optimizer, average_rule, mesh)
         space = task.head.label_space
         meta: dict = {"label_space": describe_space(space), "best": None, "last": None, "seconds": 0.0}
@@ -107,8 +130,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         def next_chunk():
             """The data of the steps up to the next stop, in the one shape that is compiled, and their number."""
             stop = min([last_step, *(step - step % n + n for n in stops)])
-            count = min(dispatch, stop - step, train.equal_steps(step))
-            rows = {name: _pad(part, dispatch) for name, part in train.chunk(step, count).items()}
+            batch = skips.position(step)
+            count = min(dispatch, stop - step, train.equal_steps(batch), skips.consecutive(step) or dispatch)
+            rows = {name: _pad(part, dispatch) for name, part in train.chunk(batch, count).items()}
             return place(mesh, rows, CHUNK), np.int32(count)
 
         writer = writers.Writer(workdir, step, total_steps, active=distributed.is_main())
@@ -153,8 +177,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             if due(step, save_every) or best_so_far or stopping:
                 with meter.paused():
                     meta["seconds"] = earlier_seconds + time.time() - started
-                    if not all_finite(state.params):
-                        raise NonFiniteLossError(f"the parameters are not finite after step {step}")
+                    meter.check_parameters(step, bool(all_finite(state.params)))
                     checkpoints.save(state, step, meta)
         meter.finish()
         checkpoints.wait()
@@ -170,6 +193,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             if ran:  # a finished run that is started again has this event already
                 writer.write("test", step, epoch(step), result["test"])
         result["interrupted"] = step < total_steps
+        result["skipped_batches"] = skips.ranges
         result["bad_examples"] = distributed.bad_examples(train) + evaluator.bad_examples
         if distributed.is_main():
             writers.plot_curves(workdir)

@@ -15,7 +15,11 @@ _LAG = 2
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The training loss became NaN or infinite."""
+    """The training loss or a parameter became NaN or infinite in the steps `first` to `last`, counted from 1."""
+
+    def __init__(self, message: str, first: int, last: int):
+        super().__init__(message)
+        self.first, self.last = first, last
 
 
 class Meter:
@@ -26,7 +30,8 @@ class Meter:
         self._pending: collections.deque = collections.deque()
         self._log_every, self._report = log_every, report
         self._window: metrics.Sums = {}
-        self._read_step = self._window_step = start_step
+        # The updates up to `_sound_step` are known to be finite.
+        self._read_step = self._window_step = self._sound_step = start_step
         self._clock, self._seconds = time.perf_counter(), 0.0
 
     def add(self, step: int, sums: metrics.Sums) -> None:
@@ -43,6 +48,12 @@ class Meter:
         """Reads everything that is still in flight."""
         while self._pending:
             self._read()
+
+    def check_parameters(self, step: int, finite: bool) -> None:
+        """Takes note whether the parameters after `step` are finite. Raises like `add`."""
+        if not finite:
+            raise NonFiniteLossError(f"the parameters are not finite after step {step}", self._sound_step + 1, step)
+        self._sound_step = step
 
     def finish(self) -> None:
         """Reads everything and reports the last window, however short."""
@@ -62,8 +73,13 @@ class Meter:
         step, sums = jax.device_get(self._pending.popleft())
         total, count = sums["loss"]
         # Some heads know the value of their loss at the logged steps only.
-        if count and not math.isfinite(loss := float(total / count)):
-            raise NonFiniteLossError(f"the loss is {loss} in steps {self._read_step + 1} to {step}")
+        if count:
+            if not math.isfinite(loss := float(total / count)):
+                text = f"the loss is {loss} in steps {self._read_step + 1} to {step}"
+                raise NonFiniteLossError(text, self._sound_step + 1, step)
+            valued = step if count == sums["examples"][0] else step // self._log_every * self._log_every
+            # A finite loss speaks for the updates before its own.
+            self._sound_step = max(self._sound_step, valued - 1)
         self._window, self._read_step = metrics.merge(self._window, sums), step
         if step // self._log_every > self._window_step // self._log_every:
             self._close_window()

@@ -70,6 +70,11 @@ class Settings:
     # The run ends, with the stacks of all its threads, when no step and no batch of an evaluation ends for so long; it
     # has to be longer than the longest compilation. 0: never.
     stall_seconds: int = 0
+    # Those of steps that are multiples of this are kept too; 0: no others.
+    keep_every_steps: int = 0
+    # When the loss or a parameter is not finite: 'stop', or 'rollback' to the last checkpoint and leave out the batches
+    # of the steps in question.
+    on_non_finite: str = "stop"
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Settings":
@@ -92,7 +97,13 @@ class Settings:
                 raise ValueError(f"config.{name} must be at least 1, not {getattr(settings, name)}")
         if settings.total_epochs <= 0 and settings.total_steps <= 0:
             raise ValueError("one of config.total_epochs and config.total_steps must be positive")
-        for name, choices in (("dtype", ("float32", "bfloat16")), ("matmul_precision", ("default", "highest"))):
+        if settings.keep_every_steps < 0:
+            raise ValueError(f"config.keep_every_steps must be 0 or more, not {settings.keep_every_steps}")
+        for name, choices in (
+            ("dtype", ("float32", "bfloat16")),
+            ("matmul_precision", ("default", "highest")),
+            ("on_non_finite", ("stop", "rollback")),
+        ):
             if getattr(settings, name) not in choices:
                 raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {' or '.join(choices)}")
         return settings

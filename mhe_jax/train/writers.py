@@ -1,13 +1,17 @@
 """What a run writes: metrics.jsonl, TensorBoard events, lines or a bar on the terminal, and curves.png."""
 
+import contextlib
 import json
 import math
 import pathlib
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import tqdm
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
 
 
 class Writer:
@@ -22,19 +26,23 @@ class Writer:
         kept = [event for event in read_events(self._path) if event["step"] <= start_step]
         write_atomically(self._path, "".join(json.dumps(event) + "\n" for event in kept))
         self._file = self._path.open("a", buffering=1)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+        self._board = _Board(workdir / "tensorboard", purge_step=start_step + 1)
         self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", disable=not sys.stderr.isatty())
 
     def write(self, split: str, step: int, epoch: float, values: dict[str, float]) -> None:
-        """One flat event. `values` holds `loss` if it is known, further metrics by name, and rates."""
+        """One flat event. `values` holds `loss` if it is known, further metrics by name, and rates.
+
+        Raises:
+          OSError: naming the file, if the disk is full.
+        """
         if not self._active:
             return
         values = {name: value for name, value in values.items() if name != "step"}
         event = {"step": step, "epoch": round(epoch, 4), "split": split, **values}
         # JSON has no NaN: what was not measured is null.
-        self._file.write(json.dumps({k: v if _finite(v) else None for k, v in event.items()}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(f"{split}/{name}", value, step)
+        with _naming(self._path):
+            self._file.write(json.dumps({k: v if _finite(v) else None for k, v in event.items()}) + "\n")
+        self._board.add(step, {f"{split}/{name}": value for name, value in values.items()})
         shown = "  ".join(f"{name} {value:.6g}" for name, value in values.items())
         if not self._bar.disable:
             self._bar.update(step - self._bar.n)
@@ -43,14 +51,51 @@ class Writer:
     def say(self, text: str) -> None:
         """A line for people, kept off the progress bar."""
         if self._active:
-            tqdm.tqdm.write(text, file=sys.stdout)
-            sys.stdout.flush()
+            say(text)
 
     def close(self) -> None:
         if self._active:
-            self._file.close()
-            self._board.close()
             self._bar.close()
+            with _naming(self._path):
+                self._file.close()
+            self._board.close()
+
+
+class _Board:
+    """Events for TensorBoard, written by whoever adds them.
+
+    tensorboardX's SummaryWriter leaves that to a thread, which a full disk ends: the run then waits for it forever.
+    """
+
+    _FLUSH_SECONDS = 10.0
+
+    def __init__(self, folder: pathlib.Path, purge_step: int):
+        """TensorBoard shall forget the events of earlier files from `purge_step` on."""
+        self._folder, self._flushed = folder, 0.0
+        with _naming(folder):
+            folder.mkdir(exist_ok=True)
+            self._events = EventsWriter(str(folder / "events"))
+            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._events.write_event(event_pb2.Event(wall_time=time.time(), step=purge_step, session_log=start))
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        scalars = [summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        event = event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=scalars))
+        with _naming(self._folder):
+            self._events.write_event(event)
+            if time.monotonic() > self._flushed + self._FLUSH_SECONDS:
+                self._events.flush()
+                self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        with _naming(self._folder):
+            self._events.close()
+
+
+def say(text: str) -> None:
+    """A line for people, from any thread, kept off the progress bar."""
+    tqdm.tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()
 
 
 def read_events(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -71,10 +116,29 @@ def read_events(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Replaces a file at once, so that a crash leaves the old or the new one."""
+    """Replaces a file at once, so that a crash or a full disk leaves the old or the new one.
+
+    Raises:
+      OSError: naming the file.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with _naming(path):
+        try:
+            temporary.write_text(text)
+            temporary.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """A full disk's errors do not say which file they are about."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def plot_curves(workdir: pathlib.Path) -> None:

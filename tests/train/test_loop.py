@@ -126,7 +126,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
     for path in (tmp_path / "checkpoints" / "3" / "state").rglob("*"):
         if path.is_file():
             path.write_bytes(b"\x00" * 7)
-    with pytest.raises(ValueError, match=r"checkpoint .*checkpoints/3 cannot be read"):
+    with pytest.raises(ValueError, match=r"checkpoint .*checkpoints/3 cannot be read: .*none is left to continue from"):
         train_and_evaluate(tiny(), tmp_path)
 
 
@@ -151,9 +151,11 @@ def test_evaluation_of_a_workdir_gives_the_best_checkpoints_figures(tmp_path):
 
 
 def test_init_from_another_run_takes_the_named_parts(tmp_path):
+    """The backbone alone goes under another head, of another number of classes."""
     train_and_evaluate(tiny(), tmp_path / "first")
     first = final_weights(tmp_path / "first")
     config = tiny("mhc", init_from=str(tmp_path / "first"), init_parts=("backbone",), total_steps=1)
+    config.data.num_classes, config.head.head_sizes = 23, (5, 5)
     config.schedule.learning_rate = 0.0
     config.optimizer.weight_decay = 0.0
     train_and_evaluate(config, tmp_path / "second")
@@ -163,6 +165,10 @@ def test_init_from_another_run_takes_the_named_parts(tmp_path):
     assert Checkpoints(tmp_path / "first").latest_step == 6
     for name in backbone:
         np.testing.assert_array_equal(second[name], first[name], err_msg=name)
+
+    config.init_parts = ("backbone", "head")
+    with pytest.raises(ValueError, match=r"is of another model, .*the classes are 19 as 4x5 in the file and 23 as 5x5"):
+        train_and_evaluate(config, tmp_path / "third")
 
 
 def test_bad_init_from_is_named(tmp_path):

@@ -25,6 +25,8 @@ def test_the_base_config_is_complete():
         ({"global_batch_size": 0}, "global_batch_size must be at least 1, not 0"),
         ({"total_steps": 0}, "one of config.total_epochs and config.total_steps must be positive"),
         ({"dtype": "float8"}, "config.dtype is 'float8'"),
+        ({"on_non_finite": "skip"}, "config.on_non_finite is 'skip'; it must be stop or rollback"),
+        ({"keep_every_steps": -1}, "config.keep_every_steps must be 0 or more, not -1"),
     ],
 )
 def test_bad_fields_are_named(fields, message):

@@ -1,0 +1,87 @@
+"""Batches that a run leaves out because the loss was not finite on them, and where the others then fall."""
+
+import dataclasses
+import json
+import pathlib
+
+from mhe_jax.train.meter import NonFiniteLossError
+from mhe_jax.train.writers import write_atomically
+
+# A step that fails with this many different batches does not fail because of them.
+_MOST_AT_A_STEP = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Skips:
+    """The batches left out so far. Step s trains on batch `position(s)` of the order, s itself without any skips.
+
+    Every range begins after the checkpoint that the run went back to, so that a step has the same batch whichever way
+    the run comes to it: through the fault and back, from that checkpoint, or from an earlier one.
+
+    Attributes:
+      failures: ({'steps': (first, last), counted from 1, 'batches': (first, end), counted from 0}, ...), as they came.
+    """
+
+    failures: tuple[dict, ...] = ()
+
+    @classmethod
+    def read(cls, workdir: pathlib.Path) -> "Skips":
+        """Of a run with checkpoints; another starts at step 0 and finds its own.
+
+        Raises:
+          ValueError: if the file is damaged.
+        """
+        path = workdir / "skipped.json"
+        if not path.exists() or not any(workdir.glob("checkpoints/*")):
+            return cls()
+        try:
+            failures = json.loads(path.read_text())
+            pair = lambda values: (int(values[0]), int(values[1]))
+            return cls(tuple({name: pair(failure[name]) for name in ("steps", "batches")} for failure in failures))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(
+                f"{path} is damaged: {type(error).__name__}: {error}; without the file the run finds the batches again"
+            ) from None
+
+    def write(self, workdir: pathlib.Path) -> None:
+        write_atomically(workdir / "skipped.json", json.dumps(self.failures, indent=2) + "\n")
+
+    @property
+    def ranges(self) -> list[tuple[int, int]]:
+        """(first, end) of the batches left out: ascending, apart from each other."""
+        merged: list[tuple[int, int]] = []
+        for first, end in sorted(failure["batches"] for failure in self.failures):
+            if merged and first <= merged[-1][1]:
+                first, end = merged[-1][0], max(end, merged.pop()[1])
+            merged.append((first, end))
+        return merged
+
+    def position(self, step: int) -> int:
+        """The batch that step `step`, counted from 0, trains on."""
+        for first, end in self.ranges:
+            if step >= first:
+                step += end - first
+        return step
+
+    def consecutive(self, step: int) -> int | None:
+        """How many steps from `step` train on batches that follow each other; None: all."""
+        position = self.position(step)
+        return next((first - position for first, _ in self.ranges if first > position), None)
+
+    def without(self, error: NonFiniteLossError) -> "Skips":
+        """The skips when the batches of the steps that `error` names are left out too.
+
+        Raises:
+          NonFiniteLossError: if these steps have failed with several other batches already.
+        """
+        first, last = error.first, error.last
+        before = [f for f in self.failures if f["steps"][0] <= last and f["steps"][1] >= first]
+        if len(before) + 1 >= _MOST_AT_A_STEP:
+            raise NonFiniteLossError(
+                f"{error}, with {len(before) + 1} different ranges of batches by now: it is not the data; "
+                "lower config.schedule.learning_rate or set config.clip_norm",
+                first,
+                last,
+            ) from error
+        batches = self.position(first - 1), self.position(last - 1) + 1
+        return Skips((*self.failures, {"steps": (first, last), "batches": batches}))
