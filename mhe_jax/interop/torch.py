@@ -155,7 +155,7 @@ def _export_rules(layout: str, head: str | None, flat: Mapping[str, Any]) -> lis
         return rules + patterns.HEADS[heads[head]] if head in heads else rules
     rules = list(_IMAGE_LAYOUTS[layout])
     if layout in face_patterns.BACKBONES:
-        return rules + face_patterns.EXPORTED_HEADS.get(head, [])
+        return rules + face_patterns.EXPORTED_HEADS[head] if head in face_patterns.EXPORTED_HEADS else rules
     if head:
         rules += patterns.HEADS["mhc2" if head == "mhc" and "params/head/table_2" not in flat else head]
     return rules

@@ -1,4 +1,4 @@
-"""Insightface's backbones and its classifiers in pieces: round trips, merging, splitting, and what is wrong with a file."""
+"""Insightface's backbones and its classifiers in pieces: round trips, merging, splitting, and errors."""
 
 import flax.linen as nn
 import jax
