@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
 from mhe_jax.data.feed import train_feed
-from mhe_jax.train import averages, experiment, report, writers
+from mhe_jax.train import averages, experiment, fsdp, report, writers
 from mhe_jax.train.checkpoint import Checkpoints, describe_space
 from mhe_jax.train.evaluate import build_evaluator
 from mhe_jax.train.interruption import Interruption
@@ -68,7 +68,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         # ---- State: initial values, weights from elsewhere, or the newest checkpoint.
         experiment.claim_workdir(workdir, config, experiment.Classes(data.num_classes, splits.class_names), data)
         checkpoints = cleanup.enter_context(contextlib.closing(Checkpoints(workdir, settings.keep_checkpoints)))
-        abstract = abstract_state(task, optimizer, average_rule, mesh)
+        abstract = abstract_state(task, optimizer, average_rule, mesh, settings.shard_backbone)
         space = task.head.label_space
         meta: dict = {"label_space": describe_space(space), "best": None, "last": None, "seconds": 0.0}
         if checkpoints.latest_step is not None:
@@ -88,6 +88,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             accumulate_steps=settings.accumulate_steps,
             log_every_steps=settings.log_every_steps,
             dropout_off_after_step=settings.dropout_off_after_step,
+            shard_backbone=settings.shard_backbone,
             steps_per_epoch=train.steps_per_epoch,
         )
         train_step = make_train_step(task, optimizer, average_rule, options)
@@ -140,7 +141,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             best_so_far = False
             if due(step, evaluate_every):
                 with meter.paused():
-                    meta["last"] = {"step": step, **evaluator(state.eval_weights)}
+                    meta["last"] = {"step": step, **evaluator(fsdp.whole(state.eval_weights, mesh))}
                     writer.write("eval", step, epoch(step), meta["last"])
                     best_so_far = task.is_better(meta["last"], meta["best"])
                     meta["best"] = meta["last"] if best_so_far else meta["best"]
@@ -160,7 +161,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
             del state
             best, best_step = checkpoints.restore_weights(weights_of(abstract), space)
             test = cleanup.enter_context(contextlib.closing(build_evaluator(task, splits.test, batch_size, mesh)))
-            result["test"] = {"step": best_step, **test(best)}
+            result["test"] = {"step": best_step, **test(fsdp.whole(best, mesh))}
             if ran:  # a finished run that is started again has this event already
                 writer.write("test", step, epoch(step), result["test"])
         result["interrupted"] = step < total_steps
