@@ -6,9 +6,9 @@ choosing candidates is one gather of whole blocks, without lists of ids.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from mhe_jax.labels import LabelSpace
+from mhe_jax.ops import per_row
 from mhe_jax.ops.chunked import blocked_lse
 
 # A gathered element is written and read back, a dense one is only multiplied. On CPUs and GPUs alike the product over
@@ -66,7 +66,7 @@ def beam_step(scores: jax.Array, nodes: jax.Array, child_scores: jax.Array, widt
     """
     batch, _, size = child_scores.shape
     joint = (scores[:, :, None] + child_scores).reshape(batch, -1)
-    best, at = lax.top_k(joint, min(width, joint.shape[1]))
+    best, at = per_row.top_k(joint, min(width, joint.shape[1]))
     children = jnp.take_along_axis(nodes, at // size, axis=1) * size + at % size
     missing = ((0, 0), (0, width - best.shape[1]))
     best = jnp.pad(best, missing, constant_values=-jnp.inf)

@@ -10,9 +10,8 @@ LightXML (Jiang et al., AAAI 2021), there in a loop over documents.
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from mhe_jax.ops import losses
+from mhe_jax.ops import losses, per_row
 
 
 def sort_labels(labels: jax.Array, max_labels: int = 0) -> tuple[jax.Array, jax.Array]:
@@ -77,7 +76,7 @@ def force(
     repeated = (nodes[:, :, None] == true_nodes[:, None, :]).any(axis=2)
     true_ranks = jnp.where(true_nodes < 0, -jnp.inf, 1.0 + jnp.exp(true_scores))
     ranks = jnp.concatenate([true_ranks, jnp.where(repeated, -jnp.inf, scores)], axis=1)  # logarithms are below 1
-    best, at = lax.top_k(ranks, width)
+    best, at = per_row.top_k(ranks, width)
     take = lambda x, y: jnp.take_along_axis(jnp.concatenate([x, y], axis=1), at, axis=1)
     empty = best == -jnp.inf
     return jnp.where(empty, -jnp.inf, take(true_scores, scores)), jnp.where(empty, -1, take(true_nodes, nodes))

@@ -9,6 +9,8 @@ Source: the samplers of the reference's MHS heads; `random_groups` is PartialFC'
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.ops import per_row
+
 
 def per_example(key: jax.Array, groups: jax.Array, num_groups: int, count: int) -> jax.Array:
     """The true group and `count - 1` others, distinct and uniform, for each example: int [B] -> [B, count].
@@ -97,7 +99,8 @@ def parted_groups(key: jax.Array | None, groups: jax.Array, num_groups: int, par
         if key is None:
             raise ValueError(f"rate {rate} draws groups at random and needs a key")
         priority += jax.random.uniform(key, (parts, length))
-    _, local = jax.lax.top_k(priority, size)
+    # The parts are split as the table is.
+    _, local = per_row.top_k(priority, size, ("class",))
     used = jnp.arange(size)[None, :] < jnp.maximum(wanted, positive.sum(axis=1))[:, None]
     used &= jnp.take_along_axis(exists, local, axis=1)
     return jnp.sort(jnp.where(used, local, length), axis=1) + (jnp.arange(parts) * length)[:, None]

@@ -2,18 +2,26 @@
 
 Each function takes the size `shards` of axis 'class' and is the plain operation for 1, so that it needs no mesh there.
 Otherwise the ambient mesh (`jax.set_mesh`) has axes 'data' and 'class': every device works on its own rows only, and
-what crosses 'class' is a few numbers per example, never a table or a row of logits. Gradients need no code here: the
-features are replicated over 'class' and a table over 'data', and the transpose of replication is the sum.
+what crosses 'class' is the features and a few numbers per example, never a table or a row of all logits. Gradients need
+no code here: a table is replicated over 'data' and the features are gathered over 'class', and the transposes of these
+are sums.
+
+Outside, examples are split over both axes, as the network below has them. The gather of the features and the scatter of
+candidates' logits are written out, and not left to XLA's partitioner: it would gather the masks and the inputs of whole
+layers as well, and where one half of the traffic is enough, reduce to all devices what each needs a part of.
 
 A table's leading axis must be a multiple of `shards`; masks hide the padding.
 """
+
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from mhe_jax.ops import blocked_bce, candidates, chunked
+from mhe_jax.ops import blocked_bce, candidates, chunked, per_row
 from mhe_jax.ops import candidate_logits as candidate_ops
 from mhe_jax.ops import cosines as cosine_ops
 
@@ -23,15 +31,15 @@ def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total
     if shards == 1:
         return chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total)
 
-    axis = _batch_axis(features, shards)
+    rows = _rows(features, shards)
 
     def local(features, kernel, bias, labels, mask):
-        features, kernel, bias = _align(axis, features, kernel, bias)
+        features, kernel, bias = _align(rows, features, kernel, bias)
         labels = labels - _first_row(kernel)
         return _combine(*chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total))
 
-    batch = P(axis)
-    in_specs = (batch, P("class"), P("class"), batch, P("class"))
+    batch = P(rows.axis)
+    in_specs = (rows.own, P("class"), P("class"), batch, P("class"))
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, kernel, bias, labels, mask)
 
 
@@ -40,15 +48,15 @@ def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None
     if shards == 1:
         return blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size)
 
-    axis = _batch_axis(features, shards)
+    rows = _rows(features, shards)
 
     def local(features, kernel, bias, labels, mask, want_value):
-        features, kernel, bias = _align(axis, features, kernel, bias)
+        features, kernel, bias = _align(rows, features, kernel, bias)
         labels = labels - _first_row(kernel)
         return lax.psum(blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size), "class")
 
-    batch = P(axis)
-    in_specs = (batch, P("class"), P("class"), batch, P("class"), P())
+    batch = P(rows.axis)
+    in_specs = (rows.own, P("class"), P("class"), batch, P("class"), P())
     arguments = features, kernel, bias, labels, mask, want_value
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
@@ -58,18 +66,18 @@ def topk(features, kernel, bias, mask, k: int, block_size: int | None, shards: i
     if shards == 1:
         return chunked.blocked_topk(features, kernel, bias, mask, k, block_size)
 
-    axis = _batch_axis(features, shards)
+    rows = _rows(features, shards)
 
     def local(features, kernel, bias, mask):
-        features, kernel, bias = _align(axis, features, kernel, bias)
+        features, kernel, bias = _align(rows, features, kernel, bias)
         best, ids, lse = chunked.blocked_topk(features, kernel, bias, mask, k, block_size)
         return best, jnp.where(ids < 0, -1, ids + _first_row(kernel)), _combine_lse(lse)
 
-    # The candidates stay split over 'class' until here; XLA gathers k * shards numbers per example for the merge.
-    out_specs = (P(axis, "class"), P(axis, "class"), P(axis))
-    in_specs = (P(axis), P("class"), P("class"), P("class"))
+    # The candidates stay split over 'class' until here; k * shards numbers of each example go to its device.
+    out_specs = (P(rows.axis, "class"), P(rows.axis, "class"), P(rows.axis))
+    in_specs = (rows.own, P("class"), P("class"), P("class"))
     best, ids, lse = jax.shard_map(local, in_specs=in_specs, out_specs=out_specs)(features, kernel, bias, mask)
-    best, order = lax.top_k(best, k)
+    best, order = per_row.top_k(best, k)
     return best, jnp.take_along_axis(ids, order, axis=1), lse
 
 
@@ -78,15 +86,7 @@ def block_logits(table, queries, block_ids, shards: int):
     if shards == 1:
         return candidates.block_logits(table, queries, block_ids)
 
-    def local(table, queries, block_ids):
-        block_ids = block_ids - _first_row(table)
-        owned = (block_ids >= 0) & (block_ids < table.shape[0])
-        logits = candidates.block_logits(table, queries, block_ids)
-        return lax.psum(jnp.where(owned[:, :, None], logits, 0.0), "class")
-
-    batch = P(_batch_axis(queries, shards))
-    block_ids = jnp.clip(block_ids, 0, table.shape[0] - 1)
-    return jax.shard_map(local, in_specs=(P("class"), batch, batch), out_specs=batch)(table, queries, block_ids)
+    return _of_owners(candidates.block_logits, table, queries, block_ids, shards)
 
 
 def candidate_logits(table, queries, block_ids, row_ids, shards: int):
@@ -94,24 +94,27 @@ def candidate_logits(table, queries, block_ids, row_ids, shards: int):
 
     In both cases a device takes its own examples only, which it goes through one after the other.
     """
-    data_shards = jax.sharding.get_abstract_mesh().shape.get("data", 1)
-    if shards == 1 and (data_shards == 1 or queries.shape[0] % data_shards):
-        return candidate_ops.candidate_logits(table, queries, block_ids, row_ids)
+    shape = jax.sharding.get_abstract_mesh().shape
+    if shards == 1:
+        # Every device has the whole table, and takes its own examples, over both axes if they divide.
+        axes = next((axes for axes in (("data", "class"), ("data",)) if _divides(queries, axes, shape)), None)
+        if axes is None:
+            return candidate_ops.candidate_logits(table, queries, block_ids, row_ids)
+        on_device = lambda table, *inputs: candidate_ops.candidate_logits(lax.pcast(table, axes, to="varying"), *inputs)
+        in_specs = (P(), P(axes), P(axes), P(axes))
+        return jax.shard_map(on_device, in_specs=in_specs, out_specs=P(axes))(table, queries, block_ids, row_ids)
 
-    axis = _batch_axis(queries, shards) if shards > 1 else "data"
+    rows = _rows(queries, shards)
 
     def local(table, queries, block_ids, row_ids):
-        if shards == 1:
-            return candidate_ops.candidate_logits(lax.pcast(table, axis, to="varying"), queries, block_ids, row_ids)
-        queries, table = _align(axis, queries, table)
+        queries, table = _align(rows, queries, table)
         first = _first_row(table)
         # Ids that another device holds are outside here, and count 0.
         ids = block_ids - first, row_ids - first * table.shape[1]
-        return lax.psum(candidate_ops.candidate_logits(table, queries, *ids), "class")
+        return _sum_rows(rows, candidate_ops.candidate_logits(table, queries, *ids))
 
-    batch = P(axis)
-    in_specs = (P("class") if shards > 1 else P(), batch, batch, batch)
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(table, queries, block_ids, row_ids)
+    in_specs = (P("class"), rows.own, P(rows.axis), P(rows.axis))
+    return jax.shard_map(local, in_specs=in_specs, out_specs=rows.own)(table, queries, block_ids, row_ids)
 
 
 def group_lse(features, weight, groups, labels, num_codes: int, block_size: int | None, with_total: bool, shards: int):
@@ -119,17 +122,17 @@ def group_lse(features, weight, groups, labels, num_codes: int, block_size: int 
     if shards == 1:
         return candidates.group_lse(features, weight, groups, labels, num_codes, 0, block_size, with_total)
 
-    axis = _batch_axis(features, shards)
+    rows = _rows(features, shards)
 
     def local(features, weight, groups, labels):
-        features, weight = _align(axis, features, weight)
+        features, weight = _align(rows, features, weight)
         first = _first_row(weight)
         return _combine(
             *candidates.group_lse(features, weight, groups, labels, num_codes, first, block_size, with_total)
         )
 
-    batch = P(axis)
-    in_specs = (batch, P("class"), P(), batch)
+    batch = P(rows.axis)
+    in_specs = (rows.own, P("class"), P(), batch)
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels)
 
 
@@ -138,16 +141,16 @@ def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | 
     if shards == 1:
         return cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size)
 
-    axis = _batch_axis(queries, shards)
+    rows = _rows(queries, shards)
 
     def local(queries, table, labels, mask, hard):
-        queries, table = _align(axis, queries, table)
+        queries, table = _align(rows, queries, table)
         labels = labels - _first_row(table)
         own, lse = cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size)
         return lax.psum(own, "class"), _combine_lse(lse)
 
-    batch = P(axis)
-    in_specs = (batch, P("class"), batch, P("class"), _hard_specs(hard, batch))
+    batch = P(rows.axis)
+    in_specs = (rows.own, P("class"), batch, P("class"), _hard_specs(hard, batch))
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(queries, table, labels, mask, hard)
 
 
@@ -190,16 +193,16 @@ def group_cosines(
     if shards == 1:
         return local(queries, weight, groups, labels, hard, 0)
 
-    axis = _batch_axis(queries, shards)
+    rows = _rows(queries, shards)
 
     def on_device(queries, weight, groups, labels, hard):
-        queries, weight = _align(axis, queries, weight)
+        queries, weight = _align(rows, queries, weight)
         first = lax.axis_index("class") * groups.shape[0]
         own, lse = local(queries, weight, groups, labels, hard, first)
         return lax.psum(own, "class"), _combine_lse(lse)
 
-    batch = P(axis)
-    in_specs = (batch, P("class"), P("class"), batch, _hard_specs(hard, batch))
+    batch = P(rows.axis)
+    in_specs = (rows.own, P("class"), P("class"), batch, _hard_specs(hard, batch))
     return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(queries, weight, groups, labels, hard)
 
 
@@ -208,13 +211,22 @@ def block_cosines(table, queries, block_ids, shards: int):
     if shards == 1:
         return cosine_ops.block_cosines(table, queries, block_ids)
 
+    return _of_owners(cosine_ops.block_cosines, table, queries, block_ids, shards)
+
+
+def _of_owners(compare, table, queries, block_ids, shards):
+    """`compare(table, queries, block_ids)` [B, W, n] of a split table: of each block its owner's, added to zeros."""
+    rows = _rows(queries, shards)
+
     def local(table, queries, block_ids):
+        queries, table = _align(rows, queries, table)
         block_ids = block_ids - _first_row(table)
         owned = (block_ids >= 0) & (block_ids < table.shape[0])
-        return lax.psum(jnp.where(owned[:, :, None], cosine_ops.block_cosines(table, queries, block_ids), 0.0), "class")
+        return _sum_rows(rows, jnp.where(owned[:, :, None], compare(table, queries, block_ids), 0.0))
 
-    batch = P(_batch_axis(queries, shards))
-    return jax.shard_map(local, in_specs=(P("class"), batch, batch), out_specs=batch)(table, queries, block_ids)
+    block_ids = jnp.clip(block_ids, 0, table.shape[0] - 1)
+    in_specs = (P("class"), rows.own, P(rows.axis))
+    return jax.shard_map(local, in_specs=in_specs, out_specs=rows.own)(table, queries, block_ids)
 
 
 def _hard_specs(hard, batch):
@@ -222,15 +234,57 @@ def _hard_specs(hard, batch):
     return P() if hard is None else cosine_ops.HardNegatives(batch, P())
 
 
-def _align(axis, features, *tables):
-    """Inside shard_map: marks the features as varying over 'class' and the tables over the batch's axis.
+class _Rows(NamedTuple):
+    """How the examples of a call are split."""
 
-    The scans of `chunked` need it; the transpose of the mark is the sum over devices in the gradient.
+    own: P  # outside: over both axes, as far as they divide
+    axis: str | None  # inside: over 'data', or not at all
+
+    @property
+    def gathered(self) -> bool:
+        return self.own != P(self.axis)
+
+
+def _divides(features, axes, shape) -> bool:
+    """Whether a mesh has these axes, of more than one device, and the examples divide over them."""
+    devices = math.prod(shape.get(axis, 1) for axis in axes)
+    return devices > 1 and features.shape[0] % devices == 0
+
+
+def _rows(features, shards) -> _Rows:
+    """The split of a batch; what does not divide, as a single example, stays whole."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    if shape.get("class") != shards or "data" not in shape:
+        raise ValueError(
+            f"class_shards={shards} needs an ambient mesh with axes 'data' and 'class' of that size (jax.set_mesh); "
+            f"the ambient mesh is {dict(shape)}"
+        )
+    if _divides(features, ("data", "class"), shape):
+        return _Rows(P(("data", "class")), "data")
+    axis = "data" if features.shape[0] % shape["data"] == 0 else None
+    return _Rows(P(axis), axis)
+
+
+def _align(rows: _Rows, features, *tables):
+    """Inside shard_map: the features of all devices along 'class', and the tables marked as varying like the examples.
+
+    The scans of `chunked` need both to vary over the same axes; the transpose of the mark is the sum over devices in
+    the gradient, and that of the gather is the sum that leaves each device its own examples.
     """
-    features = lax.pcast(features, "class", to="varying")
-    if axis is not None:
-        tables = jax.tree.map(lambda table: lax.pcast(table, axis, to="varying"), tables)
+    if rows.gathered:
+        features = lax.all_gather(features, "class", tiled=True)
+    else:
+        features = lax.pcast(features, "class", to="varying")
+    if rows.axis is not None:
+        tables = jax.tree.map(lambda table: lax.pcast(table, rows.axis, to="varying"), tables)
     return features, *tables
+
+
+def _sum_rows(rows: _Rows, tree):
+    """Inside shard_map: sums over 'class' of arrays [B, ...], to each device those of its own examples."""
+    if not rows.gathered:
+        return lax.psum(tree, "class")
+    return jax.tree.map(lambda x: lax.psum_scatter(x, "class", scatter_dimension=0, tiled=True), tree)
 
 
 def _first_row(table):
@@ -246,14 +300,3 @@ def _combine_lse(lse):
     """Log-sum-exp over 'class' of local log-sum-exps; a shard may hold padding only, and then has -inf."""
     peak = lax.pmax(lax.stop_gradient(lse), "class")
     return peak + jnp.log(lax.psum(jnp.exp(lse - peak), "class"))
-
-
-def _batch_axis(features, shards) -> str | None:
-    """How the batch is split: over 'data', or not at all where it does not divide, as for a single example."""
-    shape = jax.sharding.get_abstract_mesh().shape
-    if shape.get("class") != shards or "data" not in shape:
-        raise ValueError(
-            f"class_shards={shards} needs an ambient mesh with axes 'data' and 'class' of that size (jax.set_mesh); "
-            f"the ambient mesh is {dict(shape)}"
-        )
-    return "data" if features.shape[0] % shape["data"] == 0 else None

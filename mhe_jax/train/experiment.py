@@ -36,6 +36,7 @@ from mhe_jax.train.writers import write_atomically
 _FREE_FIELDS = {
     "mesh.data",
     "mesh.classes",
+    "shard_backbone",
     "steps_per_dispatch",
     "log_every_steps",
     "eval_every_epochs",

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
 from mhe_jax.data.feed import train_feed
-from mhe_jax.train import averages, distributed, experiment, lock, report, writers
+from mhe_jax.train import averages, distributed, experiment, fsdp, lock, report, writers
 from mhe_jax.train.checkpoint import Checkpoints
 from mhe_jax.train.evaluate import build_evaluator
 from mhe_jax.train.interruption import Interruption
@@ -94,7 +94,7 @@ def _train(
         distributed.barrier("the workdir", settings.peer_seconds)
         kept = Checkpoints(workdir, settings.keep_checkpoints, settings.keep_every_steps)
         checkpoints = cleanup.enter_context(contextlib.closing(kept))
-        abstract = abstract_state(task, optimizer, average_rule, mesh)
+        abstract = abstract_state(task, optimizer, average_rule, mesh, settings.shard_backbone)
         space = task.head.label_space
         meta: dict = {"label_space": describe_space(space), "best": None, "last": None, "seconds": 0.0}
         if checkpoints.latest_step is not None:
@@ -114,6 +114,7 @@ def _train(
             accumulate_steps=settings.accumulate_steps,
             log_every_steps=settings.log_every_steps,
             dropout_off_after_step=settings.dropout_off_after_step,
+            shard_backbone=settings.shard_backbone,
             steps_per_epoch=train.steps_per_epoch,
         )
         train_step = make_train_step(task, optimizer, average_rule, options)
@@ -170,7 +171,8 @@ def _train(
             best_so_far = False
             if due(step, evaluate_every):
                 with meter.paused():
-                    meta["last"] = {"step": step, **evaluator(state.eval_weights, watchdog.beat)}
+                    weights = fsdp.whole(state.eval_weights, mesh)
+                    meta["last"] = {"step": step, **evaluator(weights, watchdog.beat)}
                     writer.write("eval", step, epoch(step), meta["last"])
                     best_so_far = task.is_better(meta["last"], meta["best"])
                     meta["best"] = meta["last"] if best_so_far else meta["best"]
@@ -189,7 +191,7 @@ def _train(
             del state
             best, best_step = checkpoints.restore_weights(weights_of(abstract), space)
             test = cleanup.enter_context(contextlib.closing(build_evaluator(task, splits.test, batch_size, mesh)))
-            result["test"] = {"step": best_step, **test(best, watchdog.beat)}
+            result["test"] = {"step": best_step, **test(fsdp.whole(best, mesh), watchdog.beat)}
             if ran:  # a finished run that is started again has this event already
                 writer.write("test", step, epoch(step), result["test"])
         result["interrupted"] = step < total_steps

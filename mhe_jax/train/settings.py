@@ -53,6 +53,9 @@ class Settings:
     init_parts: tuple[str, ...] = ("backbone", "head")
     # Devices along mesh axes 'data' and 'class' (a word that flags cannot spell); -1 takes the rest.
     mesh: ConfigDict = dataclasses.field(default_factory=lambda: ConfigDict({"data": -1, "classes": 1}))
+    # Whether each device keeps only a part of the backbone's parameters, optimizer slots and averages between steps
+    # (FSDP): less memory for more traffic. A head's tables are split by `mesh.classes`.
+    shard_backbone: bool = False
     # Optimizer steps run by one call of the compiled program: more hide the host's latency. 0: chosen by the device.
     steps_per_dispatch: int = 0
     # Cadences.

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mhe_jax.train import averages
+from mhe_jax.train import averages, fsdp
 from mhe_jax.train.mesh import put
 from mhe_jax.train.optim import Optimizer
 
@@ -47,12 +47,14 @@ def weights_of(state: TrainState) -> dict:
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
-def abstract_state(task, optimizer: Optimizer, average_rule, mesh: Mesh) -> TrainState:
+def abstract_state(task, optimizer: Optimizer, average_rule, mesh: Mesh, shard_backbone: bool = False) -> TrainState:
     """Shapes, dtypes and shardings of the state, without computing it.
 
-    Tables that a head declares as partitioned are sharded, with their optimizer slots; the rest is replicated.
+    Tables that a head declares as partitioned are sharded, with their optimizer slots and averages; so are, with
+    `shard_backbone`, those of the backbone (see `mhe_jax.train.fsdp`); the rest is replicated.
     """
-    return _laid_out(jax.eval_shape(lambda: _boxed_state(task, optimizer, average_rule, 0)), mesh)
+    abstract = _laid_out(jax.eval_shape(lambda: _boxed_state(task, optimizer, average_rule, 0)), mesh)
+    return fsdp.shard(abstract, mesh) if shard_backbone else abstract
 
 
 def abstract_weights(task, mesh: Mesh) -> dict:

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.train import averages, metrics, table_optim
+from mhe_jax.train import averages, fsdp, metrics, table_optim
 from mhe_jax.train.optim import Optimizer
 from mhe_jax.train.state import TrainState
 
@@ -24,6 +24,7 @@ class StepOptions:
     accumulate_steps: int = 1
     log_every_steps: int = 1
     dropout_off_after_step: int = 0
+    shard_backbone: bool = False
     steps_per_epoch: int = 1
 
 
@@ -54,7 +55,8 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         dropout_key = jax.random.fold_in(key, zlib.crc32(b"dropout"))
         inputs = task.train_inputs(batch, augment_key)
         train = _dropout_is_on(options, step)
-        forward = lambda p: task.train_features(p, batch_stats, inputs, dropout_key, train)
+        gather = fsdp.gather if options.shard_backbone else lambda p: p
+        forward = lambda p: task.train_features(gather(p), batch_stats, inputs, dropout_key, train)
         features, backbone_vjp, batch_stats = jax.vjp(forward, params["backbone"], has_aux=True)
 
         head, blocks = params["head"], {}

@@ -129,28 +129,13 @@ def gather(tree: Any, blocks: jax.Array) -> Any:
 _SPLIT = PartitionSpec("class"), PartitionSpec("class")
 
 
+def _class_size() -> int:
+    return jax.sharding.get_abstract_mesh().shape.get("class", 1)
+
+
 def _on_devices(blocks: jax.Array) -> bool:
     """Whether each device along 'class' holds its own of the blocks."""
-    return blocks.ndim == 2 and jax.sharding.get_abstract_mesh().shape.get("class", 1) > 1
-
-
-def _put(array: jax.Array, blocks: jax.Array, new: jax.Array) -> jax.Array:
-    """The array with `new` at the blocks, as `gather` took them."""
-    if blocks.ndim == 1:
-        return array.at[blocks].set(new, mode="drop", indices_are_sorted=True)
-
-    def local(array, ids, new, first, length):
-        # A part is filled up with the id after its last, which may be a block of the next part.
-        end = (first + 1 + jnp.arange(ids.shape[0]))[:, None] * length
-        start = first * length
-        ids = jnp.where(ids < end, ids - start, array.shape[0]).reshape(-1)
-        return array.at[ids].set(new, mode="drop")
-
-    length = array.shape[0] // blocks.shape[0]
-    if not _on_devices(blocks):
-        return local(array, blocks, new, 0, length)
-    on_device = lambda array, ids, new: local(array, ids, new, jax.lax.axis_index("class") * ids.shape[0], length)
-    return jax.shard_map(on_device, in_specs=(*_SPLIT, _SPLIT[0]), out_specs=_SPLIT[0])(array, blocks, new)
+    return blocks.ndim == 2 and _class_size() > 1
 
 
 def apply(rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_rate) -> tuple[dict, dict]:
@@ -167,12 +152,40 @@ def apply(rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_r
     """
     new_tables, new_slots = {}, {}
     for name, table in tables.items():
-        ids = blocks[name]
-        rows, row_slots = rule.step(gather(table, ids), grads[name], gather(slots[name], ids), learning_rate)
-        put = lambda old, new, ids=ids: _put(old, ids, new)
-        new_tables[name] = put(table, rows)
-        new_slots[name] = jax.tree.map(put, slots[name], row_slots)
+        arguments = table, slots[name], blocks[name], grads[name], learning_rate
+        new_tables[name], new_slots[name] = _update(rule, *arguments)
     return new_tables, new_slots
+
+
+def _update(rule, table, slots, blocks, grads, learning_rate):
+    """`apply` of one table. Each device reads and writes what it holds, and of blocks alone: no slot is sent."""
+    num_blocks, parts, shards = table.shape[0], blocks.shape[0], _class_size()
+
+    def local(table, slots, ids, grads, learning_rate, first):
+        places = ids.reshape(-1) - first
+        if ids.ndim == 2:
+            # A part is filled up with the id after its last, which may be a block of the next part.
+            length = num_blocks // parts
+            ends = first // length + 1 + jnp.arange(ids.shape[0])
+            places = jnp.where(ids < ends[:, None] * length, ids - first, table.shape[0]).reshape(-1)
+        held = (places >= 0) & (places < table.shape[0])
+        take = lambda array: jnp.take(array, places, axis=0, mode="clip")
+        rows, row_slots = rule.step(take(table), grads, jax.tree.map(take, slots), learning_rate)
+        places = jnp.where(held, places, table.shape[0])
+        put = lambda old, new: old.at[places].set(new, mode="drop")
+        return put(table, rows), jax.tree.map(put, slots, row_slots)
+
+    if shards == 1 or num_blocks % shards:
+        return local(table, slots, blocks, grads, learning_rate, 0)
+
+    def on_device(table, slots, ids, grads, learning_rate):
+        return local(table, slots, ids, grads, learning_rate, jax.lax.axis_index("class") * table.shape[0])
+
+    split, of_blocks = _SPLIT[0], PartitionSpec("class") if blocks.ndim == 2 else PartitionSpec()
+    in_specs = (split, split, of_blocks, of_blocks, PartitionSpec())
+    return jax.shard_map(on_device, in_specs=in_specs, out_specs=(split, split))(
+        table, slots, blocks, grads, jnp.asarray(learning_rate, jnp.float32)
+    )
 
 
 def _partitioned_like(table: Any, slots: Slots) -> Slots:

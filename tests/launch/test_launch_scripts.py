@@ -1,0 +1,173 @@
+"""The scripts in `launch/`: shellcheck finds nothing, arguments reach main.py whole, the manifest has the right shape."""
+
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+LAUNCH = pathlib.Path(__file__).parent.parent.parent / "launch"
+SHELL = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
+SCRIPTS = [*SHELL, LAUNCH / "k8s-jobset.yaml", LAUNCH / "Containerfile"]
+HARD = ["--config=configs/a.py:5x20,smoke", "--config.data.path=/data/with space", "--workdir=/shared/runs/$HOME"]
+
+
+def test_all_are_here():
+    assert {path.name for path in SCRIPTS} == {
+        "mpirun.sh",
+        "slurm.sbatch",
+        "tpu_vm.sh",
+        "k8s-jobset.yaml",
+        "Containerfile",
+    }
+
+
+@pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
+def test_shellcheck_finds_nothing(path):
+    found = shutil.which("shellcheck", path=f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert found, "shellcheck is missing: pip install '.[test]'"
+    done = subprocess.run([found, "--shell=bash", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_the_header_says_what_to_edit_and_compiled_programs_are_kept(path):
+    text = path.read_text()
+    header = text[: text.index("\n\n")] if path.suffix != ".yaml" else text[: text.index("apiVersion")]
+    assert re.search(r"\bEdit\b", header)
+    assert "main.py" in header
+    assert "JAX_COMPILATION_CACHE_DIR" in text
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_every_flag_of_nccl_and_xla_has_a_comment_above(path):
+    lines = path.read_text().splitlines()
+    for i, line in enumerate(lines):
+        if re.search(r"^\s*(export |ENV |- name: )(NCCL|XLA)_", line):
+            assert lines[i - 1].lstrip().startswith("#"), line
+
+
+@pytest.fixture
+def tools(tmp_path):
+    """A folder of commands that write down how they were called, and the folder that stands for a checkout's .venv."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+
+    def fake(path, code):
+        path.write_text(f"#!/usr/bin/env bash\n{code}\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+    write = f'printf "%s\\n" "$@" > {tmp_path}/$(basename "$0").txt'
+    fake(tmp_path / "venv" / "bin" / "python", f'{write}; exit "${{STATUS:-0}}"')
+    # What starts the program takes its own options off, and runs the rest here, once.
+    run = 'while [[ "$1" != */python ]]; do shift; done; exec "$@"'
+    fake(tmp_path / "bin" / "srun", f"{write}\n{run}")
+    fake(tmp_path / "bin" / "mpirun", f"{write}\n{run}")
+    fake(tmp_path / "bin" / "scontrol", write)
+    far = 'command="${@: -1}"; case "$command" in *main.py*) cd "$FAR" && bash -c "${command#--command=}" ;; esac'
+    fake(tmp_path / "bin" / "gcloud", f"{write}\n{far}")
+    return tmp_path
+
+
+def run(script, tools, *arguments, **environment):
+    variables = {
+        "PATH": f"{tools / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(tools),
+        "VENV": str(tools / "venv"),
+        **environment,
+    }
+    return subprocess.run(
+        ["bash", LAUNCH / script, *arguments], env=variables, cwd=tools, capture_output=True, text=True, check=False
+    )
+
+
+def called(tools, name):
+    return (tools / f"{name}.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("script", ["slurm.sbatch", "mpirun.sh"])
+def test_arguments_reach_main_as_they_were_given(script, tools):
+    done = run(script, tools, *HARD, SLURM_SUBMIT_DIR=str(tools), SLURM_JOB_ID="7")
+    assert done.returncode == 0, done.stderr
+    assert called(tools, "python") == ["main.py", "--distributed=auto", *HARD]
+
+
+def test_tpu_vm_quotes_arguments_for_the_other_side(tools):
+    far = tools / "far"
+    (far / "mhe_jax").mkdir(parents=True)
+    (far / "mhe_jax" / ".venv").symlink_to(tools / "venv")
+    done = run("tpu_vm.sh", tools, *HARD, TPU="pod", ZONE="zone", FAR=str(far))
+    assert done.returncode == 0, done.stderr
+    assert called(tools, "python") == ["main.py", "--distributed=auto", *HARD]
+    assert "--worker=all" in called(tools, "gcloud")
+
+
+@pytest.mark.parametrize(("status", "requeued"), [(75, True), (1, False)])
+def test_slurm_requeues_what_was_interrupted_and_nothing_else(status, requeued, tools):
+    done = run("slurm.sbatch", tools, *HARD, SLURM_SUBMIT_DIR=str(tools), SLURM_JOB_ID="7", STATUS=str(status))
+    assert done.returncode == status
+    assert (tools / "scontrol.txt").exists() == requeued
+    if requeued:
+        assert called(tools, "scontrol") == ["requeue", "7"]
+
+
+def test_slurm_wants_a_workdir_that_a_requeued_job_finds_again(tools):
+    done = run("slurm.sbatch", tools, HARD[0], SLURM_SUBMIT_DIR=str(tools), SLURM_JOB_ID="7")
+    assert done.returncode == 2
+    assert "give --workdir" in done.stderr
+
+
+def test_mpirun_starts_a_process_for_each_slot(tools):
+    run("mpirun.sh", tools, *HARD, HOSTS="a:3,b,c:2")
+    arguments = called(tools, "mpirun")
+    assert arguments[arguments.index("-np") + 1] == "6"
+    assert arguments[arguments.index("--host") + 1] == "a:3,b,c:2"
+
+
+def test_the_jobset_has_the_shape_of_its_api():
+    documents = {
+        document["kind"]: document for document in yaml.safe_load_all((LAUNCH / "k8s-jobset.yaml").read_text())
+    }
+    assert set(documents) == {"ServiceAccount", "Role", "RoleBinding", "JobSet"}
+    jobset = documents["JobSet"]
+    assert jobset["apiVersion"] == "jobset.x-k8s.io/v1alpha2"
+    assert set(jobset) == {"apiVersion", "kind", "metadata", "spec"}
+    assert set(jobset["spec"]) == {"network", "failurePolicy", "replicatedJobs"}
+    (replicated,) = jobset["spec"]["replicatedJobs"]
+    assert set(replicated) == {"name", "replicas", "template"}
+    job = replicated["template"]["spec"]
+    # One pod for each host, numbered; all of them or none.
+    assert job["completionMode"] == "Indexed"
+    assert job["parallelism"] == job["completions"] > 1
+    assert job["backoffLimit"] == 0
+    assert [rule["onExitCodes"]["values"] for rule in job["podFailurePolicy"]["rules"]] == [[2]]
+    pod = job["template"]["spec"]
+    assert pod["restartPolicy"] == "Never"  # podFailurePolicy demands it
+    assert pod["serviceAccountName"] == documents["ServiceAccount"]["metadata"]["name"]
+    (container,) = pod["containers"]
+    assert set(container) == {"name", "image", "args", "env", "resources", "volumeMounts"}
+    assert container["args"][0] == "--distributed=auto"
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert all(set(entry) == {"name", "value"} and isinstance(entry["value"], str) for entry in container["env"])
+
+
+def test_the_pods_may_list_what_jax_looks_for():
+    role, binding = list(yaml.safe_load_all((LAUNCH / "k8s-jobset.yaml").read_text()))[1:3]
+    allowed = {
+        (group, resource) for rule in role["rules"] for group in rule["apiGroups"] for resource in rule["resources"]
+    }
+    assert allowed == {("", "pods"), ("batch", "jobs")}
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+
+
+def test_the_container_copies_what_the_program_needs():
+    text = (LAUNCH / "Containerfile").read_text()
+    copied = {name for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for name in line.split()}
+    assert copied == {"pyproject.toml", "setup.cfg", "README.md", "main.py", "mhe_jax", "configs"}
+    assert all((LAUNCH.parent / name).exists() for name in copied)
+    assert 'ENTRYPOINT ["python", "main.py"]' in text  # not through a shell, which would keep SIGTERM to itself
