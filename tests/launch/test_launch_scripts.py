@@ -1,4 +1,4 @@
-"""The scripts in `launch/`: shellcheck finds nothing, arguments reach main.py whole, the manifest has the right shape."""
+"""The scripts in `launch/`: shellcheck finds nothing, arguments reach main.py whole, the manifest has its shape."""
 
 import os
 import pathlib
