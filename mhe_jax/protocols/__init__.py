@@ -1,1 +1,1 @@
-"""How face recognition is measured: pure NumPy on embeddings; knows no model and no training."""
+"""How face recognition is measured: NumPy on embeddings and pixels; knows no model and no training."""

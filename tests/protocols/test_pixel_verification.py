@@ -4,7 +4,7 @@ import pytest
 from mhe_jax.data.dataset import ArraySplit, PairedSplit, Pairs, StreamSplit
 from mhe_jax.data.faces.face_glyphs import FaceGlyphs
 from mhe_jax.data.faces.face_synthetic import FaceSynthetic
-from mhe_jax.data.pixel_verification import pictures, pixel_embeddings, pixel_figures
+from mhe_jax.protocols.pixel_verification import pictures, pixel_embeddings, pixel_figures
 from mhe_jax.protocols.verification import evaluate_pairs
 
 

@@ -1,6 +1,6 @@
 """The baseline that a trained face network must beat: verification by the cosine of the pixels themselves.
 
-python -m mhe_jax.data.pixel_verification --config=configs/arcface_glyphs.py
+python -m mhe_jax.protocols.pixel_verification --config=configs/arcface_glyphs.py
 """
 
 import time
