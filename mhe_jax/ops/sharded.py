@@ -297,6 +297,8 @@ def _combine(lse, target, total):
 
 
 def _combine_lse(lse):
-    """Log-sum-exp over 'class' of local log-sum-exps; a shard may hold padding only, and then has -inf."""
+    """Log-sum-exp over 'class' of local log-sum-exps; a shard may hold padding only, and then has -inf, as may all."""
     peak = lax.pmax(lax.stop_gradient(lse), "class")
-    return peak + jnp.log(lax.psum(jnp.exp(lse - peak), "class"))
+    peak = jnp.where(peak == -jnp.inf, 0.0, peak)
+    total = lax.psum(jnp.exp(lse - peak), "class")
+    return jnp.where(total > 0, peak + jnp.log(jnp.where(total > 0, total, 1.0)), -jnp.inf)

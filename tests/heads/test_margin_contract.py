@@ -163,6 +163,19 @@ def test_zero_features_give_finite_losses_and_gradients(variant):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
+def test_a_batch_of_one_identity_without_others_has_no_loss_on_devices_either():
+    """No other class anywhere: log-sum-exps of -inf meet on every device."""
+    space, labels = LabelSpace(8, (8, 1)), jnp.full(8, 5)
+    mesh = jax.make_mesh((2, 4), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    with jax.set_mesh(mesh):
+        head = build_head(ConfigDict({"name": "mhs", "margin": ARCFACE}), space, DIM, 4)
+        params = meta.unbox(head.init(jax.random.key(0), jnp.ones((1, DIM)), 1, method="topk"))
+        loss = lambda p, x: head.apply(p, x, labels, method="loss")[0].sum()
+        value, grads = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, jnp.ones((8, DIM)))
+    assert value == 0
+    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(grads))
+
+
 def test_coverage_is_the_share_of_the_groups_in_a_step():
     labels = jnp.array([0, 5, 6, 52])  # groups 0, 0, 1, 8 of 9
     features = jnp.ones((4, DIM))
