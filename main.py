@@ -52,7 +52,8 @@ def main(argv: list[str]) -> int:
 
 
 def run() -> int:
-    from mhe_jax.train import describe, distributed, evaluate, experiment, interruption, loop, predict, settings
+    from mhe_jax.train import describe, distributed, evaluate, experiment, interruption, loop, predict
+    from mhe_jax.train.settings import Settings
 
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
     config = FLAGS.config
@@ -60,14 +61,14 @@ def run() -> int:
         if workdir is None:
             raise app.UsageError("--config or --workdir is needed")
         config = experiment.usable_config(workdir, FLAGS.mode in ("eval", "predict"))
-    known = settings.Settings.from_config(config)
+    settings = Settings.from_config(config)
     distributed.initialize(
         FLAGS.coordinator,
         FLAGS.num_processes,
         FLAGS.process_id,
         FLAGS.distributed == "auto",
-        heartbeat_seconds=known.heartbeat_seconds,
-        peer_seconds=known.peer_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        peer_seconds=settings.peer_seconds,
     )
     # Of several processes, one speaks.
     say = print if distributed.is_main() else lambda text: None

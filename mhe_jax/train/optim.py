@@ -143,6 +143,8 @@ def build_optimizer(
 
 def _clip(norm: float, parts: tuple[str, ...]) -> optax.GradientTransformation:
     """Clips the global norm of the gradient of these parts, and leaves the others."""
+    if set(parts) == {"backbone", "head"}:
+        return optax.clip_by_global_norm(norm)
     return optax.masked(optax.clip_by_global_norm(norm), lambda params: {name: name in parts for name in params})
 
 

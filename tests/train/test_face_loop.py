@@ -1,10 +1,6 @@
 """Faces through the whole loop, on a small network and made-up pictures: training, verification, embeddings."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import PIL.Image
@@ -20,7 +16,6 @@ from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.predict import predict
 from mhe_jax.train.settings import base_config
 
-ROOT = pathlib.Path(__file__).parents[2]
 MARGIN = heads.margin("arcface", scale=16.0, m=0.2)
 HEADS = {
     "full": heads.face_ohe(),
@@ -152,27 +147,3 @@ def test_a_head_without_a_margin_is_refused(tmp_path):
         config.head = heads.ohe()
     with pytest.raises(ValueError, match="config.head.margin is missing: faces are verified by angles"):
         train_and_evaluate(config, tmp_path)
-
-
-def command_line(config_file, workdir, devices, *overrides):
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": f"{ROOT}"}
-    arguments = [f"--config={config_file}", f"--workdir={workdir}", *overrides]
-    done = subprocess.run(
-        [sys.executable, "main.py", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout[done.stdout.index("{") :])
-
-
-@pytest.mark.slow
-def test_a_run_goes_on_with_other_numbers_of_devices(tmp_path):
-    """Eight devices, three, one: the table's padding and the shares of a batch change, the numbers do not."""
-    file = ROOT / "tests" / "tiny_face_config.py"
-    for devices, steps in ((8, 2), (3, 4), (1, 6)):
-        mesh = [f"--config.mesh.classes={devices}", f"--config.eval_every_steps={steps}"]
-        # The schedule is constant, so that a run may be made longer.
-        part = command_line(file, tmp_path / "parts", devices, f"--config.total_steps={steps}", *mesh)
-    whole = command_line(file, tmp_path / "whole", 1, "--config.total_steps=6", "--config.eval_every_steps=6")
-    left, right = final_weights(tmp_path / "parts"), final_weights(tmp_path / "whole")
-    assert_same({k: v for k, v in left.items()}, right, rtol=1e-4, atol=1e-5)
-    assert part["last"]["accuracy"] == whole["last"]["accuracy"]

@@ -50,7 +50,8 @@ def test_steps_rule_over_epochs(epochs, steps, expected):
 
 
 def test_every_field_is_read_somewhere():
-    sources = "".join(path.read_text() for path in pathlib.Path(mhe_jax.__file__).parent.rglob("*.py"))
+    package = pathlib.Path(mhe_jax.__file__).parent
+    sources = "".join(path.read_text() for path in (package.parent / "main.py", *package.rglob("*.py")))
     for field in dataclasses.fields(Settings):
         duration = re.sub("_(steps|epochs)$", "", field.name)
         assert f"settings.{field.name}" in sources or f'duration("{duration}"' in sources, field.name
