@@ -46,10 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def commands(processes: int, flags: list[str]) -> list[list[str]]:
-    """The command line of each process; one process alone needs no coordinator."""
+    """The command line of each process.
+
+    One process alone has a coordinator as well: CPU devices then add up their numbers in the same order as those of
+    several processes, and the run's figures are the same to the last bit.
+    """
     command = [sys.executable, "-u", str(MAIN), *flags]
-    if processes == 1:
-        return [command]
     where = [f"--coordinator=127.0.0.1:{free_port()}", f"--num_processes={processes}"]
     return [[*command, *where, f"--process_id={i}"] for i in range(processes)]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -33,21 +34,27 @@ class Evaluator:
         self._feed, self._mesh = eval_feed(split, batch_size, **shares(mesh)), mesh
         self._resident = replicate(mesh, self._feed.resident)
         step = make_eval_step(task, self._feed.batch)
-        self._step = jax.jit(
-            lambda weights, resident, chunk: step(weights, resident, jax.tree.map(lambda x: x[0], chunk)),
-            out_shardings=whole(mesh),
-        )
+        self._sums = lambda weights, resident, chunk: step(weights, resident, jax.tree.map(lambda x: x[0], chunk))
+        self._add = jax.jit(lambda sums, *batch: metrics.merge(sums, self._sums(*batch)), out_shardings=whole(mesh))
 
     def __call__(self, weights: dict, beat: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Means of the task's metrics over the split; `beat` is called for every batch."""
         sums: metrics.Sums = {}
         for step in range(self._feed.steps_per_epoch):
-            chunk = place(self._mesh, self._feed.chunk(step, 1), CHUNK)
-            sums = metrics.merge(sums, self._step(weights, self._resident, chunk))
+            batch = weights, self._resident, place(self._mesh, self._feed.chunk(step, 1), CHUNK)
+            sums = sums or self._zeros(*batch)
+            before, sums = sums, self._add(sums, *batch)
+            # One batch ahead of the devices is enough. With dozens in flight, those of a CPU run out of threads to
+            # meet in, and wait for each other for ever.
+            jax.block_until_ready(before)
             beat()
         sums = jax.device_get(sums)
         self.examples = int(sums.pop("examples")[0])
         return metrics.means(sums)
+
+    def _zeros(self, *batch) -> metrics.Sums:
+        shapes = jax.eval_shape(self._sums, *batch)
+        return replicate(self._mesh, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
     @property
     def bad_examples(self) -> int:

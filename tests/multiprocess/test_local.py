@@ -82,10 +82,9 @@ def test_gpus_are_dealt_out_in_order(monkeypatch):
     assert "JAX_NUM_CPU_DEVICES" not in os.environ
 
 
-def test_one_process_needs_no_coordinator():
-    (alone,) = local.commands(1, ["--mode=eval"])
-    assert alone[-1] == "--mode=eval"
-    first, second = local.commands(2, [])
+def test_all_processes_find_each_other_at_one_address():
+    first, second = local.commands(2, ["--mode=eval"])
     assert first[:-1] == second[:-1]
+    assert first[-4] == "--mode=eval"
     assert first[-3].startswith("--coordinator=127.0.0.1:")
     assert [first[-1], second[-1]] == ["--process_id=0", "--process_id=1"]
