@@ -33,7 +33,7 @@ def checkpoints(workdir):
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_stops_all_at_one_step_and_a_kill_of_one_ends_the_others(tmp_path):
+def test_a_signal_to_one_stops_all_an_intruder_is_turned_away_and_a_kill_of_one_ends_the_others(tmp_path):
     workdir = tmp_path / "run"
     launched = Launched(tmp_path / "log", 2, 2, *LONG, f"--workdir={workdir}")
     launched.wait_for(lambda: last_step(workdir) > 3)
@@ -48,6 +48,10 @@ def test_a_signal_to_one_stops_all_at_one_step_and_a_kill_of_one_ends_the_others
 
     launched = Launched(tmp_path / "log", 2, 2, *LONG, f"--workdir={workdir}")
     launched.wait_for(lambda: last_step(workdir) > result["step"] + 3)
+    intruder = Launched(tmp_path / "intruder", 2, 1, *LONG, f"--workdir={workdir}")
+    assert intruder.wait()[0] == 2
+    assert "is in use by another run (host " in intruder.output
+    assert launched.process.poll() is None, launched.output[-5000:]
     os.kill(launched.pid(1), signal.SIGKILL)
     code, seconds = launched.wait()
     assert code == 128 + signal.SIGKILL

@@ -20,20 +20,20 @@ TWENTY = {"total_steps": 20, "log_every_steps": 1, "eval_every_steps": 10, "chec
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "mesh"),
+    ("kind", "mesh", "more"),
     [
-        (tiny_config, {"data": 8, "classes": 1}),
-        (tiny_config, {"data": 2, "classes": 4}),
-        (tiny_text_config, {"data": 2, "classes": 4}),
-        (tiny_face_config, {"data": 1, "classes": 8}),
+        (tiny_config, (8, 1), {"shard_backbone": True}),
+        (tiny_config, (2, 4), {}),
+        (tiny_text_config, (2, 4), {}),
+        (tiny_face_config, (1, 8), {}),
     ],
-    ids=lambda value: "x".join(map(str, value.values())) if isinstance(value, dict) else value.__name__,
+    ids=["images_8x1_sharded_backbone", "images_2x4", "texts_2x4", "faces_1x8"],
 )
-def test_two_processes_equal_one(tmp_path, kind, mesh):
+def test_two_processes_equal_one(tmp_path, kind, mesh, more):
     config = kind.get_config()
-    config.update(TWENTY)
-    config.mesh.update(mesh)
-    fields = {**TWENTY, **{f"mesh.{name}": size for name, size in mesh.items()}}
+    config.update(TWENTY, **more)
+    config.mesh.update(data=mesh[0], classes=mesh[1])
+    fields = {**TWENTY, **more, "mesh.data": mesh[0], "mesh.classes": mesh[1]}
     flags = [f"--config={ROOT / 'tests' / kind.__name__.rpartition('.')[2]}.py", f"--workdir={tmp_path / 'two'}"]
     run(tmp_path / "log", 2, 4, *flags, *(f"--config.{name}={value}" for name, value in fields.items()))
     whole = train_and_evaluate(config, tmp_path / "one")
@@ -42,6 +42,14 @@ def test_two_processes_equal_one(tmp_path, kind, mesh):
     result = json.loads((tmp_path / "two" / "result.json").read_text())
     assert result["best"] == pytest.approx(whole["best"], rel=1e-4, abs=1e-4)
     assert result["device_count"] == 8
+
+    if more:  # from the weights of another run, once
+        fields = {**fields, "total_steps": 2, "init_from": tmp_path / "two"}
+        flags = [flags[0], f"--workdir={tmp_path / 'two_more'}"]
+        run(tmp_path / "log", 2, 4, *flags, *(f"--config.{name}={value}" for name, value in fields.items()))
+        config.update(total_steps=2, init_from=str(tmp_path / "two"))
+        train_and_evaluate(config, tmp_path / "one_more")
+        assert_same_curve(tmp_path / "two_more", tmp_path / "one_more")
 
     if kind is tiny_text_config:  # the other modes, once
         printed = run(tmp_path / "log", 2, 4, "--mode=eval", f"--workdir={tmp_path / 'two'}")

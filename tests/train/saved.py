@@ -6,9 +6,12 @@ import orbax.checkpoint as ocp
 
 
 def final_weights(workdir):
-    """All arrays of the newest checkpoint, by path."""
-    folder = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
-    tree = ocp.PyTreeCheckpointer().restore(folder / "state")
+    """All arrays of the newest checkpoint, by path, whatever devices wrote them."""
+    folder = max((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name)) / "state"
+    checkpointer = ocp.PyTreeCheckpointer()
+    stored = checkpointer.metadata(folder).item_metadata.tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+    tree = checkpointer.restore(folder, restore_args=as_numpy)
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
