@@ -38,6 +38,10 @@ def main(argv: list[str]) -> int:
     # The libraries below report each of their steps; the run's own lines are what people read.
     logging.set_verbosity(logging.WARNING)
     # Imported here, so that --help is quick.
+    from mhe_jax.train import interruption
+
+    if FLAGS.mode == "train":
+        interruption.leave_at_once()
     from mhe_jax.train import distributed
 
     try:

@@ -1,8 +1,10 @@
 """Evaluation of a whole split, each example exactly once; in the loop, and by itself as a mode."""
 
 import contextlib
+import functools
 import json
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -78,7 +80,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
     """Evaluates the best checkpoint of `workdir`, or without one the weights of `config.init_from`.
 
     Returns:
-      metrics by name, those of a test split as `test`; also written to `<workdir>/eval.json`.
+      metrics by name, those of a test split as `test`; also written to `<workdir>/eval.json`, with a warning where
+      that folder cannot be written.
 
     Raises:
       ValueError: if there are no weights, or the data is not what they were trained on.
@@ -99,9 +102,18 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
                 with contextlib.closing(evaluator):
                     found[name] = {**evaluator(weights), "examples": evaluator.examples}
                     if workdir is not None and distributed.is_main():
-                        workdir.mkdir(parents=True, exist_ok=True)
-                        evaluator.draw(workdir)
+                        _keep(workdir, functools.partial(evaluator.draw, workdir))
         values = {"step": step, **found.pop("eval"), **found}
     if workdir is not None and distributed.is_main():
-        write_atomically(workdir / "eval.json", json.dumps({**values, **report.versions()}, indent=2) + "\n")
+        text = json.dumps({**values, **report.versions()}, indent=2) + "\n"
+        _keep(workdir, functools.partial(write_atomically, workdir / "eval.json", text))
     return values
+
+
+def _keep(workdir: pathlib.Path, write: Callable[[], None]) -> None:
+    """Writes into a run's folder, which may be somebody else's."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write()
+    except OSError as error:
+        warnings.warn(f"the evaluation is not kept in {workdir}: {error}", stacklevel=3)

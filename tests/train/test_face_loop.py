@@ -80,6 +80,13 @@ def test_a_run_verifies_and_draws_a_roc(run):
     assert again["accuracy"] == best["accuracy"]
     assert again["examples"] == 40
 
+    # Where the folder cannot be written, the figures come all the same.
+    (workdir / "eval.json").unlink()
+    (workdir / "eval.json").mkdir()
+    with pytest.warns(UserWarning, match=r"the evaluation is not kept in .*eval\.json"):
+        assert evaluate(experiment.usable_config(workdir), workdir) == again
+    (workdir / "eval.json").rmdir()
+
 
 @pytest.mark.parametrize("head", [name for name in HEADS if name != "full"])
 def test_every_head_trains(tmp_path, head):

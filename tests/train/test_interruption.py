@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from mhe_jax.train import interruption
+
 CODE = """
 import os, signal, sys, time
 from mhe_jax.train import interruption
@@ -31,3 +33,17 @@ def test_a_first_signal_asks_and_a_later_one_ends(first, again):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == (-signal.SIGTERM if again else 0), done.stderr
     assert done.stdout == ("still here\n" if again else "still here\nleft\n")
+
+
+EARLY = """
+import os, signal
+from mhe_jax.train import interruption
+interruption.leave_at_once()
+os.kill(os.getpid(), signal.{})
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_before_there_is_anything_to_save_has_the_same_code(name):
+    done = subprocess.run([sys.executable, "-c", EARLY.format(name)], check=False)
+    assert done.returncode == interruption.EXIT_CODE
