@@ -40,8 +40,7 @@ def main(argv: list[str]) -> int:
     # Imported here, so that --help is quick.
     from mhe_jax.train import interruption
 
-    if FLAGS.mode == "train":
-        interruption.leave_at_once()
+    interruption.leave_at_once(interruption.EXIT_CODE if FLAGS.mode == "train" else None)
     from mhe_jax.train import distributed
 
     try:
@@ -49,10 +48,11 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError, ArithmeticError, ImportError) as error:
         # What this package raised, and what the file system says, is for the user; the rest needs its traceback.
         raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if "mhe_jax" not in raised_in.parts[-3:-1] and not isinstance(error, OSError):
+        if pathlib.Path(distributed.__file__).parent.parent not in raised_in.parents and not isinstance(error, OSError):
             raise
         print(f"error: {error}", file=sys.stderr)
-        return distributed.leave(2)
+        # A scheduler may try again what disks, networks and other processes did; a mistake stays one.
+        return distributed.leave(1 if isinstance(error, OSError) else 2)
 
 
 def run() -> int:
@@ -64,7 +64,7 @@ def run() -> int:
     if config is None:
         if workdir is None:
             raise app.UsageError("--config or --workdir is needed")
-        config = experiment.usable_config(workdir, FLAGS.mode in ("eval", "predict"))
+        config, _ = experiment.read_workdir(workdir)
     settings = Settings.from_config(config)
     distributed.initialize(
         FLAGS.coordinator,
@@ -74,6 +74,8 @@ def run() -> int:
         heartbeat_seconds=settings.heartbeat_seconds,
         peer_seconds=settings.peer_seconds,
     )
+    if FLAGS.config is None and workdir is not None:
+        config = experiment.usable_config(workdir, FLAGS.mode in ("eval", "predict"))
     # Of several processes, one speaks.
     say = print if distributed.is_main() else lambda text: None
     if FLAGS.mode == "describe":

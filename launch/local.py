@@ -81,14 +81,10 @@ def free_port() -> int:
 
 def supervise(lines: list[list[str]], environments: list[dict[str, str]], grace: float) -> int:
     """Runs the command lines until all have ended; see the module."""
-    processes = [
-        # A session of its own: a terminal's Ctrl-C reaches this process alone, which passes it on once.
-        subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-        for line, env in zip(lines, environments, strict=True)
-    ]
     asked: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: asked.put(number))
+    processes = start(lines, environments)
     readers = []
     for i, process in enumerate(processes):
         say(f"process {i} has pid {process.pid}")
@@ -126,6 +122,22 @@ def supervise(lines: list[list[str]], environments: list[dict[str, str]], grace:
         return 128 - code if code < 0 else code
     codes = {process.returncode for process in processes}
     return REQUEUE if codes == {REQUEUE} else max(codes)
+
+
+def start(lines: list[list[str]], environments: list[dict[str, str]]) -> list[subprocess.Popen]:
+    """Starts all command lines, or none."""
+    processes: list[subprocess.Popen] = []
+    try:
+        for line, env in zip(lines, environments, strict=True):
+            # A session of its own: a terminal's Ctrl-C reaches this process alone, which passes it on once.
+            processes.append(
+                subprocess.Popen(line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+            )
+    except OSError:
+        for process in processes:
+            process.kill()
+        raise
+    return processes
 
 
 def copy_lines(source: BinaryIO, target: BinaryIO, process: int) -> None:

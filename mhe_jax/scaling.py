@@ -28,6 +28,8 @@ from mhe_jax.train.settings import Settings
 
 CLASSES = (1_000_000, 10_000_000, 100_000_000)
 MESHES = ("1x1", "1x8", "1x64", "8x64")
+# The programs are not run, so that they need not be fast.
+_FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -39,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="one line for each cell in place of a table")
     options = parser.parse_args(arguments)
     if len(options.meshes) == 1:
+        os.environ.setdefault("XLA_FLAGS", _FLAGS)
         rows = measure(options.config, options.meshes[0], options.classes, options.batch)
     else:
         # The number of devices is fixed when a process first touches one.
@@ -64,6 +67,7 @@ def measure(
       ValueError: for anything wrong with a config.
     """
     data, class_shards = (int(size) for size in mesh_name.split("x"))
+    jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", data * class_shards)
     for name in configs:
         for num_classes in classes:
@@ -118,10 +122,7 @@ def _in_process(options: argparse.Namespace, mesh: str) -> Iterator[dict[str, An
     command = [sys.executable, "-m", "mhe_jax.scaling", "--json", "--meshes", mesh]
     command += [f"--config={name}" for name in options.config] + ["--classes", *map(str, options.classes)]
     command += [f"--batch={options.batch}"] if options.batch else []
-    # The program is not run, so that it need not be fast.
-    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    environment = {"XLA_FLAGS": flags, **os.environ, "JAX_PLATFORMS": "cpu"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         yield from (json.loads(line) for line in child.stdout)
     if child.returncode:

@@ -193,7 +193,7 @@ def leave(code: int) -> int:
 
 def _alone(message: str) -> None:
     print(f"error: {message}: was each of them started, and can it reach that address?", file=sys.stderr, flush=True)
-    os._exit(2)
+    os._exit(1)
 
 
 def _leave_after_error(kind: type, error: BaseException, traceback: types.TracebackType | None) -> None:

@@ -202,13 +202,16 @@ def portable(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
 def usable_config(workdir: pathlib.Path, finished: bool = True) -> ConfigDict:
     """The config of a run, on the devices that are here, which may be others than it was trained on.
 
+    Along 'class' there are as many of them as the run had, or the largest smaller number that divides those here.
     With `finished` it is for use with the folder alone, else for training on.
 
     Raises:
       ValueError: if the folder is not a run's.
     """
     config, _ = read_workdir(workdir)
-    config.mesh.update(data=-1, classes=1)
+    devices, mesh = jax.device_count(), config.mesh
+    wanted = mesh.classes if mesh.classes > 0 else devices // max(mesh.data, 1)
+    mesh.update(data=-1, classes=max(n for n in range(1, max(wanted, 1) + 1) if devices % n == 0))
     return portable(config, workdir) if finished else config
 
 

@@ -12,6 +12,10 @@ from collections.abc import Iterator
 _PATIENCE = 5.0  # seconds
 
 
+class InUseError(OSError):
+    """Another run writes to the workdir; it may be about to end."""
+
+
 @contextlib.contextmanager
 def held(workdir: pathlib.Path) -> Iterator[None]:
     """Holds `<workdir>/run.lock`; the operating system lets go of it when the process dies, however it dies.
@@ -19,7 +23,7 @@ def held(workdir: pathlib.Path) -> Iterator[None]:
     A POSIX record lock: it holds across the hosts of a shared file system, and children do not inherit it.
 
     Raises:
-      ValueError: naming the run that holds it.
+      InUseError: naming the run that holds it.
       OSError: if the folder cannot be written, or its file system has no locks.
     """
     path = workdir / "run.lock"
@@ -48,7 +52,7 @@ def _acquire(file, workdir: pathlib.Path) -> None:
             if time.monotonic() > deadline:
                 file.seek(0)
                 holder = file.read().strip() or "which has not said its name yet"
-                raise ValueError(
+                raise InUseError(
                     f"workdir {workdir} is in use by another run ({holder}): end it, or choose another --workdir"
                 ) from None
             time.sleep(0.1)

@@ -45,9 +45,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
     """
     settings, workdir = Settings.from_config(config), pathlib.Path(workdir)
     skips = Skips.read(workdir)
+    interruption = Interruption()
     while True:
         try:
-            return _train(config, settings, workdir, interrupt_at, skips)
+            return _train(config, settings, workdir, interrupt_at, skips, interruption)
         except NonFiniteLossError as error:
             if settings.on_non_finite == "stop":
                 raise
@@ -59,7 +60,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
 
 
 def _train(
-    config: ConfigDict, settings: Settings, workdir: pathlib.Path, interrupt_at: int | None, skips: Skips
+    config: ConfigDict,
+    settings: Settings,
+    workdir: pathlib.Path,
+    interrupt_at: int | None,
+    skips: Skips,
+    interruption: Interruption,
 ) -> dict:
     started = time.time()
 
@@ -83,7 +89,7 @@ def _train(
     with (
         jax.set_mesh(mesh),
         jax.default_matmul_precision(settings.matmul_precision),
-        Interruption() as interruption,
+        interruption,
         contextlib.ExitStack() as cleanup,
     ):
         # ---- State: initial values, weights from elsewhere, or the newest checkpoint.
@@ -100,6 +106,8 @@ def _train(
         if checkpoints.latest_step is not None:
             state, meta = checkpoints.restore(abstract, space)
         else:
+            if distributed.is_main():
+                skips.write(workdir)
             state = create_state(task, optimizer, average_rule, abstract, settings.seed)
             weights = weights_of(state)
             started_from = experiment.initial_weights(settings, weights, space)
@@ -171,8 +179,7 @@ def _train(
             best_so_far = False
             if due(step, evaluate_every):
                 with meter.paused():
-                    weights = fsdp.whole(state.eval_weights, mesh)
-                    meta["last"] = {"step": step, **evaluator(weights, watchdog.beat)}
+                    meta["last"] = {"step": step, **evaluator(fsdp.whole(state.eval_weights, mesh), watchdog.beat)}
                     writer.write("eval", step, epoch(step), meta["last"])
                     best_so_far = task.is_better(meta["last"], meta["best"])
                     meta["best"] = meta["last"] if best_so_far else meta["best"]
@@ -181,8 +188,10 @@ def _train(
                     meta["seconds"] = earlier_seconds + time.time() - started
                     meter.check_parameters(step, bool(all_finite(state.params)))
                     checkpoints.save(state, step, meta)
+                    watchdog.beat()
         meter.finish()
         checkpoints.wait()
+        watchdog.beat()
 
         # ---- Result, and once, with the best weights, the examples that chose nothing.
         result = report.result(settings, task, abstract.params, step, meta)
@@ -190,6 +199,7 @@ def _train(
         if splits.test is not None and step == total_steps:
             del state
             best, best_step = checkpoints.restore_weights(weights_of(abstract), space)
+            watchdog.beat()
             test = cleanup.enter_context(contextlib.closing(build_evaluator(task, splits.test, batch_size, mesh)))
             result["test"] = {"step": best_step, **test(fsdp.whole(best, mesh), watchdog.beat)}
             if ran:  # a finished run that is started again has this event already
@@ -198,9 +208,9 @@ def _train(
         result["skipped_batches"] = skips.ranges
         result["bad_examples"] = distributed.bad_examples(train) + evaluator.bad_examples
         if distributed.is_main():
+            writers.write_atomically(workdir / "result.json", json.dumps(result, indent=2) + "\n")
             writers.plot_curves(workdir)
             evaluator.draw(workdir)
-            writers.write_atomically(workdir / "result.json", json.dumps(result, indent=2) + "\n")
         distributed.barrier("the result", settings.peer_seconds)
     return result
 

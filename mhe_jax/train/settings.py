@@ -70,8 +70,8 @@ class Settings:
     heartbeat_seconds: int = 60
     # How long processes wait for each other to start, to read their data, and to end; who is missing is named then.
     peer_seconds: int = 1800
-    # The run ends, with the stacks of all its threads, when no step and no batch of an evaluation ends for so long; it
-    # has to be longer than the longest compilation. 0: never.
+    # The run ends, with the stacks of all its threads, when for so long no step, no batch of an evaluation and no
+    # checkpoint ends; it has to be longer than the longest compilation. 0: never.
     stall_seconds: int = 0
     # Those of steps that are multiples of this are kept too; 0: no others.
     keep_every_steps: int = 0
@@ -95,13 +95,14 @@ class Settings:
         if missing:
             raise ValueError(f"config section(s) missing: {', '.join(missing)}")
         settings = cls(**{name: config[name] for name in config})
-        for name in ("global_batch_size", "accumulate_steps", "log_every_steps"):
+        for name in ("global_batch_size", "accumulate_steps", "log_every_steps", "heartbeat_seconds", "peer_seconds"):
             if getattr(settings, name) < 1:
                 raise ValueError(f"config.{name} must be at least 1, not {getattr(settings, name)}")
         if settings.total_epochs <= 0 and settings.total_steps <= 0:
             raise ValueError("one of config.total_epochs and config.total_steps must be positive")
-        if settings.keep_every_steps < 0:
-            raise ValueError(f"config.keep_every_steps must be 0 or more, not {settings.keep_every_steps}")
+        for name in ("keep_every_steps", "stall_seconds"):
+            if getattr(settings, name) < 0:
+                raise ValueError(f"config.{name} must be 0 or more, not {getattr(settings, name)}")
         for name, choices in (
             ("dtype", ("float32", "bfloat16")),
             ("matmul_precision", ("default", "highest")),

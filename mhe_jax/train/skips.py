@@ -44,6 +44,10 @@ class Skips:
             ) from None
 
     def write(self, workdir: pathlib.Path) -> None:
+        """Writes them down; none leave no file, and remove that of an earlier run."""
+        if not self.failures:
+            (workdir / "skipped.json").unlink(missing_ok=True)
+            return
         write_atomically(workdir / "skipped.json", json.dumps(self.failures, indent=2) + "\n")
 
     @property

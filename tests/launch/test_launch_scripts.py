@@ -11,6 +11,8 @@ import sys
 import pytest
 import yaml
 
+from launch.local import free_port
+
 LAUNCH = pathlib.Path(__file__).parent.parent.parent / "launch"
 SHELL = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
 SCRIPTS = [*SHELL, LAUNCH / "k8s-jobset.yaml", LAUNCH / "Containerfile"]
@@ -67,7 +69,8 @@ def tools(tmp_path):
     # What starts the program takes its own options off, and runs the rest here, once.
     run = 'while [[ "$1" != */python ]]; do shift; done; exec "$@"'
     fake(tmp_path / "bin" / "srun", f"{write}\n{run}")
-    fake(tmp_path / "bin" / "mpirun", f"{write}\n{run}")
+    one = 'while [ "$1" != bash ]; do shift; done; export OMPI_COMM_WORLD_{LOCAL_RANK,RANK}=0 OMPI_COMM_WORLD_SIZE=1'
+    fake(tmp_path / "bin" / "mpirun", f'{write}\n{one}\nexec "$@"')
     fake(tmp_path / "bin" / "scontrol", write)
     far = 'command="${@: -1}"; case "$command" in *main.py*) cd "$FAR" && bash -c "${command#--command=}" ;; esac'
     fake(tmp_path / "bin" / "gcloud", f"{write}\n{far}")
@@ -90,11 +93,40 @@ def called(tools, name):
     return (tools / f"{name}.txt").read_text().splitlines()
 
 
-@pytest.mark.parametrize("script", ["slurm.sbatch", "mpirun.sh"])
-def test_arguments_reach_main_as_they_were_given(script, tools):
-    done = run(script, tools, *HARD, SLURM_SUBMIT_DIR=str(tools), SLURM_JOB_ID="7")
+def test_arguments_reach_main_as_they_were_given(tools):
+    done = run("slurm.sbatch", tools, *HARD, SLURM_SUBMIT_DIR=str(tools), SLURM_JOB_ID="7")
     assert done.returncode == 0, done.stderr
     assert called(tools, "python") == ["main.py", "--distributed=auto", *HARD]
+
+
+def test_mpirun_gives_each_process_its_number_and_the_first_host(tools):
+    done = run("mpirun.sh", tools, *HARD, HOSTS="node1:1,node2:1", PORT="7000")
+    assert done.returncode == 0, done.stderr
+    where = ["--coordinator=node1:7000", "--num_processes=1", "--process_id=0"]
+    assert called(tools, "python") == ["main.py", *where, *HARD]
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="needs Open MPI")
+def test_open_mpi_trains_saves_at_sigterm_and_returns_the_code(tmp_path):
+    long = {"total_steps": 1_000_000, "eval_every_steps": 1_000_000, "checkpoint_every_steps": 1_000_000}
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    here = {"HOSTS": "localhost:2", "PORT": str(free_port()), "VENV": sys.prefix, "JAX_PLATFORMS": "cpu"}
+    script = subprocess.Popen(
+        ["bash", LAUNCH / "mpirun.sh", "--config=tests/tiny_config.py", f"--workdir={tmp_path / 'run'}"]
+        + [f"--config.{name}={value}" for name, value in long.items()],
+        env={**os.environ, **root, **here, "PYTHONPATH": str(LAUNCH.parent), "CACHE": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in script.stdout:
+        if "step      3" in line:
+            break
+    script.terminate()
+    rest = script.communicate(timeout=120)[0]
+    assert script.returncode == 75, rest[-3000:]
+    assert '"interrupted": true' in rest
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
 
 
 def test_tpu_vm_quotes_arguments_for_the_other_side(tools):
@@ -112,6 +144,7 @@ def test_slurm_requeues_what_was_interrupted_and_nothing_else(status, requeued, 
     done = run("slurm.sbatch", tools, *HARD, SLURM_SUBMIT_DIR=str(tools), SLURM_JOB_ID="7", STATUS=str(status))
     assert done.returncode == status
     assert (tools / "scontrol.txt").exists() == requeued
+    assert called(tools, "srun")[-len(HARD) - 2 :] == ["main.py", "--distributed=auto", *HARD]
     if requeued:
         assert called(tools, "scontrol") == ["requeue", "7"]
 

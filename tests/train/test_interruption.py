@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-from mhe_jax.train import interruption
-
 CODE = """
 import os, signal, sys, time
 from mhe_jax.train import interruption
@@ -26,24 +24,25 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 """
 
 
-@pytest.mark.parametrize("first", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("first", ["SIGTERM", "SIGINT", "SIGUSR1"])
 @pytest.mark.parametrize("again", [False, True])
 def test_a_first_signal_asks_and_a_later_one_ends(first, again):
     command = [sys.executable, "-c", CODE.format(first=first, again=again)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == (-signal.SIGTERM if again else 0), done.stderr
+    assert done.returncode == (128 + signal.SIGTERM if again else 0), done.stderr
     assert done.stdout == ("still here\n" if again else "still here\nleft\n")
 
 
 EARLY = """
 import os, signal
 from mhe_jax.train import interruption
-interruption.leave_at_once()
+interruption.leave_at_once({})
 os.kill(os.getpid(), signal.{})
 """
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_before_there_is_anything_to_save_has_the_same_code(name):
-    done = subprocess.run([sys.executable, "-c", EARLY.format(name)], check=False)
-    assert done.returncode == interruption.EXIT_CODE
+@pytest.mark.parametrize("code", [75, None])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_before_there_is_anything_to_save(name, code):
+    done = subprocess.run([sys.executable, "-c", EARLY.format(code, name)], check=False)
+    assert done.returncode == (code or 128 + signal.Signals[name])
