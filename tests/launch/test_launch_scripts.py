@@ -65,7 +65,8 @@ def tools(tmp_path):
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     write = f'printf "%s\\n" "$@" > {tmp_path}/$(basename "$0").txt'
-    fake(tmp_path / "venv" / "bin" / "python", f'{write}; exit "${{STATUS:-0}}"')
+    cores = f'echo "$SRUN_CPUS_PER_TASK" > {tmp_path}/cores.txt'
+    fake(tmp_path / "venv" / "bin" / "python", f'{write}; {cores}; exit "${{STATUS:-0}}"')
     # What starts the program takes its own options off, and runs the rest here, once.
     run = 'while [[ "$1" != */python ]]; do shift; done; exec "$@"'
     fake(tmp_path / "bin" / "srun", f"{write}\n{run}")
@@ -94,9 +95,10 @@ def called(tools, name):
 
 
 def test_arguments_reach_main_as_they_were_given(tools):
-    done = run("slurm.sbatch", tools, *HARD, SLURM_SUBMIT_DIR=str(tools), SLURM_JOB_ID="7")
+    done = run("slurm.sbatch", tools, *HARD, SLURM_SUBMIT_DIR=str(tools), SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="8")
     assert done.returncode == 0, done.stderr
     assert called(tools, "python") == ["main.py", "--distributed=auto", *HARD]
+    assert called(tools, "cores") == ["8"]
 
 
 def test_mpirun_gives_each_process_its_number_and_the_first_host(tools):

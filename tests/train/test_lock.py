@@ -33,7 +33,7 @@ def test_a_workdir_in_use_is_refused_and_free_when_its_holder_dies(tmp_path, mon
     monkeypatch.setattr(lock, "_PATIENCE", 0.3)
     process = hold(tmp_path / "run")
     try:
-        with pytest.raises(ValueError, match="is in use by another run") as raised, lock.held(tmp_path / "run"):
+        with pytest.raises(lock.InUseError, match="is in use by another run") as raised, lock.held(tmp_path / "run"):
             pass
         assert f"host {socket.gethostname()}, process {process.pid}, since" in str(raised.value)
     finally:

@@ -181,6 +181,14 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(tmp_path):
         train_and_evaluate(tiny(global_batch_size=30), tmp_path)
 
 
+@pytest.mark.parametrize(("stored", "classes"), [((2, 4), 4), ((1, 3), 2), ((2, -1), 4), ((-1, 16), 8), ((-1, 1), 1)])
+def test_a_run_is_laid_out_anew_on_the_devices_that_are_here(tmp_path, stored, classes):
+    train_config = tiny(mesh={"data": stored[0], "classes": stored[1]})
+    (tmp_path / "config.json").write_text(train_config.to_json())
+    (tmp_path / "classes.json").write_text('{"number": 19, "names": []}')
+    assert experiment.usable_config(tmp_path).mesh.to_dict() == {"data": -1, "classes": classes}
+
+
 def test_other_classes_are_refused(tmp_path):
     train_and_evaluate(tiny(total_steps=1), tmp_path)
     stored = json.loads((tmp_path / "classes.json").read_text())

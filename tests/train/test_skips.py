@@ -96,6 +96,13 @@ def test_the_skips_of_a_run_are_read_back_and_damage_is_named(tmp_path):
     assert json.dumps(skips.failures)
 
 
+def test_those_of_a_deleted_run_do_not_come_back(tmp_path):
+    Skips().without(NonFiniteLossError("the loss is nan", 5, 6)).write(tmp_path)
+    config = small(total_steps=2, checkpoint_every_steps=1)
+    assert train_and_evaluate(config, tmp_path)["skipped_batches"] == []
+    assert Skips.read(tmp_path) == Skips()
+
+
 @pytest.mark.parametrize(
     ("losses", "first"),
     [
