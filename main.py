@@ -37,6 +37,8 @@ def main(argv: list[str]) -> int:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     # The libraries below report each of their steps; the run's own lines are what people read.
     logging.set_verbosity(logging.WARNING)
+    # What goes wrong in Orbax's threads and coroutines comes to this one as an exception; once is enough.
+    logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname and record.name != "asyncio")
     # Imported here, so that --help is quick.
     from mhe_jax.train import interruption
 
