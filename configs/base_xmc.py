@@ -9,6 +9,7 @@ from ml_collections import FieldReference
 
 from configs import heads
 from configs.arguments import parse
+from mhe_jax.data.propensity import DEFAULT
 from mhe_jax.train.settings import base_config
 
 # A folder with config.json, tokenizer and model.safetensors will do instead: --config.backbone.checkpoint=DIR.
@@ -59,25 +60,28 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
       own_valid: documents, or below 1 their share, held out outside reference mode where the published recipe has none.
     """
     sizes, words = parse(arg, "reference", "sparse", "smoke", *CHECKPOINTS, *HEADS)
-    encoder = next((name for name in CHECKPOINTS if name in words), encoder)
+    default, encoder = encoder, next((name for name in CHECKPOINTS if name in words), encoder)
     head = next((name for name in HEADS if name in words), head)
-    chosen, reference = recipes.get(encoder, recipes[next(iter(recipes))]), "reference" in words
+    chosen, reference = recipes.get(encoder, recipes[default]), "reference" in words
     checkpoint = FieldReference(CHECKPOINTS[encoder])
+    # The other encoders' rates are the published ones; those of minilm were measured, see docs/results.md.
+    head_rate, feature_dropout = (30.0, 0.1) if encoder == "minilm" and not reference else (1.0, 0.5)
 
     config = base_config()
     config.data = {
         "name": "xmc",
         "num_classes": 0,
-        "tokenizer": checkpoint,
+        # That of `backbone.checkpoint` as long as no other is set, which leaves the encoder as it is.
+        "tokenizer": checkpoint.identity(),
         "max_length": chosen["max_length"],
         # The published rule lower-cases, cuts at white space, and keeps the first max_length words.
         "text_rule": "reference" if reference else "raw",
-        "valid_examples": chosen["valid"] if reference else chosen["valid"] or own_valid,
+        "valid_examples": float(chosen["valid"] if reference else chosen["valid"] or own_valid),
         # Documents of like length share a batch; 1: batches as they are drawn.
         "sort_window": 1 if reference else 50,
         "bucket_lengths": (),
         "label_width": 0,
-        "propensity": (0.55, 1.5),
+        "propensity": DEFAULT,
         "max_train": 0,
         "max_eval": 0,
         "last_batch": "keep" if reference else "drop",
@@ -90,7 +94,7 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         # XLNet's <cls> is its last token; the published system reads the first all the same.
         "pooling": "last" if encoder == "xlnet" and not reference else "mean" if encoder == "minilm" else "first",
         "feature_layers": 1 if encoder == "minilm" else 5,
-        "feature_dropout": 0.5,
+        "feature_dropout": feature_dropout,
         # Negative: as the checkpoint says.
         "hidden_dropout": -1.0,
         "attention_dropout": -1.0,
@@ -111,7 +115,7 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         # By name, as published: XLNet's normalisations are decayed.
         "no_decay": (("bias",) if encoder == "xlnet" else ("bias", "norm/scale")) if reference else (),
         "decay_after": reference,
-        "head_rate": 1.0,
+        "head_rate": head_rate,
     }
     rate = {"learning_rate": 1e-4, "warmup_epochs": 0.0, "per_epoch": False}
     linear = {"name": "poly", "power": 1.0, **rate, "warmup_epochs": 0.1}

@@ -101,7 +101,8 @@ def xmc_mhc(head_sizes=()):
         "max_labels": 0,
         # Share of the labels that a document is expected to have; 0: logits start at even odds, as published.
         "prior": 0.001,
-        "reduction": "mean",
+        # Of a level's loss over its candidates.
+        "reduction": "sum",
     }
 
 
@@ -114,7 +115,7 @@ def xmc_mhs(head_sizes=()):
 XMC_REFERENCE = {
     "ohe": {"reduction": "mean", "prior": 0.0},
     "mhp": {},
-    "mhc": {"mask_padding": False, "max_labels": 100, "prior": 0.0},
+    "mhc": {"mask_padding": False, "max_labels": 100, "prior": 0.0, "reduction": "mean"},
     "mhs": {},
 }
 

@@ -12,6 +12,7 @@ Hardware: two CPU cores, some minutes.
 from configs import heads
 from configs.arguments import parse
 from configs.base_xmc import HEADS
+from mhe_jax.data.propensity import DEFAULT
 from mhe_jax.train.settings import base_config
 
 
@@ -26,10 +27,10 @@ def get_config(arg=""):
         "tokenizer": "",
         "vocab_size": 4096,
         "max_length": 32,
-        "valid_examples": 3000,
+        "valid_examples": 3000.0,
         "max_eval": 0,
         "sort_window": 50,
-        "propensity": (0.55, 1.5),
+        "propensity": DEFAULT,
         "last_batch": "drop",
         "cache_dir": "",
     }
@@ -50,6 +51,8 @@ def get_config(arg=""):
         "remat": False,
     }
     config.head = HEADS[head](sizes)
+    if head == "mhc":
+        config.head.reduction = "mean"  # as measured
     config.optimizer = {"name": "adamw", "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "decay_all": False}
     config.schedule = {"name": "cosine", "learning_rate": 2e-3, "warmup_epochs": 0.5, "per_epoch": False}
     config.total_epochs, config.global_batch_size = 8.0, 128

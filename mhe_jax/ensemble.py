@@ -28,11 +28,12 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
-from mhe_jax.data.ragged import pad_rows
+from mhe_jax.data.ragged import pad_rows, top_of
 from mhe_jax.data.text import TextData, TextSplit
 from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
 from mhe_jax.tasks.multilabel import KS
 from mhe_jax.train import experiment, metrics, predictions
+from mhe_jax.train.writers import finite
 
 TOP_K = 100  # labels kept of the ensemble
 _BLOCK = 4096  # documents at a time
@@ -67,7 +68,7 @@ def by_rank(matrices: Sequence[scipy.sparse.csr_matrix], longest: int) -> scipy.
     worth = 1 - np.arange(longest) / longest
 
     def ranked(matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-        ids, _ = predictions.top_of(matrix, longest)
+        ids, _ = top_of(matrix, longest)
         return predictions.csr_of(ids, np.broadcast_to(worth, ids.shape), matrix.shape[1])
 
     return _sum([ranked(matrix) for matrix in matrices]) / len(matrices)
@@ -83,7 +84,7 @@ def combine(matrices: Sequence[scipy.sparse.csr_matrix], method: str, top_k: int
     blocks = []
     for start in range(0, documents, _BLOCK):
         average = METHODS[method]([matrix[start : start + _BLOCK] for matrix in matrices], longest)
-        blocks.append(predictions.csr_of(*predictions.top_of(average, top_k), num_labels))
+        blocks.append(predictions.csr_of(*top_of(average, top_k), num_labels))
     return scipy.sparse.vstack(blocks, format="csr")
 
 
@@ -154,7 +155,7 @@ def evaluate(scores: scipy.sparse.csr_matrix, split: TextSplit) -> dict[str, flo
         # One shape for all blocks: the last one is filled up with a document of weight 0.
         rows = np.arange(start, start + _BLOCK)
         weight, rows = (rows < documents).astype(np.float32), np.minimum(rows, documents - 1)
-        ids, best = predictions.top_of(scores[rows], max(ks) + spare)
+        ids, best = top_of(scores[rows], max(ks) + spare)
         labels = _padded(split.labels[rows], width)
         filtered = _padded(split.filtered[rows], spare) if split.filtered is not None else None
         part = measure(weight, best, ids, labels, filtered, split.inverse_propensity)
@@ -209,7 +210,7 @@ def main(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(table(figures))
-    print(json.dumps(figures))
+    print(json.dumps(finite(figures)))
     return 0
 
 

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 from ml_collections import ConfigDict
 
-from configs import heads
+from configs import base_xmc, heads
 from mhe_jax.data import DATA
 from mhe_jax.data.faces.convert import convert
 from mhe_jax.data.faces.pairs_file import write_pairs
@@ -128,6 +128,11 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
         ("xmc_wiki500k", "xlnet", {"backbone.pooling": "last", "backbone.checkpoint": "xlnet-base-cased"}),
         ("xmc_eurlex4k", "ohe,reference", {"head.name": "ohe", "head.reduction": "mean", "data.valid_examples": 0}),
         ("xmc_eurlex4k", "86x46", {"head.head_sizes": (86, 46), "data.valid_examples": 1000}),
+        ("xmc_eurlex4k", "reference", {"head.reduction": "mean", "backbone.feature_dropout": 0.5}),
+        ("xmc_eurlex4k", "bert", {"head.reduction": "sum", "backbone.feature_dropout": 0.5, "optimizer.head_rate": 1}),
+        ("xmc_folder", "", {"head.reduction": "sum", "backbone.feature_dropout": 0.1, "optimizer.head_rate": 30}),
+        ("xmc_yso", "minilm,reference", {"backbone.feature_dropout": 0.5, "optimizer.head_rate": 1}),
+        ("xmc_unicode", "", {"head.reduction": "mean"}),
         ("xmc_unicode", "mhp", {"head.name": "mhp", "head.rank": 8}),
         ("cifar100_mhp", "5x20,reference", {"head.head_sizes": (5, 20), "head.objective": "bce_concat"}),
         ("cifar100_mhc", "4x5x5", {"head.head_sizes": (4, 5, 5), "head.beam_width": 10}),
@@ -144,6 +149,30 @@ def test_argument_strings(file, arg, expected):
     config = load(ROOT / "configs" / f"{file}.py", arg)
     flat = {f"{s}.{f}": v for s in REGISTRIES for f, v in config[s].items()} | {"dtype": config.dtype}
     assert {name: flat[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name != "xmc_unicode"])
+def test_the_tokenizer_is_the_encoders_unless_another_is_set(name):
+    config = load(ROOT / "configs" / f"{name}.py")
+    config.backbone.checkpoint = "encoder"
+    assert config.data.tokenizer == "encoder"
+    config.data.tokenizer = "other"
+    assert (config.backbone.checkpoint, config.data.tokenizer) == ("encoder", "other")
+    config.backbone.checkpoint = "third"
+    assert config.copy_and_resolve_references().data.tokenizer == "other"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_documents_held_out_may_be_a_share(name):
+    config = load(ROOT / "configs" / f"{name}.py")
+    config.data.valid_examples = 0.25
+    assert config.data.valid_examples == 0.25
+
+
+def test_an_encoder_without_a_recipe_takes_that_of_the_default():
+    short, long = (base_xmc.recipe(epochs=1, batch=8, max_length=n, swa=(0, 1)) for n in (16, 512))
+    made = base_xmc.make("roberta", data={}, recipes={"bert": short, "minilm": long}, head_sizes=(), encoder="minilm")
+    assert (made.data.max_length, made.backbone.checkpoint) == (512, "roberta-base")
 
 
 def test_an_unknown_argument_is_named():

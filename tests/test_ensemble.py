@@ -8,6 +8,7 @@ import scipy.sparse
 from ml_collections import ConfigDict
 
 from mhe_jax import data, ensemble
+from mhe_jax.data.ragged import top_of
 from mhe_jax.data.synthetic_text import SyntheticText
 from mhe_jax.data.text import TextSplit
 from mhe_jax.train import experiment, predictions
@@ -58,7 +59,7 @@ def test_sigmoid_is_the_mean_of_the_log_odds(runs):
 def test_rank_is_the_mean_of_linear_places(runs):
     expected = np.zeros((DOCUMENTS, LABELS))
     for matrix in runs:
-        ids, _ = predictions.top_of(matrix, KEPT)
+        ids, _ = top_of(matrix, KEPT)
         for row in range(DOCUMENTS):
             for place, label in enumerate(ids[row]):
                 if label >= 0:
@@ -69,17 +70,17 @@ def test_rank_is_the_mean_of_linear_places(runs):
 @pytest.mark.parametrize("method", ensemble.METHODS)
 def test_one_run_keeps_its_order(runs, method):
     combined = ensemble.combine([runs[1]], method)
-    np.testing.assert_array_equal(predictions.top_of(combined, KEPT)[0], predictions.top_of(runs[1], KEPT)[0])
+    np.testing.assert_array_equal(top_of(combined, KEPT)[0], top_of(runs[1], KEPT)[0])
 
 
 def test_evaluation_leaves_filtered_pairs_out(runs):
     rng = np.random.default_rng(1)
     labels = scipy.sparse.random(DOCUMENTS, LABELS, 0.2, "csr", rng=rng, dtype=np.float32)
-    ids, _ = predictions.top_of(runs[0], 1)
+    ids, _ = top_of(runs[0], 1)
     rows = np.flatnonzero(ids[:, 0] >= 0)
     filtered = scipy.sparse.csr_matrix((np.ones(len(rows), bool), (rows, ids[rows, 0])), (DOCUMENTS, LABELS))
     split = TextSplit(np.zeros(0, np.int32), np.zeros(DOCUMENTS + 1, np.int64), labels, 9, (4,), 1, filtered)
-    second, _ = predictions.top_of(runs[0], 2)
+    second, _ = top_of(runs[0], 2)
     hits = [second[row, 1] in labels[row].indices for row in range(DOCUMENTS)]
     assert ensemble.evaluate(runs[0], split)["P@1"] == pytest.approx(np.mean(hits))
 
@@ -89,7 +90,7 @@ def test_runs_on_other_documents_are_refused(runs, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
         (tmp_path / name / "classes.json").write_text('{"number": 17, "names": []}')
-        ids, scores = predictions.top_of(matrix, KEPT)
+        ids, scores = top_of(matrix, KEPT)
         writer = predictions.PredictionsWriter(tmp_path / name, "test", len(ids), LABELS, KEPT)
         writer.add(np.arange(len(ids)), ids, scores)
         writer.close()
@@ -101,7 +102,7 @@ def test_runs_on_other_documents_are_refused(runs, tmp_path):
 def test_blocks_of_documents_do_not_matter(runs, method, monkeypatch):
     cut = []
     for matrix in runs:
-        ids, scores = predictions.top_of(matrix, KEPT)
+        ids, scores = top_of(matrix, KEPT)
         ids[7, 2:] = -1  # in a block of its own, the second of two labels must not be worth less
         cut.append(predictions.csr_of(ids, scores, LABELS))
     whole = ensemble.combine(cut, method)
@@ -114,7 +115,7 @@ def test_blocks_of_documents_do_not_matter(runs, method, monkeypatch):
 @pytest.mark.parametrize("method", ensemble.METHODS)
 def test_the_best_labels_are_kept(runs, method):
     whole, kept = ensemble.combine(runs, method), ensemble.combine(runs, method, 2)
-    np.testing.assert_array_equal(predictions.top_of(kept, 2)[0], predictions.top_of(whole, 2)[0])
+    np.testing.assert_array_equal(top_of(kept, 2)[0], top_of(whole, 2)[0])
     assert np.diff(kept.indptr).max() == 2
 
 
@@ -125,7 +126,7 @@ def test_the_second_choice_of_all_beats_the_favourite_of_one():
         for first, row in zip(favourites, scores, strict=True)
     ]
     for method in ensemble.METHODS:
-        assert predictions.top_of(ensemble.combine(matrices, method), 1)[0].item() == 1, method
+        assert top_of(ensemble.combine(matrices, method), 1)[0].item() == 1, method
     # Label 1 is second of three everywhere, 4 the third: 1 - 1/3 and 1 - 2/3; the others are first once: 1/3.
     ranked = ensemble.combine(matrices, "rank").toarray()
     np.testing.assert_allclose(ranked, [[1 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3]], rtol=1e-6)
@@ -140,7 +141,7 @@ def test_metrics_of_a_dense_oracle_in_blocks(runs, monkeypatch):
     )
     monkeypatch.setattr(ensemble, "_BLOCK", 5)
     found = ensemble.evaluate(runs[1], split)
-    ids, truth = predictions.top_of(runs[1], 3)[0], labels.toarray() > 0
+    ids, truth = top_of(runs[1], 3)[0], labels.toarray() > 0
     hits = [[label >= 0 and truth[row, label] for label in ids[row]] for row in range(DOCUMENTS)]
     assert found["P@3"] == pytest.approx(np.mean(hits))
     best = sum(sorted(q[truth[row]], reverse=True)[0] for row in range(DOCUMENTS) if truth[row].any())
@@ -149,7 +150,7 @@ def test_metrics_of_a_dense_oracle_in_blocks(runs, monkeypatch):
 
 
 def test_a_dropped_pair_is_not_wanted_either(runs):
-    ids, _ = predictions.top_of(runs[1], 2)
+    ids, _ = top_of(runs[1], 2)
     rows = np.flatnonzero(ids[:, 0] >= 0)
     pairs = lambda columns: scipy.sparse.csr_matrix(
         (np.ones(columns.size, np.float32), (np.repeat(rows, columns.shape[1]), columns.ravel())), (DOCUMENTS, LABELS)

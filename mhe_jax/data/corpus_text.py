@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from mhe_jax.data.corpus import Corpora, Corpus
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.propensity import inverse_propensity
+from mhe_jax.data.propensity import DEFAULT, inverse_propensity
 from mhe_jax.data.text import TextData, Texts, TextSplit, require_at_least
 from mhe_jax.data.text_facts import popularity, split_facts
 from mhe_jax.data.tokens import Tokens, cache_root, tokenised
@@ -36,13 +37,17 @@ class CorpusText(TextData):
     valid_examples: float = 0
     max_train: int = 0
     max_eval: int = 0
-    propensity: tuple[float, float] = (0.55, 1.5)
+    propensity: tuple[float, float] = DEFAULT
     cache_dir: str = ""
 
     def __post_init__(self):
         super().__post_init__()
         for field in ("valid_examples", "max_train", "max_eval"):
             require_at_least(field, getattr(self, field), 0)
+        if not (self.valid_examples < 1 or self.valid_examples % 1 == 0):
+            raise ValueError(
+                f"config.data.valid_examples is {self.valid_examples}; it must be a share below 1 or a whole number"
+            )
         if len(self.propensity) != 2 or min(self.propensity) <= 0:
             raise ValueError(f"config.data.propensity is {self.propensity}; it must be two positive numbers, A and B")
 
@@ -54,7 +59,7 @@ class CorpusText(TextData):
         """The documents that train, and as `test` those that choose the best checkpoint.
 
         Raises:
-          DataError: if a split has no documents, or not enough for valid_examples.
+          DataError: if a split has no documents, or not enough for valid_examples, or none that trains has a label.
         """
         train, chooses, _ = self._splits
         return dataclasses.replace(self._read, train=train, test=chooses)
@@ -123,23 +128,29 @@ class CorpusText(TextData):
         for corpus in (train, test):
             if not corpus.labels.shape[0]:
                 raise DataError(f"{corpus.source} has no documents")
-        # train_test_split takes a share as a float, a number as an int.
-        held_out_size = self.valid_examples if self.valid_examples < 1 else int(self.valid_examples)
+        share = self.valid_examples < 1
+        held_out_size = math.ceil(self.valid_examples * documents) if share else int(self.valid_examples)
         if held_out_size >= documents:
             raise DataError(
-                f"config.data.valid_examples is {self.valid_examples} but {train.source} has {documents} documents: "
-                "none is left to train on"
+                f"config.data.valid_examples is {self.valid_examples:.15g} but {train.source} has {documents} "
+                "documents: none is left to train on"
             )
         if not self.valid_examples:
-            return _at_most(train, self.max_train), _at_most(test, self.max_eval), None
+            return self._trained_on(train), _at_most(test, self.max_eval), None
         from sklearn.model_selection import train_test_split  # slow to import
 
         kept, held_out = train_test_split(np.arange(documents), test_size=held_out_size, random_state=_VALIDATION_SEED)
         return (
-            _at_most(choose(train, kept), self.max_train),
+            self._trained_on(choose(train, kept)),
             _at_most(choose(train, held_out), self.max_eval),
             _at_most(test, self.max_eval),
         )
+
+    def _trained_on(self, train: Corpus) -> Corpus:
+        train = _at_most(train, self.max_train)
+        if not train.labels.nnz:
+            raise DataError(f"{train.source}: none of the {train.labels.shape[0]} documents to train on has a label")
+        return train
 
 
 def choose(corpus: Corpus, documents: np.ndarray) -> Corpus:

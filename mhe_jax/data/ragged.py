@@ -1,6 +1,7 @@
-"""Rows of different lengths, kept end to end in one array, as matrices."""
+"""Rows of different lengths, kept end to end in one array, as matrices, and the best entries of each."""
 
 import numpy as np
+import scipy.sparse
 
 
 def pad_rows(values: np.ndarray, starts: np.ndarray, counts: np.ndarray, width: int, fill: int) -> np.ndarray:
@@ -18,3 +19,20 @@ def pad_rows(values: np.ndarray, starts: np.ndarray, counts: np.ndarray, width: 
     rows = np.full((len(starts), width), fill, np.int32)
     rows[taken] = values[(starts[:, None] + columns[None, :])[taken]]
     return rows
+
+
+def top_of(matrix: scipy.sparse.csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k highest stored scores of each row, best first, of equal ones the lower label first.
+
+    Returns:
+      ids int32 [N, k], filled up with -1, and scores float32 [N, k], filled up with 0.
+    """
+    num_rows = matrix.shape[0]
+    rows = np.repeat(np.arange(num_rows), np.diff(matrix.indptr))
+    order = np.lexsort((matrix.indices, -matrix.data, rows))
+    place = np.arange(len(rows)) - matrix.indptr[rows]
+    kept = place < k
+    ids, scores = np.full((num_rows, k), -1, np.int32), np.zeros((num_rows, k), np.float32)
+    ids[rows[kept], place[kept]] = matrix.indices[order][kept]
+    scores[rows[kept], place[kept]] = matrix.data[order][kept]
+    return ids, scores

@@ -5,6 +5,7 @@ python -m mhe_jax.data.tfidf --config=configs/xmc_eurlex57k.py --config.data.pat
 
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 import time
@@ -22,8 +23,7 @@ from mhe_jax.data import build_data
 from mhe_jax.data.corpus import Corpus
 from mhe_jax.data.corpus_text import CorpusText
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.propensity import inverse_propensity
-from mhe_jax.data.ragged import pad_rows
+from mhe_jax.data.ragged import pad_rows, top_of
 from mhe_jax.ops.ranking import ranking_metrics
 
 _KS = (1, 3, 5)
@@ -82,7 +82,8 @@ class NearestDocuments:
             scores = self._nearest(vectors[block]) @ self._has_label
             if filtered is not None:
                 scores -= scores.multiply(filtered[block])
-            ranked.append(_best(scores, k))
+            scores.eliminate_zeros()
+            ranked.append(top_of(scores, k)[0])
         return np.concatenate(ranked)
 
     def _nearest(self, vectors: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
@@ -100,44 +101,13 @@ class NearestDocuments:
         return scipy.sparse.csr_matrix(similarity)
 
 
-def tfidf_floor(
-    train_texts: Iterable[str],
-    train_labels: scipy.sparse.csr_matrix,
-    test_texts: Iterable[str],
-    test_labels: scipy.sparse.csr_matrix,
-    *,
-    filtered: scipy.sparse.csr_matrix | None = None,
-    propensity: tuple[float, float] = (0.55, 1.5),
-    neighbors: int = 15,
-    max_features: int = 0,
-) -> dict[str, float]:
-    """P, R, nDCG, PSP and PSnDCG at 1, 3 and 5 of the labels of the nearest training documents.
-
-    Args:
-      train_texts: N texts.
-      train_labels: CSR [N, L].
-      test_texts: M texts.
-      test_labels: CSR [M, L].
-      filtered: CSR bool [M, L], labels that do not count for a document.
-      propensity: A and B of the propensity model.
-      neighbors: training documents to ask.
-      max_features: most frequent words to use; 0 uses all.
-
-    Raises:
-      DataError: if no training text has a word.
-    """
-    nearest = NearestDocuments(train_texts, train_labels, neighbors=neighbors, max_features=max_features)
-    ids = nearest.rank(test_texts, max(_KS), filtered)
-    return measure(ids, test_labels, filtered, inverse_propensity(train_labels, *propensity))
-
-
 def measure(
     ids: np.ndarray,
     labels: scipy.sparse.csr_matrix,
     filtered: scipy.sparse.csr_matrix | None,
     inverse: np.ndarray,
 ) -> dict[str, float]:
-    """The metrics of rankings int [M, k], with inverse propensities float32 [L]."""
+    """The metrics of rankings int [M, k], with inverse propensities float32 [L]; NaN where nothing was counted."""
     true = labels.astype(bool).astype(np.float32)
     if filtered is not None:
         true = true - true.multiply(filtered)
@@ -147,19 +117,9 @@ def measure(
     padded = pad_rows(true.indices, true.indptr[:-1], counts, int(counts.max(initial=1)), -1)
     parts = ranking_metrics(jnp.asarray(ids), jnp.asarray(padded), jnp.asarray(inverse), _KS)
     sums = {name: [float(np.asarray(part, np.float64).sum()) for part in both] for name, both in parts.items()}
-    return {name: numerator / denominator if denominator else 0.0 for name, (numerator, denominator) in sums.items()}
-
-
-def _best(scores: scipy.sparse.csr_matrix, k: int) -> np.ndarray:
-    """The columns of the k largest positive entries of each row, the lower one first of equals: int32 [m, k]."""
-    scores.eliminate_zeros()
-    rows = np.repeat(np.arange(scores.shape[0]), np.diff(scores.indptr))
-    order = np.lexsort((scores.indices, -scores.data, rows))
-    place = np.arange(len(rows)) - scores.indptr[rows]
-    first = place < k
-    best = np.full((scores.shape[0], k), -1, np.int32)
-    best[rows[first], place[first]] = scores.indices[order[first]]
-    return best
+    return {
+        name: numerator / denominator if denominator else math.nan for name, (numerator, denominator) in sums.items()
+    }
 
 
 def evaluated_splits(data: CorpusText) -> dict[str, Corpus]:
@@ -172,7 +132,10 @@ def evaluated_splits(data: CorpusText) -> dict[str, Corpus]:
 
 
 def _line(title: str, values: dict[str, Any]) -> str:
-    return f"{title:45}" + "".join(f"{name} {values[name]:.4f}   " for name in _SHOWN if name in values).rstrip()
+    return (
+        f"{title:45}"
+        + "".join(f"{name} {values[name]:.4f}   " for name in _SHOWN if values.get(name) is not None).rstrip()
+    )
 
 
 def main(_: list[str]) -> int:

@@ -1,6 +1,6 @@
 """Finds out which of the field's layouts a folder of documents with many labels is in, and reads it.
 
-Any file may also be there as `.gz`. In order of preference, if a folder is in more than one layout:
+Any file but a .npz may also be there as `.gz`. In order of preference, if a folder is in more than one layout:
 
     LightXML / AttentionXML   {train,test}_raw_texts.txt or {train,test}_texts.txt, {train,test}_labels.txt,
                               optional label_names.tsv (label, tab, name)
@@ -136,8 +136,9 @@ def read_corpora(path: str | pathlib.Path) -> Corpora:
 
 
 def _find(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """The file of that name, or its .gz."""
-    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+    """The file of that name, or its .gz; a .npz is packed already."""
+    names = (name,) if name.endswith(".npz") else (name, f"{name}.gz")
+    return next((folder / n for n in names if (folder / n).is_file()), None)
 
 
 def _what_is_missing(folder: pathlib.Path) -> str:
@@ -150,4 +151,4 @@ def _what_is_missing(folder: pathlib.Path) -> str:
             partly.append(f"for {layout.title!r}, {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
         looked_for.append(f"{', '.join(names)} ({layout.title})")
     prefix = "; ".join(partly) + "; " if partly else ""
-    return f"{prefix}looked for, with or without .gz: {'; '.join(looked_for)}"
+    return f"{prefix}looked for, with or without .gz but for .npz: {'; '.join(looked_for)}"

@@ -16,7 +16,9 @@ from mhe_jax.data.xmc_sparse import read_label_matrix
 
 def read(files: Mapping[str, pathlib.Path]) -> Corpora:
     """Reads {'train texts', 'train labels', 'test texts', 'test labels'} and, if there, 'names' and '... filter'."""
-    labels = {split: read_label_matrix(files[f"{split} labels"]) for split in ("train", "test")}
+    texts = {split: functools.partial(read_lines, files[f"{split} texts"]) for split in ("train", "test")}
+    scans = {split: TextScan(texts[split]()) for split in texts}
+    labels = {split: read_label_matrix(files[f"{split} labels"], scans[split].documents) for split in texts}
     num_labels, others = (matrix.shape[1] for matrix in labels.values())
     if num_labels != others:
         raise DataError(f"{files['train labels']} has {num_labels} labels but {files['test labels']} has {others}")
@@ -25,9 +27,8 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
         raise DataError(f"{files['names']} names {len(names)} labels but {files['train labels']} has {num_labels}")
 
     def split(name: str):
-        texts = functools.partial(read_lines, files[f"{name} texts"])
         sources = files[f"{name} texts"], files[f"{name} labels"]
-        return make_corpus(texts, TextScan(texts()), labels[name], sources, files.get(f"{name} filter"))
+        return make_corpus(texts[name], scans[name], labels[name], sources, files.get(f"{name} filter"))
 
     (train, train_notes), (test, test_notes) = split("train"), split("test")
     return Corpora(train, test, names, f"training: {train_notes}; test: {test_notes}")

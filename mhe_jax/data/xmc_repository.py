@@ -9,10 +9,14 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from mhe_jax.data.corpus import Corpora
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.xmc_labels import LabelRows, make_corpus
 from mhe_jax.data.xmc_lines import TextScan, json_field, read_json_lines
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def read(files: Mapping[str, pathlib.Path]) -> Corpora:
@@ -58,6 +62,8 @@ def _labels(record: dict[str, Any], num_labels: int, path: pathlib.Path, number:
     if len(values) != len(labels):
         raise DataError(f"{path}:{number}: {len(labels)} labels in 'target_ind' but {len(values)} in 'target_rel'")
     for value in values:
-        if type(value) not in (int, float) or not 0 <= value < float("inf"):
-            raise DataError(f"{path}:{number}: 'target_rel' holds {value!r}, which is not a relevance of 0 or more")
+        if type(value) not in (int, float) or not 0 <= value <= _LARGEST:
+            raise DataError(
+                f"{path}:{number}: 'target_rel' holds {repr(value)[:80]}, which is not a relevance of 0 or more"
+            )
     return labels, values

@@ -7,7 +7,7 @@ document without labels is a blank line, and those at the end may be left out. L
 import itertools
 import pathlib
 import re
-import zipfile
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -16,31 +16,54 @@ from mhe_jax.data.dataset import DataError
 from mhe_jax.data.xmc_lines import read_lines
 
 _LINES = 8192  # parsed at a time
+_MOST = 2**31 - 1  # documents, and labels
 _PAIR = rb"\d++:(?:\d++(?:\.\d*+)?+|\.\d++)(?:[eE][-+]?+\d++)?+"
 _PAIRS = re.compile(rb"(?:\s*+" + _PAIR + rb"(?!\S))*+\s*+")
 
 
-def read_label_matrix(path: pathlib.Path) -> scipy.sparse.csr_matrix:
+def read_label_matrix(path: pathlib.Path, documents: int | None = None) -> scipy.sparse.csr_matrix:
     """The labels of documents, CSR [N, L]; columns may be in any order and repeated.
+
+    Args:
+      path: a .npz, or a text file.
+      documents: how many there are, if that is known; a text file whose header says otherwise is not read.
 
     Raises:
       DataError: if the file is damaged, or its body contradicts its header; naming the line of a text file.
     """
-    return _read_npz(path) if path.suffix == ".npz" else _read_text(path)
+    return _read_npz(path) if path.suffix == ".npz" else _read_text(path, documents)
 
 
 def _read_npz(path: pathlib.Path) -> scipy.sparse.csr_matrix:
     try:
-        return scipy.sparse.csr_matrix(scipy.sparse.load_npz(path))
+        with path.open("rb") as file:
+            matrix = scipy.sparse.load_npz(file)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive fails in any way
         raise DataError(f"{path} is not a matrix of scipy.sparse.save_npz: {error}") from error
+    try:
+        _check(matrix)
+        return scipy.sparse.csr_matrix(matrix)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
-def _read_text(path: pathlib.Path) -> scipy.sparse.csr_matrix:
+def _check(matrix: Any) -> None:
+    """Raises ValueError for a matrix that scipy would convert to another one, or into memory that it does not own."""
+    if matrix.dtype.kind not in "biuf":
+        raise ValueError(f"relevances must be real numbers but are {matrix.dtype}")
+    if len(matrix.shape) != 2 or max(matrix.shape) > _MOST:
+        raise ValueError(f"the shape is {matrix.shape}; it must be documents and labels, at most {_MOST} of each")
+    if hasattr(matrix, "check_format"):  # the others check their indices when they are made
+        matrix.check_format(full_check=True)
+
+
+def _read_text(path: pathlib.Path, documents: int | None) -> scipy.sparse.csr_matrix:
     lines = read_lines(path)
     shape = _shape(path, next(lines, ""))
+    if documents not in (None, shape[0]):
+        raise DataError(f"{path}:1: the header says {shape[0]} documents, but there are {documents} texts")
     counts, columns, values = [np.zeros(0, np.int64)], [np.zeros(0, np.int32)], [np.zeros(0, np.float32)]
     first = 2
     while block := list(itertools.islice(lines, _LINES)):
@@ -81,6 +104,9 @@ def _shape(path: pathlib.Path, header: str) -> tuple[int, int]:
     numbers = header.split()
     if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
         raise DataError(f"{path}:1: the header must be 'documents labels', two numbers, but is {header[:80]!r}")
+    for number in numbers:
+        if len(number) > 4000 or int(number) > _MOST:  # Python converts no more digits
+            raise DataError(f"{path}:1: the header says {number[:80]}, which is more than {_MOST}")
     return int(numbers[0]), int(numbers[1])
 
 

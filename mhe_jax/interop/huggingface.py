@@ -108,9 +108,9 @@ def save_encoder(params: Mapping[str, Any], section: ConfigDict, folder: str | o
 
 
 def check_vocabulary(tokenizer_size: int, vocab_size: int, where: str) -> None:
-    """Raises ValueError unless an encoder has as many word embeddings as its tokenizer has tokens.
+    """Raises ValueError unless an encoder has as many word embeddings as its tokenizer has tokens, or a few more.
 
-    A few more, up to the next multiple of 64 or 128, are padding, and logged.
+    Up to the next multiple of 64 or 128, or a hundredth more, they are padding or not in use, and logged.
 
     Args:
       tokenizer_size: token ids are below it.
@@ -119,9 +119,10 @@ def check_vocabulary(tokenizer_size: int, vocab_size: int, where: str) -> None:
     """
     if vocab_size == tokenizer_size:
         return
-    if vocab_size in (-(-tokenizer_size // multiple) * multiple for multiple in _VOCABULARY_MULTIPLES):
+    rounded_up = vocab_size in (-(-tokenizer_size // multiple) * multiple for multiple in _VOCABULARY_MULTIPLES)
+    if rounded_up or 0 < vocab_size - tokenizer_size <= tokenizer_size // 100:
         logging.info(
-            "%s: %d word embeddings for %d tokens; the last %d are padding",
+            "%s: %d word embeddings for %d tokens; the last %d are not used",
             where,
             vocab_size,
             tokenizer_size,

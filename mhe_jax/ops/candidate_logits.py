@@ -11,9 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Up to so many blocks in the table per gathered one, the product with the whole table takes less time, forward and
-# backward together: its rows are read once, in order, and no gradient is scattered.
-_DENSE_PER_GATHERED = 16
+from mhe_jax.ops.candidates import dense_is_cheaper
 
 _GATHERED_FLOATS = 2**22  # at most 16 MiB of rows at a time, or one example's: caches like it small
 
@@ -36,7 +34,7 @@ def candidate_logits(
     """
     num_blocks, size, dim = table.shape
     width = block_ids.shape[1]
-    if num_blocks <= min(_DENSE_PER_GATHERED, dim) * width:  # `dim`: never more memory than the gathered rows
+    if dense_is_cheaper(num_blocks, width, dim):
         dense = jnp.einsum("bd,pnd->bpn", queries, table.astype(queries.dtype), preferred_element_type=jnp.float32)
         blocks = jnp.take_along_axis(dense, jnp.clip(block_ids, 0, num_blocks - 1)[:, :, None], axis=1)
         dense = dense.reshape(dense.shape[0], -1)

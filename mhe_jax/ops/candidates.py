@@ -12,7 +12,8 @@ from mhe_jax.ops import per_row
 from mhe_jax.ops.chunked import blocked_lse
 
 # A gathered element is written and read back, a dense one is only multiplied. On CPUs and GPUs alike the product over
-# all blocks is the cheaper way up to some tens of blocks per gathered one.
+# all blocks is the cheaper way up to some tens of blocks per gathered one, forward and backward together: rows are read
+# once, in order, and no gradient is scattered.
 _DENSE_PER_GATHERED = 16
 
 

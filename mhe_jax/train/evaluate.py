@@ -21,7 +21,7 @@ from mhe_jax.train.mesh import CHUNK, make_mesh, place, replicate, shares, whole
 from mhe_jax.train.settings import Settings
 from mhe_jax.train.step import make_eval_step
 from mhe_jax.train.verification import PairsEvaluator
-from mhe_jax.train.writers import write_atomically
+from mhe_jax.train.writers import finite, write_atomically
 
 
 class Evaluator:
@@ -105,7 +105,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
                         _keep(workdir, functools.partial(evaluator.draw, workdir))
         values = {"step": step, **found.pop("eval"), **found}
     if workdir is not None and distributed.is_main():
-        text = json.dumps({**values, **report.versions()}, indent=2) + "\n"
+        text = json.dumps(finite({**values, **report.versions()}), indent=2) + "\n"
         _keep(workdir, functools.partial(write_atomically, workdir / "eval.json", text))
     return values
 

@@ -3,7 +3,7 @@
 import itertools
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from mhe_jax.data.xmc_lines import decoded_lines, json_field, read_json_lines, r
 
 # Names of some examples, and the arrays that the task takes for them.
 Batches = Iterator[tuple[list[str], Any]]
+
+# Of files of texts.
+_SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".gz")
 
 
 def pictures(source: str, data: ImageData, batch_size: int) -> Batches:
@@ -52,15 +55,15 @@ def texts(source: str, data: TextData, batch_size: int) -> Batches:
     """Tokens of texts as {'input_ids', 'length'}, at most `batch_size` at a time; a text is its own name.
 
     Args:
-      source: `-` for standard input or the path of a file, one text a line (in a .jsonl file, one object a line with a
-        field `text`); or, if there is no such file, the text itself. A single word that ends in .txt or .jsonl, or
-        begins with a slash or a dot, is meant as a file.
+      source: `-` for standard input or the path of a file, also of a .gz, one text a line (in a .jsonl or .json file,
+        one object a line with a field `text`); or, if there is no such file, the text itself. A single word that ends
+        in one of these, .txt, .csv or .tsv, or begins with a slash or a dot, is meant as a file.
       data: the tokenizer.
       batch_size: the most at a time.
 
     Raises:
-      ValueError: if there is no such file or no text; naming file and line, if a line is not UTF-8, or of a .jsonl file
-        has no text.
+      ValueError: if there is no such file or no text, or it is a folder; naming file and line, if a line is not UTF-8,
+        or of a .jsonl file has no text.
     """
     for some in _batched(_text_lines(source), batch_size):
         input_ids, length = data.encode(some)
@@ -72,9 +75,11 @@ def _text_lines(source: str) -> Iterator[str]:
     lines: Iterator[str]
     if source == "-":
         lines = decoded_lines(sys.stdin.buffer, "standard input")
-    elif _is_file(path):
-        lines = _json_texts(path) if path.suffix == ".jsonl" else read_lines(path)
-    elif len(source.split()) == 1 and (path.suffix in (".txt", ".jsonl") or source.startswith(("/", "."))):
+    elif _is(path.is_file):
+        lines = _json_texts(path) if path.name.removesuffix(".gz").endswith((".jsonl", ".json")) else read_lines(path)
+    elif source and _is(path.is_dir):
+        raise ValueError(f"--input: {source} is a folder; name a file of texts")
+    elif len(source.split()) == 1 and (path.suffix in _SUFFIXES or source.startswith(("/", "."))):
         raise ValueError(f"--input: there is no file {source}")
     else:
         lines = iter([source])
@@ -84,9 +89,9 @@ def _text_lines(source: str) -> Iterator[str]:
     yield from itertools.chain([first], lines)
 
 
-def _is_file(path: pathlib.Path) -> bool:
+def _is(kind: Callable[[], bool]) -> bool:
     try:
-        return path.is_file()
+        return kind()
     except (OSError, ValueError):  # too long for a name, or with a zero byte: a text
         return False
 

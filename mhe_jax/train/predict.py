@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data import build_data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.feed import eval_feed
+from mhe_jax.data.ragged import top_of
 from mhe_jax.data.text import TextData
 from mhe_jax.train import distributed, predictions
 from mhe_jax.train.embeddings import write_embeddings
@@ -57,8 +58,7 @@ def predict(
     if isinstance(build_data(config.data), FaceData):
         return write_embeddings(config, workdir, source, output)
     with opened(config, workdir) as (trained, _):
-        if not 1 <= k <= trained.classes.number:
-            raise ValueError(f"--top_k is {k}; it must be between 1 and the {trained.classes.number} classes")
+        _check_top_k(k, trained.classes.number)
         data = trained.data
         batches = texts(source, data, _BATCH) if isinstance(data, TextData) else pictures(source, data, _BATCH)
         with _opened(output) as stream:
@@ -67,6 +67,11 @@ def predict(
                 stream.write(line)
                 count += 1
     return count
+
+
+def _check_top_k(k: int, classes: int) -> None:
+    if not 1 <= k <= classes:
+        raise ValueError(f"--top_k is {k}; it must be between 1 and the {classes} classes")
 
 
 @contextlib.contextmanager
@@ -90,10 +95,11 @@ def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[str]:
 
 
 def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray) -> str:
-    """A JSON line of one example's ranking."""
+    """A JSON line of one example's ranking; scores have six significant digits."""
     found = ids >= 0
     names = [trained.classes.name(i) for i in ids[found]]
-    line = {"input": name, "ids": ids[found].tolist(), "names": names, "scores": scores[found].round(6).tolist()}
+    rounded = [float(f"{score:.6g}") for score in scores[found].tolist()]
+    line = {"input": name, "ids": ids[found].tolist(), "names": names, "scores": rounded}
     return json.dumps(line, ensure_ascii=False) + "\n"
 
 
@@ -108,11 +114,13 @@ def predict_split(
       the file written, `<workdir>/predictions.npz`, see `mhe_jax.train.predictions`.
 
     Raises:
-      ValueError: if the run is not one on texts, or the data is not what it was trained on.
+      ValueError: if the run is not one on texts, or its data is another one now, or k exceeds the number of classes.
     """
     if not isinstance(build_data(config.data), TextData):
         raise ValueError("--input is missing: pictures to predict have to be named")
     with opened(config, workdir, load=True) as (trained, splits):
+        if output:
+            _check_top_k(k, trained.classes.number)
         name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
         kept = min(SPLIT_TOP_K, trained.classes.number)
         # With the numbers of the documents, which come from every process.
@@ -130,7 +138,7 @@ def predict_split(
             return workdir / predictions.FILE
         path = writer.close()
         if output:
-            best_ids, best = predictions.top_of(predictions.read_predictions(workdir).scores, k)
+            best_ids, best = top_of(predictions.read_predictions(workdir).scores, k)
             with output.open("w") as stream:
                 for number, (row_ids, row_scores) in enumerate(zip(best_ids, best, strict=True)):
                     stream.write(_line(trained, number, row_ids, row_scores))

@@ -111,20 +111,3 @@ def csr_of(ids: np.ndarray, scores: np.ndarray, num_labels: int) -> scipy.sparse
     matrix = scipy.sparse.csr_matrix((data, ids[there], ends), shape=(len(ids), num_labels))
     matrix.sort_indices()
     return matrix
-
-
-def top_of(matrix: scipy.sparse.csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k highest stored scores of each row, best first, of equal ones the lower label first.
-
-    Returns:
-      ids int32 [N, k], filled up with -1, and scores float32 [N, k], filled up with 0.
-    """
-    num_rows = matrix.shape[0]
-    rows = np.repeat(np.arange(num_rows), np.diff(matrix.indptr))
-    order = np.lexsort((matrix.indices, -matrix.data, rows))
-    place = np.arange(len(rows)) - matrix.indptr[rows]
-    kept = place < k
-    ids, scores = np.full((num_rows, k), -1, np.int32), np.zeros((num_rows, k), np.float32)
-    ids[rows[kept], place[kept]] = matrix.indices[order][kept]
-    scores[rows[kept], place[kept]] = matrix.data[order][kept]
-    return ids, scores

@@ -39,9 +39,8 @@ class Writer:
             return
         values = {name: value for name, value in values.items() if name != "step"}
         event = {"step": step, "epoch": round(epoch, 4), "split": split, **values}
-        # JSON has no NaN: what was not measured is null.
         with _naming(self._path):
-            self._file.write(json.dumps({k: v if _finite(v) else None for k, v in event.items()}) + "\n")
+            self._file.write(json.dumps(finite(event)) + "\n")
         self._board.add(step, {f"{split}/{name}": value for name, value in values.items()})
         shown = "  ".join(f"{name} {value:.6g}" for name, value in values.items())
         if not self._bar.disable:
@@ -156,7 +155,8 @@ def plot_curves(workdir: pathlib.Path) -> None:
     is_accuracy = lambda name: name.startswith(("top", "P@")) or name.endswith("accuracy")
     for name in sorted({key for e in evaluations for key in e if is_accuracy(key)}):
         points = [(e["step"], 100 * e[name]) for e in evaluations if e.get(name) is not None]
-        right.plot(*zip(*points, strict=True), label=f"{name}, best {max(y for _, y in points):.2f} %", marker=".")
+        if points:
+            right.plot(*zip(*points, strict=True), label=f"{name}, best {max(y for _, y in points):.2f} %", marker=".")
     left.set(xlabel="step", ylabel="loss", yscale="log")
     right.set(xlabel="step", ylabel="accuracy on the evaluation split, %")
     for axes in (left, right):
@@ -166,5 +166,10 @@ def plot_curves(workdir: pathlib.Path) -> None:
     figure.savefig(workdir / "curves.png", dpi=120)
 
 
-def _finite(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
+def finite(value: Any) -> Any:
+    """The same for JSON, which has no NaN: in dicts and lists too, a number that is not finite becomes None."""
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

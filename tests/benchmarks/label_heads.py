@@ -45,7 +45,7 @@ def make_config(table_optimizer: str):
 
 def cascade(groups: int) -> dict:
     """The published sizes for Amazon-670K: 75 of 8,377 groups of 80 labels, hidden 400."""
-    return {**heads.xmc_mhc((groups, 0)), "hidden_dim": 400, "num_candidates": 75}
+    return {**heads.xmc_mhc((groups, 0)), "hidden_dim": 400, "num_candidates": 75, "reduction": "mean"}
 
 
 def host_calls(batch_size: int, steps: int = 50) -> int:

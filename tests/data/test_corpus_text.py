@@ -196,8 +196,26 @@ def test_splits_that_cannot_be_are_errors(tmp_path):
     assert data_of(tmp_path, valid_examples=100).load().train.num_examples == 1
     shared = data_of(tmp_path, valid_examples=0.2).load()
     assert (shared.train.num_examples, shared.eval.num_examples) == (80, 21)
+    with pytest.raises(DataError, match=r"valid_examples is 0.995 but train.txt has 101 documents: none is left"):
+        data_of(tmp_path, valid_examples=0.995).load()
     with pytest.raises(DataError, match="test.txt has no documents"):
         data_of(tmp_path, corpora_of(test=0)).load()
+
+
+@pytest.mark.parametrize("size", [1.0, 20.0, 0.01, 0.2, 1 / 3, 0.9])
+def test_a_share_or_number_is_held_out_as_sklearn_does(tmp_path, size):
+    corpora = data_of(tmp_path, valid_examples=size).corpora()
+    _, valid = train_test_split(np.arange(101), test_size=size if size < 1 else int(size), random_state=1240)
+    assert set(numbers(corpora.test)) - {-1} == set(valid.tolist()) - {4}
+
+
+def test_labels_to_train_on_are_needed(tmp_path):
+    given = corpora_of()
+    bare = dataclasses.replace(given.train, labels=scipy.sparse.csr_matrix(given.train.labels.shape, dtype=np.float32))
+    for size in (0, 20):
+        data = data_of(tmp_path, dataclasses.replace(given, train=bare), valid_examples=size)
+        with pytest.raises(DataError, match=f"train.txt: none of the {101 - size} documents to train on has a label"):
+            data.load()
 
 
 @pytest.mark.parametrize(
@@ -208,6 +226,8 @@ def test_splits_that_cannot_be_are_errors(tmp_path):
         ({"label_width": -1}, "label_width is -1"),
         ({"sort_window": 0}, "sort_window is 0; it must be at least 1"),
         ({"valid_examples": -1}, "valid_examples is -1"),
+        ({"valid_examples": 1.5}, "valid_examples is 1.5; it must be a share below 1 or a whole number"),
+        ({"valid_examples": float("nan")}, "valid_examples is nan; it must be a share"),
         ({"max_train": -5}, "max_train is -5"),
         ({"max_eval": -5}, "max_eval is -5"),
         ({"bucket_lengths": (0, 4)}, "bucket_lengths is"),

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data import build_data
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.propensity import inverse_propensity
-from mhe_jax.data.tfidf import NearestDocuments, measure, tfidf_floor
+from mhe_jax.data.tfidf import NearestDocuments, _line, measure
 from mhe_jax.data.xmc import read_corpora
 
 WORDS = ["red", "green", "blue", "fox", "frog", "toad", "runs", "leaps", "Sleeps", "x"]
@@ -107,9 +107,9 @@ def test_metrics_against_brute_force(with_filter):
     train, test, labels, true = texts_of(rng, 43), texts_of(rng, 11), labels_of(rng, 43, 7), labels_of(rng, 11, 7)
     dropped = (rng.random(true.shape) < 0.3) & with_filter
     filtered = scipy.sparse.csr_matrix(dropped) if with_filter else None
-    found = tfidf_floor(iter(train), labels, iter(test), true, filtered=filtered, propensity=(0.5, 0.4), neighbors=4)
     ids = NearestDocuments(train, labels, neighbors=4).rank(test, 5, filtered)
     inverse = inverse_propensity(labels, 0.5, 0.4)
+    found = measure(ids, true, filtered, inverse)
     hit = (true.toarray() > 0) & ~dropped
     for k in (1, 3, 5):
         hits = [[hit[i, label] and label >= 0 for label in row[:k]] for i, row in enumerate(ids)]
@@ -125,6 +125,13 @@ def test_metrics_against_brute_force(with_filter):
     ]
     assert found["nDCG@5"] == pytest.approx(np.mean(ndcg), rel=1e-5)
     assert 0 < found["P@1"] < 1
+
+
+def test_what_was_not_counted_is_nan_and_not_shown_where_it_is_null():
+    found = measure(np.zeros((2, 5), np.int32), scipy.sparse.csr_matrix((2, 7)), None, np.ones(7, np.float32))
+    assert math.isnan(found["PSP@1"])
+    assert found["P@1"] == 0
+    assert _line("run", {"P@1": 0.5, "PSP@1": None}).split() == ["run", "P@1", "0.5000"]
 
 
 CONFIG = """

@@ -39,7 +39,7 @@ def test_home_is_expanded(tmp_path, monkeypatch):
 def test_an_unknown_folder_lists_all_that_is_looked_for(tmp_path):
     write(tmp_path, {"documents.csv": ""})
     with pytest.raises(
-        DataError, match=rf"^{tmp_path} is in no known layout: looked for, with or without .gz: "
+        DataError, match=rf"^{tmp_path} is in no known layout: looked for, with or without .gz but for .npz: "
     ) as error:
         read_corpora(tmp_path)
     for layout in LAYOUTS:

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 
 import numpy as np
@@ -121,6 +122,51 @@ def test_a_matrix_with_impossible_contents(tmp_path):
         read_corpora(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["csc", "csr"])
+@pytest.mark.parametrize("index", [-1, 5, 2**30])
+def test_an_index_out_of_range_is_found_before_the_matrix_is_converted(tmp_path, kind, index):
+    good = scipy.sparse.csr_matrix(np.eye(5, dtype=np.float32)).asformat(kind)
+    parts = {"format": kind.encode(), "shape": good.shape, "data": good.data, "indptr": good.indptr}
+    np.savez(tmp_path / "Y.npz", indices=np.array([0, 1, 2, 3, index], np.int32), **parts)
+    with pytest.raises(DataError, match=r"Y.npz: "):
+        read_label_matrix(tmp_path / "Y.npz")
+
+
+def test_a_coordinate_out_of_range(tmp_path):
+    parts = {"format": b"coo", "shape": (2, 3), "data": np.ones(1), "row": np.array([0]), "col": np.array([3])}
+    np.savez(tmp_path / "Y.npz", **parts)
+    with pytest.raises(DataError, match=r"Y.npz is not a matrix of scipy.sparse.save_npz: .*3"):
+        read_label_matrix(tmp_path / "Y.npz")
+
+
+def test_relevances_are_real_and_the_shape_is_possible(tmp_path):
+    scipy.sparse.save_npz(tmp_path / "Y.npz", scipy.sparse.csr_matrix(TRAIN * 1j))
+    with pytest.raises(DataError, match=r"Y.npz: relevances must be real numbers but are complex64"):
+        read_label_matrix(tmp_path / "Y.npz")
+    scipy.sparse.save_npz(tmp_path / "Y.npz", scipy.sparse.csr_matrix((2, 99999999999), dtype=np.float32))
+    with pytest.raises(DataError, match=r"Y.npz: the shape is \(2, 99999999999\); it must be .* at most 2147483647"):
+        read_label_matrix(tmp_path / "Y.npz")
+
+
+def test_a_damaged_archive(tmp_path):
+    path = tmp_path / "Y.npz"
+    scipy.sparse.save_npz(path, scipy.sparse.csr_matrix(np.arange(4000.0).reshape(40, 100)))
+    whole = path.read_bytes()
+    for at in range(40, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:at] + bytes(byte ^ 255 for byte in whole[at : at + 20]) + whole[at + 20 :])
+        with contextlib.suppress(DataError):  # a few bytes do not matter
+            read_label_matrix(path)
+
+
+def test_a_packed_npz_is_not_looked_for(tmp_path):
+    write_pecos(tmp_path)
+    path = tmp_path / "Y.tst.npz"
+    (tmp_path / "Y.tst.npz.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    with pytest.raises(DataError, match=r"for 'PECOS / X-Transformer', Y.tst.npz is missing"):
+        read_corpora(tmp_path)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
     ("body", "entries"),
@@ -168,6 +214,9 @@ def test_many_lines_against_python(tmp_path, values):
         ("3 4 5\n", 1, "the header must be .* but is '3 4 5'"),
         ("0:1 1:1\n", 1, "the header must be"),
         ("-3 4\n", 1, "the header must be"),
+        ("999999999999999 3\n0:1\n", 1, "the header says 999999999999999, which is more than 2147483647"),
+        ("2 99999999999\n0:1\n", 1, "the header says 99999999999, which is more than"),
+        (f"2 {'9' * 5000}\n0:1\n", 1, "the header says 9{80}, which"),
         ("2 4\n0:1\n\n2:1\n", 4, "the header says 2 documents, but here is one more line"),
         ("2 4\n0:1\n3:1 4:1\n", 3, "label 4, but the header says 4 labels, counted from 0"),
         ("2 4\n0:1 99999999999999999999:1\n", 2, "label 99999999999999999999, but the header says 4"),
@@ -198,3 +247,10 @@ def test_a_bad_sparse_text_is_told_with_its_line(tmp_path, text, line, message):
     path.write_text(text)
     with pytest.raises(DataError, match=rf"^{path}:{line}: .*{message}"):
         read_label_matrix(path)
+
+
+def test_a_header_is_compared_with_the_texts_before_it_is_believed(tmp_path):
+    write_repository(tmp_path)
+    (tmp_path / "trn_X_Y.txt").write_text("2000000000 5\n0:1\n")
+    with pytest.raises(DataError, match=r"trn_X_Y.txt:1: the header says 2000000000 documents, but there are 3 texts"):
+        read_corpora(tmp_path)

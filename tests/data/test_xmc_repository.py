@@ -67,6 +67,8 @@ def test_filters(tmp_path, names):
         ({"target_ind": [2, 1]}, "2 labels in 'target_ind' but 1 in 'target_rel'"),
         ({"target_rel": [-0.5]}, "'target_rel' holds -0.5"),
         ({"target_rel": [float("nan")]}, "'target_rel' holds nan"),
+        ({"target_rel": [10**400]}, "'target_rel' holds 10{79}, which"),
+        ({"target_rel": [1e39]}, r"'target_rel' holds 1e\+39"),
         ({"target_rel": ["1"]}, "'target_rel' holds '1'"),
         ({"target_rel": 1.0}, "the field 'target_rel' must be a list but is a number"),
     ],

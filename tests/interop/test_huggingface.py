@@ -274,7 +274,8 @@ def test_folders_and_ids_without_files(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("tokens", "vocab", "fits"), [
     (30522, 30522, True), (30522, 30528, True), (50265, 50304, True), (130, 192, True), (130, 256, True),
-    (128, 128, True), (128, 192, False), (30522, 30523, False), (30522, 28996, False), (30522, 30521, False),
+    (128, 128, True), (128, 192, False), (30522, 30523, True), (250002, 250037, True), (30522, 30827, True),
+    (30522, 30828, False), (30522, 28996, False), (28996, 30522, False), (30522, 30521, False),
 ])  # fmt: skip
 def test_a_tokenizer_of_another_checkpoint_is_refused(tokens, vocab, fits):
     if fits:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from mhe_jax.data.ragged import top_of
 from mhe_jax.train import predictions
 
 IDS = np.array([[4, 0, 2], [1, -1, -1], [-1, -1, -1], [3, 2, 5]])
@@ -38,10 +39,10 @@ def test_a_score_of_zero_is_still_a_prediction(workdir):
 
 def test_top_of_sorts_each_row_and_breaks_ties_by_label(workdir):
     scores = predictions.read_predictions(workdir).scores
-    ids, values = predictions.top_of(scores, 2)
+    ids, values = top_of(scores, 2)
     np.testing.assert_array_equal(ids, [[4, 0], [1, -1], [-1, -1], [2, 3]])
     np.testing.assert_allclose(values[0], [0.9, 0.5])
-    wide, _ = predictions.top_of(scores, 5)
+    wide, _ = top_of(scores, 5)
     np.testing.assert_array_equal(wide[3], [2, 3, 5, -1, -1])
 
 
@@ -84,17 +85,3 @@ def test_saving_replaces_the_file_and_leaves_nothing_else(workdir):
     predictions.save(workdir / "predictions.npz", scipy.sparse.csr_matrix((4, 7), dtype=np.float32))
     assert predictions.read_predictions(workdir).scores.nnz == 0
     assert sorted(path.name for path in workdir.iterdir()) == ["predictions.json", "predictions.npz"]
-
-
-@pytest.mark.parametrize("k", [1, 3, 11])
-def test_top_of_against_plain_sorting(k):
-    rng = np.random.default_rng(0)
-    matrix = scipy.sparse.random(17, 29, 0.2, "csr", rng=rng, dtype=np.float32)
-    matrix.data[:] = np.ceil(matrix.data * 4) / 4  # many ties
-    ids, scores = predictions.top_of(matrix, k)
-    for row in range(17):
-        entries = zip(matrix[row].indices.tolist(), matrix[row].data.tolist(), strict=True)
-        best = sorted(entries, key=lambda entry: (-entry[1], entry[0]))[:k]
-        fill = k - len(best)
-        assert ids[row].tolist() == [label for label, _ in best] + [-1] * fill
-        assert scores[row].tolist() == [score for _, score in best] + [0.0] * fill

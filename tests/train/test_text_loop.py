@@ -7,12 +7,13 @@ import pytest
 from saved import assert_same, final_weights
 
 from configs import heads
+from mhe_jax.data.ragged import top_of
 from mhe_jax.train import experiment, writers
 from mhe_jax.train.describe import describe
 from mhe_jax.train.evaluate import evaluate
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.predict import predict, predict_split
-from mhe_jax.train.predictions import read_predictions, top_of
+from mhe_jax.train.predictions import read_predictions
 from tests import tiny_text_config
 
 LABELS = 53
@@ -138,6 +139,10 @@ def test_predictions_of_the_split_agree_with_its_evaluation(trained, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "split.jsonl").read_text().splitlines()]
     assert [line["input"] for line in lines] == list(range(43))
     assert {len(line["names"]) for line in lines} == {3}
+    # Six digits of what was stored, and no more.
+    stored = top_of(read_predictions(workdir).scores, 3)[1]
+    np.testing.assert_allclose([line["scores"] for line in lines], stored, rtol=1e-5)
+    assert all(score == float(f"{score:.6g}") for line in lines for score in line["scores"])
     predictions = read_predictions(workdir)
     assert predictions.scores.shape == (43, LABELS)
     assert predictions.split == "eval"
@@ -147,6 +152,14 @@ def test_predictions_of_the_split_agree_with_its_evaluation(trained, tmp_path):
     ids, _ = top_of(predictions.scores, 5)
     hits = [len(set(row[row >= 0]) & set(labels[i].indices)) for i, row in enumerate(ids)]
     assert np.mean(hits) / 5 == pytest.approx(values["P@5"], abs=1e-6)
+
+
+def test_top_k_is_checked_for_a_split_too(trained, tmp_path):
+    workdir, _ = trained
+    config, _ = experiment.read_workdir(workdir)
+    for k in (0, LABELS + 1):
+        with pytest.raises(ValueError, match=f"--top_k is {k}; it must be between 1 and the {LABELS} classes"):
+            predict_split(config, workdir, k, tmp_path / "split.jsonl")
 
 
 def test_texts_from_a_file_and_on_the_spot(trained, tmp_path, capsys):
