@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
 
 
 def run() -> int:
-    from mhe_jax.train import describe, distributed, evaluate, experiment, interruption, loop, predict
+    from mhe_jax.train import describe, distributed, evaluate, experiment, interruption, loop, predict, writers
     from mhe_jax.train.settings import Settings
 
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
@@ -83,7 +83,7 @@ def run() -> int:
     if FLAGS.mode == "describe":
         say(describe.describe(config))
     elif FLAGS.mode == "eval":
-        say(json.dumps(evaluate.evaluate(config, workdir)))
+        say(json.dumps(writers.finite(evaluate.evaluate(config, workdir))))
     elif FLAGS.mode == "predict":
         if workdir is None:
             raise app.UsageError("predict needs --workdir")
@@ -96,7 +96,7 @@ def run() -> int:
         # The time in a default name is that of the main process.
         workdir = workdir or pathlib.Path(distributed.agree_on_text("workdir", str(default_workdir())))
         result = loop.train_and_evaluate(config, workdir)
-        say(json.dumps(result, indent=2))
+        say(json.dumps(writers.finite(result), indent=2))
         return interruption.EXIT_CODE if result["interrupted"] else 0
     return 0
 

@@ -208,7 +208,7 @@ def _train(
         result["skipped_batches"] = skips.ranges
         result["bad_examples"] = distributed.bad_examples(train) + evaluator.bad_examples
         if distributed.is_main():
-            writers.write_atomically(workdir / "result.json", json.dumps(result, indent=2) + "\n")
+            writers.write_atomically(workdir / "result.json", json.dumps(writers.finite(result), indent=2) + "\n")
             writers.plot_curves(workdir)
             evaluator.draw(workdir)
         distributed.barrier("the result", settings.peer_seconds)
