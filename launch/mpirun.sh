@@ -34,7 +34,8 @@ export NCCL_DEBUG=${NCCL_DEBUG:-WARN}
 # What MPI starts: a process with one GPU and the number that MPI gave it. At the first code but 0 mpirun ends all the
 # others, and returns it: an interrupted run gets some seconds in which each of its processes comes to its end.
 # shellcheck disable=SC2016  # expanded over there
-one='export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-$OMPI_COMM_WORLD_LOCAL_RANK}
+one='IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-}"
+export CUDA_VISIBLE_DEVICES=${gpus[$OMPI_COMM_WORLD_LOCAL_RANK]:-$OMPI_COMM_WORLD_LOCAL_RANK}
 "$0" main.py --coordinator="$1" --num_processes="$OMPI_COMM_WORLD_SIZE" --process_id="$OMPI_COMM_WORLD_RANK" "${@:2}" &
 trap "kill -USR1 $!" USR1
 while kill -0 $! 2>/dev/null; do wait $! && status=0 || status=$?; done

@@ -65,7 +65,7 @@ def tools(tmp_path):
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     write = f'printf "%s\\n" "$@" > {tmp_path}/$(basename "$0").txt'
-    cores = f'echo "$SRUN_CPUS_PER_TASK" > {tmp_path}/cores.txt'
+    cores = f'echo "$SRUN_CPUS_PER_TASK" > {tmp_path}/cores.txt; echo "$CUDA_VISIBLE_DEVICES" > {tmp_path}/gpus.txt'
     fake(tmp_path / "venv" / "bin" / "python", f'{write}; {cores}; exit "${{STATUS:-0}}"')
     # What starts the program takes its own options off, and runs the rest here, once.
     run = 'while [[ "$1" != */python ]]; do shift; done; exec "$@"'
@@ -106,6 +106,9 @@ def test_mpirun_gives_each_process_its_number_and_the_first_host(tools):
     assert done.returncode == 0, done.stderr
     where = ["--coordinator=node1:7000", "--num_processes=1", "--process_id=0"]
     assert called(tools, "python") == ["main.py", *where, *HARD]
+    assert called(tools, "gpus") == ["0"]
+    run("mpirun.sh", tools, *HARD, CUDA_VISIBLE_DEVICES="4,6")
+    assert called(tools, "gpus") == ["4"]
 
 
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="needs Open MPI")
