@@ -8,7 +8,7 @@ DEMO ?= runs/demo
 
 demo: $(VENV)/.installed
 	$(BIN)/python main.py --config=configs/glyphs_mhp.py --workdir=$(DEMO)
-	$(BIN)/python -m mhe_jax.data.nearest_neighbor --config=configs/glyphs_mhp.py --compare=$(DEMO)/result.json
+	$(BIN)/python -m mhe_jax baseline --config=configs/glyphs_mhp.py --compare=$(DEMO)/result.json
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal

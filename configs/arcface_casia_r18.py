@@ -11,11 +11,11 @@ GPUs of 128 pictures.
     python main.py --config=configs/arcface_casia_r18.py --config.data.path=FOLDER_OF_train.rec
 """
 
-from configs import base_faces
+from mhe_jax.recipes import faces
 
 
 def get_config(arg=""):
-    return base_faces.make(
+    return faces.make(
         arg,
         "r18",
         num_classes=10_572,

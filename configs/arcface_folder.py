@@ -10,14 +10,14 @@ No published figure. Expected: the faces in docs/results.md (this project's meas
     python main.py --config=configs/arcface_folder.py --config.data.path=DIR
 """
 
-from configs import base_faces
+from mhe_jax.recipes import faces
 
 
 def get_config(arg=""):
     words = [word for word in (arg or "").split(",") if word]
     backbone = next((word for word in words if word in ("r18", "r50", "r100")), "mbf")
     rest = ",".join(word for word in words if word not in ("r18", "r50", "r100", "cpu"))
-    config = base_faces.make(
+    config = faces.make(
         rest,
         backbone,
         num_classes=0,

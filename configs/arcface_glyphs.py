@@ -10,13 +10,13 @@ measurement). Hardware: two CPU cores, some minutes.
     python main.py --config=configs/arcface_glyphs.py
 """
 
-from configs import base_faces, base_glyphs, heads
-from mhe_jax.train.settings import base_config
+from mhe_jax.recipes import faces, glyphs, heads
+from mhe_jax.recipes.base import base_config
 
 
 def get_config(arg=""):
     margin = heads.margin("arcface", scale=32.0, m=0.3)
-    section, words, variant = base_faces.head(arg, "full", (0, 4), margin)
+    section, words, variant = faces.head(arg, "full", (0, 4), margin)
     config = base_config()
     config.data = {
         "name": "face_glyphs",
@@ -30,7 +30,7 @@ def get_config(arg=""):
         "last_batch": "drop",
     }
     config.head = section
-    config.update(base_glyphs.recipe())
+    config.update(glyphs.recipe())
     config.backbone.activate_features = False
     if variant == "partial" or "sparse" in words:
         config.table_optimizer = {**heads.SPARSE_TABLES, "weight_decay": 0.05}

@@ -8,10 +8,10 @@ that of MS1MV3 in insightface. Expected here: not measured by this project yet; 
     python main.py --config=configs/arcface_ms1mv2_r100.py --config.data.path=FOLDER_OF_train.rec
 """
 
-from configs import base_faces
+from mhe_jax.recipes import faces
 
 
 def get_config(arg=""):
-    return base_faces.make(
+    return faces.make(
         arg, "r100", num_classes=85_742, sizes=(43, 1994), learning_rate=0.2, warmup_epochs=2.0, epochs=25.0, batch=1024
     )

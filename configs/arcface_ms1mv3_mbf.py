@@ -6,11 +6,11 @@ Expected here: not measured by this project yet; it needs GPUs and the data.
     python main.py --config=configs/arcface_ms1mv3_mbf.py --config.data.path=FOLDER_OF_train.rec
 """
 
-from configs import base_faces
+from mhe_jax.recipes import faces
 
 
 def get_config(arg=""):
-    return base_faces.make(
+    return faces.make(
         arg,
         "mbf",
         num_classes=93_431,

@@ -8,12 +8,12 @@ published MHS settings, five epochs at rate 0.001 without warm-up, which fine-tu
     python main.py --config=configs/arcface_ms1mv3_r100.py --config.data.path=FOLDER_OF_train.rec
 """
 
-from configs import base_faces
+from mhe_jax.recipes import faces
 
 
 def get_config(arg=""):
     published = "reference" in arg and not {"full", "partial"} & set(arg.split(","))
-    return base_faces.make(
+    return faces.make(
         arg,
         "r100",
         num_classes=93_431,

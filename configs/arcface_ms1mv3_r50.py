@@ -7,10 +7,10 @@ here: not measured by this project yet; it needs GPUs and the data.
     python main.py --config=configs/arcface_ms1mv3_r50.py --config.data.path=FOLDER_OF_train.rec
 """
 
-from configs import base_faces
+from mhe_jax.recipes import faces
 
 
 def get_config(arg=""):
-    return base_faces.make(
+    return faces.make(
         arg, "r50", num_classes=93_431, sizes=(13, 7187), learning_rate=0.2, warmup_epochs=2.0, epochs=25.0, batch=1024
     )

@@ -9,11 +9,11 @@ this project yet; it needs GPUs and the data.
     python main.py --config=configs/arcface_webface42m_r50.py --config.data.path=FOLDER_OF_train.rec
 """
 
-from configs import base_faces, heads
+from mhe_jax.recipes import faces, heads
 
 
 def get_config(arg=""):
-    return base_faces.make(
+    return faces.make(
         arg,
         "r50",
         num_classes=2_059_906,

@@ -6,8 +6,8 @@ Hardware: one GPU. `:reference` gives the published settings, and joins with siz
     python main.py --config=configs/cifar100_mhp.py --config.data.path=DIR_OF_cifar-100-python
 """
 
-from configs import base_cifar, heads
+from mhe_jax.recipes import cifar, heads
 
 
 def get_config(arg=""):
-    return base_cifar.make(100, heads.mhp, arg, default_sizes=(10, 10))
+    return cifar.make(100, heads.mhp, arg, default_sizes=(10, 10))

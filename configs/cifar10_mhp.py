@@ -6,8 +6,8 @@ Hardware: one GPU. `:reference` gives the published settings.
     python main.py --config=configs/cifar10_mhp.py --config.data.path=DIR_OF_cifar-10-batches-py
 """
 
-from configs import base_cifar, heads
+from mhe_jax.recipes import cifar, heads
 
 
 def get_config(arg=""):
-    return base_cifar.make(10, heads.mhp, arg, default_sizes=(5, 2))
+    return cifar.make(10, heads.mhp, arg, default_sizes=(5, 2))

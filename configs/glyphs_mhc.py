@@ -6,8 +6,8 @@ Hardware: two CPU cores, some minutes.
     python main.py --config=configs/glyphs_mhc.py
 """
 
-from configs import base_glyphs, heads
+from mhe_jax.recipes import glyphs, heads
 
 
 def get_config(arg=""):
-    return base_glyphs.make(heads.mhc, arg)
+    return glyphs.make(heads.mhc, arg)

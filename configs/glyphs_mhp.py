@@ -11,8 +11,8 @@ Hardware: two CPU cores, some minutes.
 
 import functools
 
-from configs import base_glyphs, heads
+from mhe_jax.recipes import glyphs, heads
 
 
 def get_config(arg=""):
-    return base_glyphs.make(functools.partial(heads.mhp, rank=8), arg)
+    return glyphs.make(functools.partial(heads.mhp, rank=8), arg)

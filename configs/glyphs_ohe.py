@@ -6,8 +6,8 @@ Hardware: two CPU cores, some minutes.
     python main.py --config=configs/glyphs_ohe.py
 """
 
-from configs import base_glyphs, heads
+from mhe_jax.recipes import glyphs, heads
 
 
 def get_config(arg=""):
-    return base_glyphs.make(heads.ohe, arg)
+    return glyphs.make(heads.ohe, arg)

@@ -8,8 +8,8 @@ Expected on Omniglot with `:small`: the row `mhs` of the Omniglot table in docs/
     python main.py --config=configs/image_folder_mhs.py --config.data.path=DIR
 """
 
-from configs import base_image_folder, heads
+from mhe_jax.recipes import heads, image_folder
 
 
 def get_config(arg=""):
-    return base_image_folder.make(heads.mhs, arg)
+    return image_folder.make(heads.mhs, arg)

@@ -7,8 +7,8 @@ Hardware: GPUs; the default is bfloat16 with a batch of 1024. `:reference` gives
     python main.py --config=configs/imagenet_mhp.py --config.data.path=DIR_WITH_train_AND_val
 """
 
-from configs import base_imagenet, heads
+from mhe_jax.recipes import heads, imagenet
 
 
 def get_config(arg=""):
-    return base_imagenet.make(heads.mhp, arg)
+    return imagenet.make(heads.mhp, arg)

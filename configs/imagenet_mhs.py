@@ -9,8 +9,8 @@ Hardware: GPUs; the default is bfloat16 with a batch of 1024. `:reference` gives
 
 import functools
 
-from configs import base_imagenet, heads
+from mhe_jax.recipes import heads, imagenet
 
 
 def get_config(arg=""):
-    return base_imagenet.make(functools.partial(heads.mhs, num_groups=10), arg)
+    return imagenet.make(functools.partial(heads.mhs, num_groups=10), arg)

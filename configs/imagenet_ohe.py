@@ -8,8 +8,8 @@ Hardware: GPUs; the default is bfloat16 with a batch of 1024. `:reference` gives
     python main.py --config=configs/imagenet_ohe.py --config.data.path=DIR_WITH_train_AND_val
 """
 
-from configs import base_imagenet, heads
+from mhe_jax.recipes import heads, imagenet
 
 
 def get_config(arg=""):
-    return base_imagenet.make(heads.ohe, arg, default_sizes=())
+    return imagenet.make(heads.ohe, arg, default_sizes=())

@@ -3,12 +3,12 @@
 No published figure: docs/scaling.md has the tables, and the command that makes them.
 
     python main.py --mode=describe --config=configs/scaling.py:images,ohe --config.data.num_classes=10000000
-    python -m mhe_jax.scaling --config=configs/scaling.py:images,ohe
+    mhe scaling --config=configs/scaling.py:images,ohe
 """
 
-from configs import heads
-from configs.arguments import parse
-from mhe_jax.train.settings import base_config
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.base import base_config
 
 HEADS = {
     "images": {"ohe": heads.ohe, "mhp": heads.mhp, "mhc": heads.mhc, "mhs": heads.mhs},

@@ -5,9 +5,9 @@ No published figure: `describe` prints what each head would cost.
     python main.py --mode=describe --config=configs/synthetic.py:mhc --config.data.num_classes=100000000
 """
 
-from configs import heads
-from configs.arguments import parse
-from mhe_jax.train.settings import base_config
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.base import base_config
 
 
 def get_config(arg=""):

@@ -8,8 +8,8 @@ lack of the original files and a GPU. Hardware: one GPU.
     python main.py --config=configs/xmc_amazon3m.py:bert --config.data.path=Amazon-3M
 """
 
-from configs.base_xmc import make, recipe
-from mhe_jax.data.propensity import AMAZON
+from mhe_jax.recipes.propensity import AMAZON
+from mhe_jax.recipes.texts import make, recipe
 
 SETTINGS = {"batch": 16, "max_length": 128, "eval_step": 40000, "candidates": 30, "hidden": 400}
 RECIPES = {name: recipe(epochs=5, swa=(0, 10000), **SETTINGS) for name in ("bert", "roberta", "xlnet")}

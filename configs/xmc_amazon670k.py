@@ -9,8 +9,8 @@ docs/results.md. Hardware: one GPU.
     python main.py --config=configs/xmc_amazon670k.py:bert --config.data.path=Amazon-670K
 """
 
-from configs.base_xmc import make, recipe
-from mhe_jax.data.propensity import AMAZON
+from mhe_jax.recipes.propensity import AMAZON
+from mhe_jax.recipes.texts import make, recipe
 
 SETTINGS = {"batch": 32, "max_length": 128, "eval_step": 1000, "candidates": 75, "hidden": 400, "valid": 4000}
 RECIPES = {name: recipe(epochs=15, swa=(1, 1000), **SETTINGS) for name in ("bert", "roberta", "xlnet")}

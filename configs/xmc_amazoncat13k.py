@@ -8,8 +8,8 @@ Others: AttentionXML, one, 95.65/81.93/66.90; LightXML, three, 96.77/84.02/68.70
     python main.py --config=configs/xmc_amazoncat13k.py:bert --config.data.path=AmazonCat-13K
 """
 
-from configs.base_xmc import make, recipe
-from mhe_jax.data.propensity import AMAZON
+from mhe_jax.recipes.propensity import AMAZON
+from mhe_jax.recipes.texts import make, recipe
 
 RECIPES = {
     "bert": recipe(epochs=5, batch=16, max_length=512, swa=(2, 5000), eval_step=5000),

@@ -9,7 +9,7 @@ Hardware: one GPU.
     python main.py --config=configs/xmc_eurlex4k.py:bert --config.data.path=Eurlex-4K
 """
 
-from configs.base_xmc import make, recipe
+from mhe_jax.recipes.texts import make, recipe
 
 RECIPES = {
     "bert": recipe(epochs=20, batch=16, max_length=512, swa=(2, 100)),

@@ -2,13 +2,13 @@
 
 No published figure for these splits: EURLEX57K (Chalkidis et al. 2019) is not EUR-Lex-4K. Expected: docs/results.md.
 The floor is that of TF-IDF nearest neighbours,
-`python -m mhe_jax.data.tfidf --config=configs/xmc_eurlex57k.py --config.data.path=Eurlex-57K`.
+`mhe baseline --config=configs/xmc_eurlex57k.py --config.data.path=Eurlex-57K`.
 Hardware: one GPU; `minilm` and a few thousand documents (`--config.data.max_train=4000`) for a CPU.
 
     python main.py --config=configs/xmc_eurlex57k.py:minilm --config.data.path=Eurlex-57K
 """
 
-from configs.base_xmc import make, recipe
+from mhe_jax.recipes.texts import make, recipe
 
 RECIPES = {
     "minilm": recipe(epochs=20, batch=16, max_length=256, swa=(4, 100), candidates=20),

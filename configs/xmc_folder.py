@@ -1,14 +1,14 @@
 """One's own documents: a folder with train.jsonl and test.jsonl, a line `{"text": ..., "labels": [...]}` each.
 
-Every other layout of the field is found too, see mhe_jax/data/xmc.py. A tenth of the training documents chooses the
-best weights, and the test documents are evaluated once. The head is a cascade with balanced groups; `:ohe` takes one
-logit per label, which is the baseline to beat and fits up to some 100,000 labels.
+Every other layout of the field is found too, see mhe_jax/data/texts/formats. A tenth of the training documents chooses
+the best weights, and the test documents are evaluated once. The head is a cascade with balanced groups; `:ohe` takes
+one logit per label, which is the baseline to beat and fits up to some 100,000 labels.
 No published figure. Hardware: one GPU; `minilm` is small enough for a CPU and some thousand documents.
 
     python main.py --config=configs/xmc_folder.py --config.data.path=DIR
 """
 
-from configs.base_xmc import make, recipe
+from mhe_jax.recipes.texts import make, recipe
 
 RECIPES = {"minilm": recipe(epochs=10, batch=32, max_length=256, swa=(2, 100), candidates=20)}
 

@@ -9,11 +9,11 @@ Hardware: two CPU cores, some minutes.
     python main.py --config=configs/xmc_unicode.py
 """
 
-from configs import heads
-from configs.arguments import parse
-from configs.base_xmc import HEADS
-from mhe_jax.data.propensity import DEFAULT
-from mhe_jax.train.settings import base_config
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.base import base_config
+from mhe_jax.recipes.propensity import DEFAULT
+from mhe_jax.recipes.texts import HEADS
 
 
 def get_config(arg=""):

@@ -8,8 +8,8 @@ Expected here: not run by this project, for lack of the original files and a GPU
     python main.py --config=configs/xmc_wiki31k.py:bert --config.data.path=Wiki10-31K
 """
 
-from configs.base_xmc import make, recipe
-from mhe_jax.data.propensity import WIKIPEDIA
+from mhe_jax.recipes.propensity import WIKIPEDIA
+from mhe_jax.recipes.texts import make, recipe
 
 RECIPES = {
     "bert": recipe(epochs=30, batch=16, max_length=512, swa=(4, 200)),

@@ -8,8 +8,8 @@ this project, for lack of the original files and a GPU. Hardware: one GPU.
     python main.py --config=configs/xmc_wiki500k.py:bert --config.data.path=Wiki-500K
 """
 
-from configs.base_xmc import make, recipe
-from mhe_jax.data.propensity import WIKIPEDIA
+from mhe_jax.recipes.propensity import WIKIPEDIA
+from mhe_jax.recipes.texts import make, recipe
 
 SETTINGS = {"batch": 32, "max_length": 128, "eval_step": 3000, "candidates": 32, "hidden": 500, "valid": 4000}
 RECIPES = {name: recipe(epochs=10, swa=(4, 3000), **SETTINGS) for name in ("bert", "roberta", "xlnet")}

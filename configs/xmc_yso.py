@@ -1,13 +1,13 @@
 """YSO: 174,597 English titles of Finnish libraries to train, 20,000 to test; 27,754 concepts, 24,547 of them in use.
 
 No published figure for these splits. The floor is that of TF-IDF nearest neighbours,
-`python -m mhe_jax.data.tfidf --config=configs/xmc_yso.py --config.data.path=YSO-titles`. Expected: docs/results.md.
+`mhe baseline --config=configs/xmc_yso.py --config.data.path=YSO-titles`. Expected: docs/results.md.
 Hardware: one GPU; `minilm` and some thousand titles (`--config.data.max_train=40000`) for a CPU.
 
     python main.py --config=configs/xmc_yso.py:minilm --config.data.path=YSO-titles
 """
 
-from configs.base_xmc import make, recipe
+from mhe_jax.recipes.texts import make, recipe
 
 RECIPES = {
     "minilm": recipe(epochs=20, batch=64, max_length=32, swa=(4, 500), candidates=20),

@@ -8,8 +8,9 @@ What follows `--` is for main.py. Nothing here needs editing. With --platform=cp
 order. Output lines are prefixed with the number of their process. SIGTERM and SIGINT are passed on to all. When a
 process fails, the others have --grace seconds to notice, say so and end, before they are killed.
 
-Returns 0 if all processes did, 75 if all asked to be started again (see mhe_jax/train/interruption.py), else the code
-of the first that failed, 128 + n for signal n. JAX_COMPILATION_CACHE_DIR, if set, keeps compiled programs between runs.
+Returns 0 if all processes did, 75 if all asked to be started again (mhe_jax/train/parallel/interruption.py), else the
+code of the first that failed, 128 + n for signal n. JAX_COMPILATION_CACHE_DIR, if set, keeps compiled programs between
+runs.
 """
 
 import argparse

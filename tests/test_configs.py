@@ -12,20 +12,20 @@ import PIL.Image
 import pytest
 from ml_collections import ConfigDict
 
-from configs import base_xmc, heads
 from mhe_jax.data import DATA
 from mhe_jax.data.faces.convert import convert
-from mhe_jax.data.faces.pairs_file import write_pairs
-from mhe_jax.data.word_pieces import train_word_pieces
+from mhe_jax.data.faces.formats.pairs_file import write_pairs
+from mhe_jax.data.texts.word_pieces import train_word_pieces
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop import huggingface
 from mhe_jax.models import BACKBONES, ENCODERS, build_backbone
 from mhe_jax.ops.margins import MARGINS
-from mhe_jax.train.averages import AVERAGES
-from mhe_jax.train.optim import OPTIMIZERS
-from mhe_jax.train.schedules import SCHEDULES
-from mhe_jax.train.settings import Settings
-from mhe_jax.train.table_optim import TABLE_OPTIMIZERS
+from mhe_jax.recipes import heads, texts
+from mhe_jax.settings import Settings
+from mhe_jax.train.optim.averages import AVERAGES
+from mhe_jax.train.optim.optimizer import OPTIMIZERS
+from mhe_jax.train.optim.rules import TABLE_OPTIMIZERS
+from mhe_jax.train.optim.schedules import SCHEDULES
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text())
@@ -170,8 +170,8 @@ def test_the_documents_held_out_may_be_a_share(name):
 
 
 def test_an_encoder_without_a_recipe_takes_that_of_the_default():
-    short, long = (base_xmc.recipe(epochs=1, batch=8, max_length=n, swa=(0, 1)) for n in (16, 512))
-    made = base_xmc.make("roberta", data={}, recipes={"bert": short, "minilm": long}, head_sizes=(), encoder="minilm")
+    short, long = (texts.recipe(epochs=1, batch=8, max_length=n, swa=(0, 1)) for n in (16, 512))
+    made = texts.make("roberta", data={}, recipes={"bert": short, "minilm": long}, head_sizes=(), encoder="minilm")
     assert (made.data.max_length, made.backbone.checkpoint) == (512, "roberta-base")
 
 

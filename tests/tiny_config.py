@@ -1,7 +1,7 @@
 """A run of seconds, for tests of the command line: 8 x 8 pictures of 19 classes."""
 
-from configs import heads
-from mhe_jax.train.settings import base_config
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.base import base_config
 
 
 def get_config():

@@ -1,7 +1,7 @@
 """A run on faces of seconds, for tests of the command line: 19 identities of 8 x 8 pictures."""
 
-from configs import heads
-from mhe_jax.train.settings import base_config
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.base import base_config
 
 
 def get_config():

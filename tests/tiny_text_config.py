@@ -1,7 +1,7 @@
 """A run on texts of seconds, for tests of the command line: 53 labels, a small encoder."""
 
-from configs import heads
-from mhe_jax.train.settings import base_config
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.base import base_config
 
 
 def get_config():

@@ -3,19 +3,19 @@
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
-from mhe_jax.data.cifar import Cifar10, Cifar100
-from mhe_jax.data.dataset import ImageData
-from mhe_jax.data.faces.face_folder import FaceFolder, FaceRecords
-from mhe_jax.data.faces.face_glyphs import FaceGlyphs
-from mhe_jax.data.faces.face_synthetic import FaceSynthetic
-from mhe_jax.data.glyphs import Glyphs
-from mhe_jax.data.image_folder import ImageFolder, ImageNet
-from mhe_jax.data.synthetic import Synthetic
-from mhe_jax.data.synthetic_text import SyntheticText
-from mhe_jax.data.text import TextData
-from mhe_jax.data.tfds_images import TfdsImages
-from mhe_jax.data.unicode_names import UnicodeNames
-from mhe_jax.data.xmc_text import XmcText
+from mhe_jax.data.faces.folder import FaceFolder, FaceRecords
+from mhe_jax.data.faces.glyphs import FaceGlyphs
+from mhe_jax.data.faces.synthetic import FaceSynthetic
+from mhe_jax.data.images.cifar import Cifar10, Cifar100
+from mhe_jax.data.images.dataset import ImageData
+from mhe_jax.data.images.folder import ImageFolder, ImageNet
+from mhe_jax.data.images.glyphs import Glyphs
+from mhe_jax.data.images.synthetic import Synthetic
+from mhe_jax.data.images.tfds import TfdsImages
+from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.folder import XmcText
+from mhe_jax.data.texts.synthetic import SyntheticText
+from mhe_jax.data.texts.unicode_names import UnicodeNames
 
 DATA = {
     "cifar10": Cifar10,

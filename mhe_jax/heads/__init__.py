@@ -7,19 +7,20 @@ from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.heads.base import Head
-from mhe_jax.heads.cascade import CascadeHead
-from mhe_jax.heads.margin import MarginHead, OneHotMarginHead
-from mhe_jax.heads.margin_cascade import CascadeMarginHead
-from mhe_jax.heads.margin_product import ProductMarginHead
-from mhe_jax.heads.margin_sampled import SampledMarginHead
-from mhe_jax.heads.multilabel import MultiLabelHead
-from mhe_jax.heads.multilabel_cascade import MultiLabelCascadeHead
-from mhe_jax.heads.multilabel_one_hot import MultiLabelOneHotHead
-from mhe_jax.heads.multilabel_product import MultiLabelProductHead
-from mhe_jax.heads.multilabel_sampled import MultiLabelSampledHead
-from mhe_jax.heads.one_hot import OneHotHead
-from mhe_jax.heads.product import ProductHead
-from mhe_jax.heads.sampled import SampledHead
+from mhe_jax.heads.margin.base import MarginHead
+from mhe_jax.heads.margin.cascade import CascadeMarginHead
+from mhe_jax.heads.margin.one_hot import OneHotMarginHead
+from mhe_jax.heads.margin.product import ProductMarginHead
+from mhe_jax.heads.margin.sampled import SampledMarginHead
+from mhe_jax.heads.multilabel.base import MultiLabelHead
+from mhe_jax.heads.multilabel.cascade import MultiLabelCascadeHead
+from mhe_jax.heads.multilabel.one_hot import MultiLabelOneHotHead
+from mhe_jax.heads.multilabel.product import MultiLabelProductHead
+from mhe_jax.heads.multilabel.sampled import MultiLabelSampledHead
+from mhe_jax.heads.softmax.cascade import CascadeHead
+from mhe_jax.heads.softmax.one_hot import OneHotHead
+from mhe_jax.heads.softmax.product import ProductHead
+from mhe_jax.heads.softmax.sampled import SampledHead
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops.margins import MARGINS
 

@@ -33,7 +33,7 @@ class Head(nn.Module):
     lazy_value = False
 
     def sparse_tables(self) -> tuple[str, ...]:
-        """Names of the parameters [blocks, n, d] of which a step uses few blocks; see `mhe_jax.train.table_optim`."""
+        """Names of the parameters [blocks, n, d] of which a step uses few blocks; see `mhe_jax.train.optim.rules`."""
         return ()
 
     def statistics(self) -> dict:

@@ -1,17 +1,12 @@
 """Face classifiers in files: PartialFC's table in one file per GPU, to and from one piece or another number of pieces.
 
-    python -m mhe_jax.interop.face_heads merge FOLDER FILE.pt
-    python -m mhe_jax.interop.face_heads split SOURCE FOLDER --num_shards=3
-
 On W GPUs insightface's trainer writes softmax_fc_gpu_0.pt .. softmax_fc_gpu_{W-1}.pt beside backbone.pth. Each holds
 the rows of consecutive classes, C // W of them and on the first C % W GPUs one more. The published sampled head lies in
 files of the same names, but whole in each, as blocks [n0, n1, D]: its trainer never synchronises the GPUs. That of GPU
 0 is used.
 """
 
-import argparse
 import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +36,7 @@ def read_face_folder(path: str | Path) -> dict[str, np.ndarray]:
     if not (path / BACKBONE_FILE).is_file():
         raise ValueError(f"{path} has no {BACKBONE_FILE}")
     state = read_checkpoint(path / BACKBONE_FILE)
-    return state | ({"weight": read_head(path)} if _shard_files(path) else {})
+    return state | ({"weight": read_head(path)} if shard_files(path) else {})
 
 
 def is_face_folder(path: str | Path) -> bool:
@@ -61,7 +56,7 @@ def read_head(source: str | Path) -> np.ndarray:
     source = Path(source)
     if not source.is_dir():
         return _read_table(source)
-    files = _shard_files(source)
+    files = shard_files(source)
     if not files:
         raise ValueError(f"{source} has no softmax_fc_gpu_0.pt")
     if missing := [rank for rank in range(max(files)) if rank not in files]:
@@ -113,7 +108,8 @@ def shard_rows(num_classes: int, num_shards: int) -> list[int]:
     return [num_classes // num_shards + (rank < num_classes % num_shards) for rank in range(num_shards)]
 
 
-def _shard_files(folder: Path) -> dict[int, Path]:
+def shard_files(folder: Path) -> dict[int, Path]:
+    """The files softmax_fc_gpu_*.pt of a folder, by GPU."""
     return {int(match[1]): path for path in sorted(folder.iterdir()) if (match := _SHARD.fullmatch(path.name))}
 
 
@@ -126,41 +122,8 @@ def _read_table(path: Path) -> np.ndarray:
     raise ValueError(f"{path} has no weight of 2 or 3 axes; its names are {', '.join(sorted(state))}")
 
 
-def _write_table(path: Path, table: np.ndarray) -> None:
+def write_table(path: Path, table: np.ndarray) -> None:
+    """Writes a table [C, D] as one GPU's file."""
     import torch
 
     torch.save({"weight": torch.from_numpy(np.ascontiguousarray(table))}, path)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mhe_jax.interop.face_heads", description="Face classifiers.")
-    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
-    merge = commands.add_parser("merge", help="one file from a folder of softmax_fc_gpu_*.pt")
-    split = commands.add_parser("split", help="softmax_fc_gpu_*.pt for another number of GPUs")
-    merge.add_argument("source", type=Path, metavar="FOLDER")
-    merge.add_argument("dest", type=Path, metavar="FILE.pt")
-    split.add_argument("source", type=Path, metavar="SOURCE", help="such a folder, or one file")
-    split.add_argument("dest", type=Path, metavar="FOLDER", help="made if it is not there")
-    split.add_argument("--num_shards", type=int, required=True, help="number of GPUs")
-    options = parser.parse_args(arguments)
-    try:
-        table = read_head(options.source)
-        if options.command == "merge":
-            _write_table(options.dest, table)
-        else:
-            shards = split_table(table, options.num_shards)
-            options.dest.mkdir(parents=True, exist_ok=True)
-            if _shard_files(options.dest):
-                raise ValueError(f"{options.dest} already has softmax_fc_gpu_*.pt: name another folder")
-            for rank, shard in enumerate(shards):
-                _write_table(options.dest / f"softmax_fc_gpu_{rank}.pt", shard)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.dest}: {' x '.join(map(str, table.shape))}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,8 +14,8 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
-from mhe_jax.interop import encoder_patterns, patterns
-from mhe_jax.interop.encoder_config import ARCHITECTURES, encoder_fields, huggingface_fields
+from mhe_jax.interop.tables import encoders, patterns
+from mhe_jax.interop.tables.encoder_fields import ARCHITECTURES, encoder_fields, huggingface_fields
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.models import build_backbone
 
@@ -69,9 +69,9 @@ def load_encoder(checkpoint: str, params: Mapping[str, Any]) -> dict[str, Any]:
       ImportError: if torch is needed and absent.
     """
     state = _read_weights(checkpoint)
-    if encoder_patterns.detect_encoder(state) is None:
+    if encoders.detect_encoder(state) is None:
         raise ValueError(
-            f"the weights of {checkpoint} are of no encoder of {', '.join(encoder_patterns.ENCODERS)}: their names are "
+            f"the weights of {checkpoint} are of no encoder of {', '.join(encoders.ENCODERS)}: their names are "
             f"{', '.join(sorted(state)[:4])}, ..."
         )
     try:
@@ -96,7 +96,7 @@ def save_encoder(params: Mapping[str, Any], section: ConfigDict, folder: str | o
     encoder = build_backbone(section, jnp.float32)
     model_type, fields = huggingface_fields({**vars(encoder), "name": section.name})
     flat = traverse_util.flatten_dict(dict(params), sep="/")
-    rules = encoder_patterns.ENCODERS[encoder_patterns.architecture_of(flat)]
+    rules = encoders.ENCODERS[encoders.architecture_of(flat)]
     state = {}
     for path, array in flat.items():
         found = patterns.translate(path, rules, to="torch")

@@ -7,13 +7,13 @@ import flax.linen as nn
 import numpy as np
 from flax import traverse_util
 
-from mhe_jax.interop import encoder_patterns, face_patterns, patterns
 from mhe_jax.interop.state_files import read_checkpoint as read_checkpoint
+from mhe_jax.interop.tables import encoders, faces, patterns
 from mhe_jax.labels import LabelSpace
 
 PARTS = ("backbone", "head")
 
-_IMAGE_LAYOUTS = patterns.BACKBONES | face_patterns.BACKBONES
+_IMAGE_LAYOUTS = patterns.BACKBONES | faces.BACKBONES
 
 # The published text system on one GPU and on several: the prefix of its encoder, and its heads in `patterns.HEADS`.
 _TEXT_LAYOUTS = {
@@ -122,26 +122,26 @@ def export_state_dict(
         state[name] = np.ascontiguousarray(values)
     if unexpected:
         raise ValueError(f"layout {layout!r} with head {head!r} lacks {len(unexpected)} names: {_first(unexpected)}")
-    return state | face_patterns.frozen(layout, state)
+    return state | faces.frozen(layout, state)
 
 
 def _layout(
     state_dict: Mapping[str, Any], parts: Sequence[str], paths: Collection[str]
 ) -> tuple[list[patterns.Rule], Callable[[str], bool]]:
     """The rules for a state dict's names, and which of the others have no counterpart at our variables' `paths`."""
-    head, encoder = patterns.detect_head(state_dict), encoder_patterns.detect_encoder(state_dict)
-    face = face_patterns.detect_backbone(state_dict)
+    head, encoder = patterns.detect_head(state_dict), encoders.detect_encoder(state_dict)
+    face = faces.detect_backbone(state_dict)
     if face or head == "mhs":  # `weight` alone does not tell whose it is; iresnet has an `fc` that is no classifier's
-        rules = face_patterns.head_rules(state_dict.get("weight"), paths)
+        rules = faces.head_rules(state_dict.get("weight"), paths)
     else:
         rules = list(patterns.HEADS[head]) if head else []
     if face:
         if "backbone" in parts:
-            face_patterns.check_frozen(state_dict)
-        return rules + face_patterns.BACKBONES[face], face_patterns.is_ignored
+            faces.check_frozen(state_dict)
+        return rules + faces.BACKBONES[face], faces.is_ignored
     if encoder:
         prefix = encoder[1]
-        return rules + encoder_patterns.encoder_rules(*encoder), lambda name: encoder_patterns.is_ignored(name, prefix)
+        return rules + encoders.encoder_rules(*encoder), lambda name: encoders.is_ignored(name, prefix)
     if "backbone" in parts:
         rules += patterns.BACKBONES[patterns.detect_backbone(state_dict)]
     return rules, lambda name: name.endswith("num_batches_tracked")
@@ -151,11 +151,11 @@ def _export_rules(layout: str, head: str | None, flat: Mapping[str, Any]) -> lis
     if layout in _TEXT_LAYOUTS:
         prefix, heads = _TEXT_LAYOUTS[layout]
         names = [path.removeprefix("params/backbone/") for path in flat if path.startswith("params/backbone/")]
-        rules = encoder_patterns.encoder_rules(encoder_patterns.architecture_of(names), prefix)
+        rules = encoders.encoder_rules(encoders.architecture_of(names), prefix)
         return rules + patterns.HEADS[heads[head]] if head in heads else rules
     rules = list(_IMAGE_LAYOUTS[layout])
-    if layout in face_patterns.BACKBONES:
-        return rules + face_patterns.EXPORTED_HEADS[head] if head in face_patterns.EXPORTED_HEADS else rules
+    if layout in faces.BACKBONES:
+        return rules + faces.EXPORTED_HEADS[head] if head in faces.EXPORTED_HEADS else rules
     if head:
         rules += patterns.HEADS["mhc2" if head == "mhc" and "params/head/table_2" not in flat else head]
     return rules

@@ -7,14 +7,14 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
-from mhe_jax.models.bert import Bert
-from mhe_jax.models.convnet import ConvNet
-from mhe_jax.models.face_vit import FaceViT
-from mhe_jax.models.iresnet import IResNet
-from mhe_jax.models.mobilefacenet import MobileFaceNet
-from mhe_jax.models.resnet import ResNet
-from mhe_jax.models.resnet_cifar import CifarResNet
-from mhe_jax.models.xlnet import XLNet
+from mhe_jax.models.faces.iresnet import IResNet
+from mhe_jax.models.faces.mobilefacenet import MobileFaceNet
+from mhe_jax.models.faces.vit import FaceViT
+from mhe_jax.models.images.convnet import ConvNet
+from mhe_jax.models.images.resnet import ResNet
+from mhe_jax.models.images.resnet_cifar import CifarResNet
+from mhe_jax.models.texts.bert import Bert
+from mhe_jax.models.texts.xlnet import XLNet
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "convnet": ConvNet,

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.data.dataset import ImageData
+from mhe_jax.data.images.dataset import ImageData
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,8 @@ from mhe_jax.tasks.classification import Classification
 class Verification(Classification):
     """A backbone whose features are embeddings, and a head on cosines that exists to train it.
 
-    Batches are those of `Classification`. What counts afterwards is `embed`; `mhe_jax.train.verification` evaluates it
-    on pairs.
+    Batches are those of `Classification`. What counts afterwards is `embed`; `train.pairs_evaluator` evaluates it on
+    pairs.
     """
 
     data: FaceData

@@ -12,24 +12,24 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mhe_jax.data.dataset import ImageData
 from mhe_jax.data.faces.dataset import FaceData
-from mhe_jax.data.text import TextData
+from mhe_jax.data.images.dataset import ImageData
+from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.heads import DEFAULT_NUM_HEADS, HEADS, build_head
 from mhe_jax.interop import huggingface
 from mhe_jax.interop.face_heads import is_face_folder, read_face_folder
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models import build_backbone
+from mhe_jax.settings import Settings
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
-from mhe_jax.train import distributed
-from mhe_jax.train.checkpoint import Checkpoints
-from mhe_jax.train.mesh import put
-from mhe_jax.train.settings import Settings
+from mhe_jax.train.checkpoints.checkpoint import Checkpoints
+from mhe_jax.train.parallel import distributed
+from mhe_jax.train.parallel.mesh import put
+from mhe_jax.train.reporting.writers import write_atomically
 from mhe_jax.train.state import abstract_weights
-from mhe_jax.train.writers import write_atomically
 
 # Fields that a run may change when it is resumed: they move work around, or say what happens when something goes wrong,
 # without changing the numbers.

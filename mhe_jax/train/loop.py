@@ -10,28 +10,32 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
-from mhe_jax.data.feed import train_feed
-from mhe_jax.train import averages, distributed, experiment, fsdp, lock, report, writers
-from mhe_jax.train.checkpoint import Checkpoints
-from mhe_jax.train.evaluate import build_evaluator
-from mhe_jax.train.interruption import Interruption
-from mhe_jax.train.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
-from mhe_jax.train.meter import Meter, NonFiniteLossError
-from mhe_jax.train.optim import build_optimizer
-from mhe_jax.train.same_model import describe_space
-from mhe_jax.train.schedules import build_schedule
-from mhe_jax.train.settings import Settings
+from mhe_jax.data.feeds import train_feed
+from mhe_jax.settings import Settings
+from mhe_jax.train import experiment
+from mhe_jax.train.checkpoints import lock
+from mhe_jax.train.checkpoints.checkpoint import Checkpoints
+from mhe_jax.train.checkpoints.same_model import describe_space
+from mhe_jax.train.evaluator import build_evaluator
+from mhe_jax.train.optim import averages
+from mhe_jax.train.optim.optimizer import build_optimizer
+from mhe_jax.train.optim.schedules import build_schedule
+from mhe_jax.train.parallel import distributed, fsdp
+from mhe_jax.train.parallel.interruption import Interruption
+from mhe_jax.train.parallel.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
+from mhe_jax.train.parallel.watchdog import Watchdog
+from mhe_jax.train.reporting import report, writers
+from mhe_jax.train.reporting.meter import Meter, NonFiniteLossError
 from mhe_jax.train.skips import Skips
 from mhe_jax.train.state import abstract_state, all_finite, create_state, weights_of, with_weights
 from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
-from mhe_jax.train.watchdog import Watchdog
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrupt_at: int | None = None) -> dict:
     """Trains the model of `config` in `workdir`, from the newest checkpoint there if there is one.
 
     Args:
-      config: see `mhe_jax.train.settings.Settings`.
+      config: see `mhe_jax.settings.Settings`.
       workdir: folder of this run; gets config.json, metrics.jsonl, checkpoints, result.json and curves.png.
       interrupt_at: behave at this step as if the process had been asked to end: save and return.
 

@@ -4,8 +4,8 @@ import dataclasses
 import json
 import pathlib
 
-from mhe_jax.train.meter import NonFiniteLossError
-from mhe_jax.train.writers import write_atomically
+from mhe_jax.train.reporting.meter import NonFiniteLossError
+from mhe_jax.train.reporting.writers import write_atomically
 
 # A step that fails with this many different batches does not fail because of them.
 _MOST_AT_A_STEP = 3

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mhe_jax.train import averages, fsdp
-from mhe_jax.train.mesh import put
-from mhe_jax.train.optim import Optimizer
+from mhe_jax.train.optim import averages
+from mhe_jax.train.optim.optimizer import Optimizer
+from mhe_jax.train.parallel import fsdp
+from mhe_jax.train.parallel.mesh import put
 
 
 @flax.struct.dataclass
@@ -22,8 +23,8 @@ class TrainState:
       step: int32 [], optimizer steps taken.
       params: {'backbone': ..., 'head': ...}, float32.
       batch_stats: the backbone's running statistics.
-      opt_state: of `mhe_jax.train.optim.Optimizer`.
-      average: see `mhe_jax.train.averages`; None without one.
+      opt_state: of `mhe_jax.train.optim.optimizer.Optimizer`.
+      average: see `mhe_jax.train.optim.averages`; None without one.
       statistics: the head's running statistics, see `heads.base.Head.statistics`.
     """
 
@@ -51,7 +52,7 @@ def abstract_state(task, optimizer: Optimizer, average_rule, mesh: Mesh, shard_b
     """Shapes, dtypes and shardings of the state, without computing it.
 
     Tables that a head declares as partitioned are sharded, with their optimizer slots and averages; so are, with
-    `shard_backbone`, those of the backbone (see `mhe_jax.train.fsdp`); the rest is replicated.
+    `shard_backbone`, those of the backbone (see `mhe_jax.train.parallel.fsdp`); the rest is replicated.
     """
     abstract = _laid_out(jax.eval_shape(lambda: _boxed_state(task, optimizer, average_rule, 0)), mesh)
     return fsdp.shard(abstract, mesh) if shard_backbone else abstract

@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.train import averages, fsdp, metrics, table_optim
-from mhe_jax.train.optim import Optimizer
+from mhe_jax.train.optim import averages, rules
+from mhe_jax.train.optim.optimizer import Optimizer
+from mhe_jax.train.parallel import fsdp
+from mhe_jax.train.reporting import metrics
 from mhe_jax.train.state import TrainState
 
 
@@ -62,7 +64,7 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         head, blocks = params["head"], {}
         if optimizer.sparse:
             blocks = task.head_blocks(head, jax.lax.stop_gradient(features), batch, head_key)
-            head = {**head, **{name: table_optim.gather(head[name], ids) for name, ids in blocks.items()}}
+            head = {**head, **{name: rules.gather(head[name], ids) for name, ids in blocks.items()}}
         wanted = (step + 1) % options.log_every_steps == 0
 
         def head_loss(p, features):

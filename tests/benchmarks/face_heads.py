@@ -14,11 +14,11 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from configs import heads
 from mhe_jax.data import build_data
-from mhe_jax.train import report
-from mhe_jax.train.mesh import make_mesh
-from mhe_jax.train.settings import base_config
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.base import base_config
+from mhe_jax.train.parallel.mesh import make_mesh
+from mhe_jax.train.reporting import report
 from tests.benchmarks.steps import BareStep
 
 FLAGS = flags.FLAGS

@@ -15,12 +15,12 @@ import statistics
 import jax
 from absl import app, flags
 
-from configs import heads
 from mhe_jax.data import build_data
-from mhe_jax.data.feed import train_feed
-from mhe_jax.train import report
-from mhe_jax.train.mesh import make_mesh
-from mhe_jax.train.settings import base_config
+from mhe_jax.data.feeds import train_feed
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.base import base_config
+from mhe_jax.train.parallel.mesh import make_mesh
+from mhe_jax.train.reporting import report
 from tests.benchmarks.steps import BareStep
 
 FLAGS = flags.FLAGS

@@ -15,15 +15,17 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from configs import heads
 from mhe_jax.data import build_data
-from mhe_jax.data.feed import train_feed
-from mhe_jax.train import averages, experiment, report, writers
+from mhe_jax.data.feeds import train_feed
+from mhe_jax.recipes import heads
+from mhe_jax.settings import Settings
+from mhe_jax.train import experiment
 from mhe_jax.train.loop import train_and_evaluate
-from mhe_jax.train.mesh import CHUNK, make_mesh, place, replicate, shares
-from mhe_jax.train.optim import build_optimizer
-from mhe_jax.train.schedules import build_schedule
-from mhe_jax.train.settings import Settings
+from mhe_jax.train.optim import averages
+from mhe_jax.train.optim.optimizer import build_optimizer
+from mhe_jax.train.optim.schedules import build_schedule
+from mhe_jax.train.parallel.mesh import CHUNK, make_mesh, place, replicate, shares
+from mhe_jax.train.reporting import report, writers
 from mhe_jax.train.state import abstract_state, create_state
 from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
 

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mhe_jax.train import writers
+from mhe_jax.train.reporting import writers
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)

@@ -2,7 +2,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mhe_jax.data import DATA, build_data
-from mhe_jax.data.dataset import ImageData
+from mhe_jax.data.images.dataset import ImageData
 
 FIELDS = {
     "cifar10": {"path": "/none"},

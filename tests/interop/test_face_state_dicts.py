@@ -6,13 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mhe_jax.cli import shards
 from mhe_jax.heads import HEADS
 from mhe_jax.interop import face_heads
 from mhe_jax.interop.torch import export_state_dict, import_state_dict
 from mhe_jax.labels import LabelSpace
-from mhe_jax.models.face_vit import FaceViT
-from mhe_jax.models.iresnet import IResNet
-from mhe_jax.models.mobilefacenet import MobileFaceNet
+from mhe_jax.models.faces.iresnet import IResNet
+from mhe_jax.models.faces.mobilefacenet import MobileFaceNet
+from mhe_jax.models.faces.vit import FaceViT
 
 DIM, SHAPE = 6, (1, 32, 48, 3)
 BACKBONES = {
@@ -141,9 +142,9 @@ def test_pieces_are_those_of_partial_fc_and_merge_again(classes, shards):
 
 def test_pieces_of_no_run_are_named():
     ones = lambda *shape: np.ones(shape, np.float32)
-    for shards in ([ones(3, 2), ones(5, 2)], [ones(3, 2), ones(4, 2)], [ones(4, 2), ones(4, 3)]):
+    for pieces in ([ones(3, 2), ones(5, 2)], [ones(3, 2), ones(4, 2)], [ones(4, 2), ones(4, 3)]):
         with pytest.raises(ValueError, match=r"softmax_fc_gpu_[01]\.pt has a weight of shape"):
-            face_heads.merge_shards(shards)
+            face_heads.merge_shards(pieces)
     with pytest.raises(ValueError, match="num_shards is 0; it must be in 1 .. 3"):
         face_heads.split_table(ones(3, 2), 0)
     with pytest.raises(ValueError, match="num_shards is 4; it must be in 1 .. 3"):
@@ -199,7 +200,7 @@ def test_the_command_changes_the_number_of_pieces(tmp_path, capsys):
 
     table = torch.randn(11, DIM)
     torch.save({"weight": table}, tmp_path / "head.pt")
-    run = lambda *arguments: face_heads.main([str(argument) for argument in arguments])
+    run = lambda *arguments: shards.main(["shards", *map(str, arguments)])
     assert run("split", tmp_path / "head.pt", tmp_path / "eight", "--num_shards=8") == 0
     assert run("split", tmp_path / "eight", tmp_path / "three", "--num_shards=3") == 0
     assert sorted(path.name for path in (tmp_path / "three").iterdir()) == [f"softmax_fc_gpu_{r}.pt" for r in range(3)]

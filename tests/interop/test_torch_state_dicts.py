@@ -13,8 +13,8 @@ from flax import traverse_util
 from mhe_jax.heads import HEADS
 from mhe_jax.interop.torch import export_state_dict, import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelSpace
-from mhe_jax.models.resnet import ResNet
-from mhe_jax.models.resnet_cifar import CifarResNet
+from mhe_jax.models.images.resnet import ResNet
+from mhe_jax.models.images.resnet_cifar import CifarResNet
 
 DEPTH, DIM = 18, 512
 BACKBONES = {"reference_cifar": CifarResNet, "reference_imagenet": ResNet, "torchvision": ResNet}

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from mhe_jax.models.batch_norm import BatchNorm
+from mhe_jax.models.layers.batch_norm import BatchNorm
 
 
 def run(layer, x, train=True):

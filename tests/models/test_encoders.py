@@ -10,9 +10,10 @@ import pytest
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from mhe_jax.models import ENCODERS, attention, build_backbone
-from mhe_jax.models.dropout import dropout, is_active
-from mhe_jax.models.pooling import POOLINGS, last_layers, pool
+from mhe_jax.models import ENCODERS, build_backbone
+from mhe_jax.models.layers.dropout import dropout, is_active
+from mhe_jax.models.texts import attention
+from mhe_jax.models.texts.pooling import POOLINGS, last_layers, pool
 
 SIZES = {"vocab_size": 31, "hidden_size": 12, "num_layers": 2, "num_heads": 3, "intermediate_size": 17}
 KINDS = {

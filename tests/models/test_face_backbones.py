@@ -8,9 +8,9 @@ from jax.test_util import check_grads
 from ml_collections import ConfigDict
 
 from mhe_jax.models import build_backbone
-from mhe_jax.models.batch_norm import BatchNorm
-from mhe_jax.models.depthwise import GroupedConv, depthwise_conv
-from mhe_jax.models.layers import PointwiseConv, PReLU
+from mhe_jax.models.layers.batch_norm import BatchNorm
+from mhe_jax.models.layers.convolution import PointwiseConv, PReLU
+from mhe_jax.models.layers.depthwise import GroupedConv, depthwise_conv
 
 SMALL_VIT = {"name": "face_vit", "width": 12, "depth": 2, "num_heads": 3}
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from mhe_jax.train import writers
+from mhe_jax.train.reporting import writers
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from launched import ROOT, assert_same_curve, run
 
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_face_config
+from tests.multiprocess.launched import ROOT, assert_same_curve, run
 
 EVERY = {"log_every_steps": 1, "eval_every_steps": 2, "checkpoint_every_steps": 2}
 

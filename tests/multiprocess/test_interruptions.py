@@ -9,10 +9,10 @@ import sys
 import time
 
 import pytest
-from launched import ROOT, Launched
 
 from launch.local import free_port
-from mhe_jax.train import writers
+from mhe_jax.train.reporting import writers
+from tests.multiprocess.launched import ROOT, Launched
 
 LONG = [
     f"--config={ROOT / 'tests' / 'tiny_config.py'}",

@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from launched import ROOT
 
 from launch import local
+from tests.multiprocess.launched import ROOT
 
 
 def supervise(codes, grace=20.0):

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from launched import ROOT
 
 from launch.local import free_port
+from tests.multiprocess.launched import ROOT
 from tests.train.saved import assert_same, final_weights
 
 # Process NUMBER of two with two devices each; batch 4 of the data is poisoned, as in tests/train/test_skips.py.

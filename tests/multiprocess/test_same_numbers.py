@@ -8,12 +8,12 @@ import json
 
 import numpy as np
 import pytest
-from launched import ROOT, assert_same_curve, curve, run
 
+from mhe_jax.inference.predict import predict_split
+from mhe_jax.inference.predictions import read_predictions
 from mhe_jax.train.loop import train_and_evaluate
-from mhe_jax.train.predict import predict_split
-from mhe_jax.train.predictions import read_predictions
 from tests import tiny_config, tiny_face_config, tiny_text_config
+from tests.multiprocess.launched import ROOT, assert_same_curve, curve, run
 
 TWENTY = {"total_steps": 20, "log_every_steps": 1, "eval_every_steps": 10, "checkpoint_every_steps": 10}
 

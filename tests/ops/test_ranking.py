@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
-from mhe_jax.train import metrics
+from mhe_jax.train.reporting import metrics
 
 KS = (1, 3, 5)
 

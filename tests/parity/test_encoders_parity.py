@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-import torch_encoders
 import transformers
 from ml_collections import ConfigDict
 
 from mhe_jax.interop import huggingface
 from mhe_jax.interop.torch import import_state_dict
 from mhe_jax.models import build_backbone
-from mhe_jax.models.bert import distance_buckets
+from mhe_jax.models.texts.bert import distance_buckets
+from tests.parity import torch_encoders
 
 pytestmark = pytest.mark.torch
 

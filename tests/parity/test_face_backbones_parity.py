@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-import torch_faces
 
 from mhe_jax.interop.torch import import_state_dict
-from mhe_jax.models.face_vit import FaceViT
-from mhe_jax.models.iresnet import STAGES, IResNet
-from mhe_jax.models.mobilefacenet import MobileFaceNet
+from mhe_jax.models.faces.iresnet import STAGES, IResNet
+from mhe_jax.models.faces.mobilefacenet import MobileFaceNet
+from mhe_jax.models.faces.vit import FaceViT
+from tests.parity import torch_faces
 
 pytestmark = pytest.mark.torch
 

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 import torch
-import torch_models
 from torch.nn import functional as F
 
 from mhe_jax.heads import HEADS
 from mhe_jax.interop.torch import import_state_dict
 from mhe_jax.labels import LabelSpace
+from tests.parity import torch_models
 
 pytestmark = pytest.mark.torch
 

@@ -5,10 +5,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torch_models import Model
 
-from configs import cifar100_mhc
-from mhe_jax.train.evaluate import evaluate
+from mhe_jax.inference.evaluate import evaluate
+from mhe_jax.recipes.files import load_config
+from tests.parity.torch_models import Model
 
 pytestmark = pytest.mark.torch
 
@@ -48,7 +48,7 @@ def test_the_published_cascade_scores_the_same(tmp_path, pictures):
     test.write_bytes(pickle.dumps({"data": pictures.reshape(40, -1), "fine_labels": labels.tolist()}))
     torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "model.pth")
 
-    config = cifar100_mhc.get_config("reference")
+    config = load_config("cifar100_mhc:" + "reference")
     config.data.path, config.init_from = str(tmp_path), str(tmp_path / "model.pth")
     config.global_batch_size = 16
     values = evaluate(config, None)

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-import torch_margins
 from flax.core import meta
 from ml_collections import ConfigDict
 from torch.nn import functional as F
 
 from mhe_jax.heads import build_head
 from mhe_jax.labels import LabelSpace
-from mhe_jax.train import table_optim
+from mhe_jax.train.optim import rules
+from tests.parity import torch_margins
 
 pytestmark = pytest.mark.torch
 
@@ -165,18 +165,18 @@ def test_sampled_rows_move_as_partial_fc_moves_them():
     space = LabelSpace(37, (37, 1))
     section = {"name": "mhs", "margin": margin("arcface", {"m": 0.3}), "sampler": "random_groups", "sample_rate": 0.4}
     head = build_head(ConfigDict({**section, "head_sizes": space.head_sizes}), space, DIM)
-    rule = table_optim.SparseSGD(momentum=0.9, weight_decay=0.1)
+    rule = rules.SparseSGD(momentum=0.9, weight_decay=0.1)
     tables = {"weight": jnp.asarray(table[:37, None])}
-    slots = table_optim.init(rule, tables)
+    slots = rules.init(rule, tables)
     weight, momentum = torch.tensor(table[:37]), torch.zeros(37, DIM)
     for step in range(3):
         x, y, key = jnp.asarray(features[step]), jnp.asarray(labels[step]), jax.random.key(step)
         blocks = head.apply({"params": tables}, x, y, key, method="blocks")
-        rows = {"weight": table_optim.gather(tables["weight"], blocks["weight"])}
+        rows = {"weight": rules.gather(tables["weight"], blocks["weight"])}
         loss = lambda p, x=x, y=y, blocks=blocks: head.apply({"params": p}, x, y, blocks=blocks, method="loss")[
             0
         ].mean()
-        tables, slots = table_optim.apply(rule, tables, slots, blocks, jax.grad(loss)(rows), 0.5)
+        tables, slots = rules.apply(rule, tables, slots, blocks, jax.grad(loss)(rows), 0.5)
 
         index = torch.tensor(np.asarray(blocks["weight"]).reshape(-1))
         assert len(index) == 14  # int(0.4 * 37)

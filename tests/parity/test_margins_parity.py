@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-import torch_margins
 
 from mhe_jax.ops import margins
+from tests.parity import torch_margins
 
 pytestmark = pytest.mark.torch
 

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-import torch_encoders
-from torch_xmc import MultiGpuTextModel, TextModel
 
 from mhe_jax.heads import HEADS
-from mhe_jax.interop.encoder_config import encoder_fields
+from mhe_jax.interop.tables.encoder_fields import encoder_fields
 from mhe_jax.interop.torch import export_state_dict, import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models import ENCODERS
+from tests.parity import torch_encoders
+from tests.parity.torch_xmc import MultiGpuTextModel, TextModel
 
 pytestmark = pytest.mark.torch
 

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-import torch_models
 
 from mhe_jax.interop.torch import import_state_dict
-from mhe_jax.models.resnet import ResNet
-from mhe_jax.models.resnet_cifar import CifarResNet
+from mhe_jax.models.images.resnet import ResNet
+from mhe_jax.models.images.resnet_cifar import CifarResNet
+from tests.parity import torch_models
 
 pytestmark = pytest.mark.torch
 

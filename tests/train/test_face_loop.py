@@ -5,16 +5,17 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
-from saved import assert_same, final_weights
 
-from configs import heads
-from mhe_jax import verify
-from mhe_jax.train import experiment, writers
-from mhe_jax.train.embeddings import opened_embedder, write_embeddings
-from mhe_jax.train.evaluate import evaluate
+from mhe_jax.inference import verify
+from mhe_jax.inference.embeddings import opened_embedder, write_embeddings
+from mhe_jax.inference.evaluate import evaluate
+from mhe_jax.inference.predict import predict
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.base import base_config
+from mhe_jax.train import experiment
 from mhe_jax.train.loop import train_and_evaluate
-from mhe_jax.train.predict import predict
-from mhe_jax.train.settings import base_config
+from mhe_jax.train.reporting import writers
+from tests.train.saved import assert_same, final_weights
 
 MARGIN = heads.margin("arcface", scale=16.0, m=0.2)
 HEADS = {

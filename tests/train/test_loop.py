@@ -5,15 +5,16 @@ import shutil
 
 import numpy as np
 import pytest
-from saved import assert_same, final_weights
 
-from configs import heads
-from mhe_jax.train import experiment, writers
-from mhe_jax.train.checkpoint import Checkpoints
-from mhe_jax.train.evaluate import evaluate
+from mhe_jax.inference.evaluate import evaluate
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.base import base_config
+from mhe_jax.train import experiment
+from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.loop import train_and_evaluate
-from mhe_jax.train.meter import NonFiniteLossError
-from mhe_jax.train.settings import base_config
+from mhe_jax.train.reporting import writers
+from mhe_jax.train.reporting.meter import NonFiniteLossError
+from tests.train.saved import assert_same, final_weights
 
 HEADS = {"ohe": heads.ohe(), "mhp": heads.mhp((4, 5)), "mhc": heads.mhc((4, 5)), "mhs": heads.mhs((5, 4))}
 

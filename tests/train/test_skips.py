@@ -6,16 +6,16 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from saved import assert_same, final_weights
-from test_loop import tiny
 
 from mhe_jax.data import DATA
+from mhe_jax.data.images.synthetic import Synthetic
 from mhe_jax.data.order import EpochOrder
-from mhe_jax.data.synthetic import Synthetic
-from mhe_jax.train import writers
 from mhe_jax.train.loop import train_and_evaluate
-from mhe_jax.train.meter import Meter, NonFiniteLossError
+from mhe_jax.train.reporting import writers
+from mhe_jax.train.reporting.meter import Meter, NonFiniteLossError
 from mhe_jax.train.skips import Skips
+from tests.train.saved import assert_same, final_weights
+from tests.train.test_loop import tiny
 
 
 class Poisoned(Synthetic):

@@ -5,14 +5,14 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from configs import heads
 from mhe_jax.data import build_data
 from mhe_jax.heads import build_head
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models import build_backbone
+from mhe_jax.recipes import heads
 from mhe_jax.tasks.classification import Classification
-from mhe_jax.train.mesh import make_mesh
-from mhe_jax.train.optim import Optimizer
+from mhe_jax.train.optim.optimizer import Optimizer
+from mhe_jax.train.parallel.mesh import make_mesh
 from mhe_jax.train.state import abstract_state, create_state
 from mhe_jax.train.step import StepOptions, make_train_step, stream
 

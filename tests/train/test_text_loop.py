@@ -4,17 +4,18 @@ import json
 
 import numpy as np
 import pytest
-from saved import assert_same, final_weights
 
-from configs import heads
 from mhe_jax.data.ragged import top_of
-from mhe_jax.train import experiment, writers
-from mhe_jax.train.describe import describe
-from mhe_jax.train.evaluate import evaluate
+from mhe_jax.inference.evaluate import evaluate
+from mhe_jax.inference.predict import predict, predict_split
+from mhe_jax.inference.predictions import read_predictions
+from mhe_jax.recipes import heads
+from mhe_jax.train import experiment
 from mhe_jax.train.loop import train_and_evaluate
-from mhe_jax.train.predict import predict, predict_split
-from mhe_jax.train.predictions import read_predictions
+from mhe_jax.train.reporting import writers
+from mhe_jax.train.reporting.describe import describe
 from tests import tiny_text_config
+from tests.train.saved import assert_same, final_weights
 
 LABELS = 53
 HEADS = {

@@ -10,17 +10,17 @@ import pathlib
 
 import numpy as np
 
-from mhe_jax.data import decode
 from mhe_jax.data.dataset import DataError, require_one_of
-from mhe_jax.data.encoded import Source
-from mhe_jax.data.faces.bins import read_bin, write_bin
 from mhe_jax.data.faces.eval_sets import BinSource, FileSource
-from mhe_jax.data.faces.names import read_names
-from mhe_jax.data.faces.pairs_file import read_pairs, write_pairs
+from mhe_jax.data.faces.formats.bins import read_bin, write_bin
+from mhe_jax.data.faces.formats.names import read_names
+from mhe_jax.data.faces.formats.pairs_file import read_pairs, write_pairs
+from mhe_jax.data.faces.formats.records import open_records
 from mhe_jax.data.faces.picture_writers import FolderWriter, RecordWriter, file_name
-from mhe_jax.data.faces.records import open_records
 from mhe_jax.data.faces.resumable import fingerprint_of, partial_folder, read_pictures, write_pictures
-from mhe_jax.data.image_folder import scan
+from mhe_jax.data.images import decode
+from mhe_jax.data.images.encoded import Source
+from mhe_jax.data.images.folder import scan
 
 KINDS = {"folder": ("rec",), "rec": ("folder", "rec"), "pairs": ("bin",), "bin": ("pairs",)}  # what becomes what
 PAIRS_NAME = "pairs.txt"

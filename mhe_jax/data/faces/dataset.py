@@ -6,8 +6,9 @@ from typing import ClassVar
 import jax
 import numpy as np
 
-from mhe_jax.data import augment
-from mhe_jax.data.dataset import DataError, ImageData
+from mhe_jax.data.dataset import DataError
+from mhe_jax.data.images import augment
+from mhe_jax.data.images.dataset import ImageData
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mhe_jax.data.dataset import DataError, Pairs
-from mhe_jax.data.decode import read_bytes
-from mhe_jax.data.encoded import Source
-from mhe_jax.data.faces.bins import read_bin
-from mhe_jax.data.faces.pairs_file import read_pairs
+from mhe_jax.data.faces.formats.bins import read_bin
+from mhe_jax.data.faces.formats.pairs_file import read_pairs
+from mhe_jax.data.images.decode import read_bytes
+from mhe_jax.data.images.encoded import Source
 
 
 @dataclasses.dataclass(frozen=True)

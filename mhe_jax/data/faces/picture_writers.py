@@ -11,8 +11,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.faces.names import write_names
-from mhe_jax.data.faces.recordio import index_lines, pack_image, write_record
+from mhe_jax.data.faces.formats.names import write_names
+from mhe_jax.data.faces.formats.recordio import index_lines, pack_image, write_record
 
 _FLOAT_WHOLE = 1 << 24  # up to here float32, the header's type, holds every whole number
 _EXTENSIONS = {b"\x89PNG": ".png", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif", b"BM": ".bmp"}

@@ -1,0 +1,50 @@
+"""The command `mhe`: its verbs, one module each. `python main.py` and `python -m mhe_jax` are the same program."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+# What each does in a line; the module of the same name, or `run`, does it.
+VERBS = {
+    "train": "train a classifier from a config, or go on with it",
+    "eval": "evaluate a run, or imported weights",
+    "predict": "the best classes of pictures or texts; embeddings of faces",
+    "describe": "what a config costs, before any data is read",
+    "verify": "do two pictures show one person?",
+    "ijb": "measure a run on faces on IJB-B or IJB-C",
+    "ensemble": "average the predictions of several runs",
+    "baseline": "what a trained model must beat on a config's data",
+    "scaling": "tables of memory and traffic over classes and devices",
+    "convert": "face data: folders, RecordIO, lists of pairs, .bin sets",
+    "shards": "face classifiers: one file, or one for each GPU",
+}
+_OF_RUN = ("train", "eval", "predict", "describe")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the verb of a command line and exits with its status; without a verb, `--mode` says which of a run's it is.
+
+    Args:
+      argv: the program's name and its arguments; those of the process if not given.
+    """
+    program, *arguments = sys.argv if argv is None else argv
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help", "help") and not program.endswith("main.py"):
+        sys.exit(_help())
+    if verb.startswith("-"):
+        module, arguments = "run", [program, *arguments]
+    elif verb in _OF_RUN:
+        module, arguments = "run", [f"{program} {verb}", f"--mode={verb}", *arguments[1:]]
+    elif verb in VERBS:
+        module, arguments = verb, [f"{program} {verb}", *arguments[1:]]
+    else:
+        sys.exit(f"error: there is no verb {verb!r}; there are: {', '.join(VERBS)}")
+    # Imported when it is asked for: each has flags of its own, and --help shall be quick.
+    sys.exit(importlib.import_module(f"mhe_jax.cli.{module}").main(arguments))
+
+
+def _help() -> int:
+    width = max(map(len, VERBS))
+    lines = [f"  {name:{width}}  {meaning}" for name, meaning in VERBS.items()]
+    print("\n".join(["mhe VERB [FLAGS]; `mhe VERB --help` lists the flags of one.", "", *lines]))
+    return 0

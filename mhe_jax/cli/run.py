@@ -1,0 +1,119 @@
+"""`mhe train | eval | predict | describe`: what a config or a run is asked to do; main.py takes the verb as --mode."""
+
+import datetime
+import json
+import pathlib
+import sys
+import traceback
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from mhe_jax.cli import program
+
+FLAGS = flags.FLAGS
+
+
+def main(argv: list[str]) -> None:
+    config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], or the name of a shipped config.")
+    flags.DEFINE_string("workdir", None, "Folder of the run; for train it defaults to runs/<config>/<time>.")
+    flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "describe"], "What to do.")
+    flags.DEFINE_string(
+        "input",
+        None,
+        "predict: a picture, a folder of pictures, a .npy of uint8 images; a text, a file of texts, - for standard "
+        "input. Without it, a run on texts ranks the labels of its whole test split.",
+    )
+    flags.DEFINE_string("output", None, "predict: file for the JSON lines; standard output by default.")
+    flags.DEFINE_integer("top_k", 5, "predict: classes per example.")
+    flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of process 0, on which it listens.")
+    flags.DEFINE_integer("num_processes", None, "How many processes make up the run; each gets the same flags.")
+    flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+    flags.DEFINE_enum(
+        "distributed",
+        None,
+        ["auto"],
+        "auto: the three flags before are found out from Slurm, Open MPI, Kubernetes or a TPU's environment.",
+    )
+    program.start(command, argv)
+
+
+def command(argv: list[str]) -> int:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    # The libraries below report each of their steps; the run's own lines are what people read.
+    logging.set_verbosity(logging.WARNING)
+    # What goes wrong in Orbax's threads and coroutines comes to this one as an exception; once is enough.
+    logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname and record.name != "asyncio")
+    # Imported here, so that --help is quick.
+    from mhe_jax.train.parallel import interruption
+
+    interruption.leave_at_once(interruption.EXIT_CODE if FLAGS.mode == "train" else None)
+    from mhe_jax.train.parallel import distributed
+
+    try:
+        return run()
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
+        # What this package raised, and what the file system says, is for the user; the rest needs its traceback.
+        raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if pathlib.Path(__file__).parents[1] not in raised_in.parents and not isinstance(error, OSError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        # A scheduler may try again what disks, networks and other processes did; a mistake stays one.
+        return distributed.leave(1 if isinstance(error, OSError) else 2)
+
+
+def run() -> int:
+    from mhe_jax.inference.evaluate import evaluate
+    from mhe_jax.inference.predict import predict, predict_split
+    from mhe_jax.settings import Settings
+    from mhe_jax.train import experiment, loop
+    from mhe_jax.train.parallel import distributed, interruption
+    from mhe_jax.train.reporting.describe import describe
+    from mhe_jax.train.reporting.writers import finite
+
+    workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
+    config = FLAGS.config
+    if config is None:
+        if workdir is None:
+            raise app.UsageError("--config or --workdir is needed")
+        config, _ = experiment.read_workdir(workdir)
+    settings = Settings.from_config(config)
+    distributed.initialize(
+        FLAGS.coordinator,
+        FLAGS.num_processes,
+        FLAGS.process_id,
+        FLAGS.distributed == "auto",
+        heartbeat_seconds=settings.heartbeat_seconds,
+        peer_seconds=settings.peer_seconds,
+    )
+    if FLAGS.config is None and workdir is not None:
+        config = experiment.usable_config(workdir, FLAGS.mode in ("eval", "predict"))
+    # Of several processes, one speaks.
+    say = print if distributed.is_main() else lambda text: None
+    if FLAGS.mode == "describe":
+        say(describe(config))
+    elif FLAGS.mode == "eval":
+        say(json.dumps(finite(evaluate(config, workdir))))
+    elif FLAGS.mode == "predict":
+        if workdir is None:
+            raise app.UsageError("predict needs --workdir")
+        output = pathlib.Path(FLAGS.output) if FLAGS.output else None
+        if FLAGS.input is None:
+            say(predict_split(config, workdir, FLAGS.top_k, output))
+        else:
+            predict(config, workdir, FLAGS.input, FLAGS.top_k, output)
+    else:
+        # The time in a default name is that of the main process.
+        workdir = workdir or pathlib.Path(distributed.agree_on_text("workdir", str(default_workdir())))
+        result = loop.train_and_evaluate(config, workdir)
+        say(json.dumps(finite(result), indent=2))
+        return interruption.EXIT_CODE if result["interrupted"] else 0
+    return 0
+
+
+def default_workdir() -> pathlib.Path:
+    """runs/<config>/<time>, the config's argument string included."""
+    file, _, argument = config_flags.get_config_filename(FLAGS["config"]).partition(":")
+    name = "-".join(filter(None, [pathlib.Path(file).stem, argument.replace(",", "-")]))
+    return pathlib.Path("runs") / name / datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

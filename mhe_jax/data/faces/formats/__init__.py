@@ -1,0 +1,1 @@
+"""Files that face recognition data is shared as."""

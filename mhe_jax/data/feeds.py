@@ -1,0 +1,67 @@
+"""Which feed a split gets, for training or for evaluation; all follow the same order of examples."""
+
+import math
+
+from mhe_jax.data.dataset import ArraySplit, PairedSplit, Split
+from mhe_jax.data.feed import Feed
+from mhe_jax.data.images.feed import ArrayFeed, StreamFeed
+from mhe_jax.data.order import EpochOrder, EvalOrder
+from mhe_jax.data.texts.dataset import TextSplit
+from mhe_jax.data.texts.feed import TextFeed
+
+
+def train_feed(
+    split: Split | TextSplit,
+    batch_size: int,
+    *,
+    seed: int,
+    last_batch: str = "drop",
+    process_index: int = 0,
+    process_count: int = 1,
+    num_devices: int = 1,
+) -> Feed:
+    """Endless shuffled batches of `batch_size` rows over all processes.
+
+    Raises:
+      ValueError: if batches cannot be split evenly over the processes and `num_devices` devices (the length of the mesh
+        axes that the batch is split over), or the split has no full batch.
+    """
+    order = EpochOrder(split.num_examples, batch_size, seed, last_batch)
+    return _feed(split, order, seed, process_index, process_count, num_devices)
+
+
+def eval_feed(
+    split: Split | PairedSplit | TextSplit,
+    batch_size: int,
+    *,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_devices: int = 1,
+) -> Feed:
+    """Every example once, in order; rows that fill the last batch have weight 0. Raises like `train_feed`.
+
+    Of a PairedSplit, the examples are its pictures.
+    """
+    if isinstance(split, PairedSplit):
+        split = split.images
+    order = EvalOrder(split.num_examples, batch_size)
+    return _feed(split, order, None, process_index, process_count, num_devices)
+
+
+def _feed(split, order, seed, process_index, process_count, num_devices) -> Feed:
+    divisor = math.lcm(process_count, num_devices)
+    if order.batch_size % divisor:
+        raise ValueError(
+            f"config.global_batch_size is {order.batch_size}; it must be a multiple of {divisor} (devices)"
+        )
+    rest = order.size(order.steps_per_epoch - 1)
+    if rest % divisor:
+        raise ValueError(
+            f"config.data.last_batch is 'keep' and the last of {order.num_examples} examples make a batch of {rest}, "
+            f"which does not divide over {divisor} devices; set last_batch = 'drop' or another global_batch_size"
+        )
+    if isinstance(split, ArraySplit):
+        return ArrayFeed(split, order, process_index, process_count)
+    if isinstance(split, TextSplit):
+        return TextFeed(split, order, process_index, process_count)
+    return StreamFeed(split, order, seed, process_index, process_count)

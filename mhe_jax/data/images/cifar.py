@@ -1,0 +1,161 @@
+"""CIFAR-10 and CIFAR-100 from the published Python pickles, or as prepared by tensorflow-datasets."""
+
+import dataclasses
+import io
+import pathlib
+import pickle
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from mhe_jax.data.dataset import ArraySplit, DataError
+from mhe_jax.data.images import augment
+from mhe_jax.data.images.dataset import ImageData, Images
+from mhe_jax.data.images.encoded import LoadExample, decode_all
+from mhe_jax.data.images.tfds import find_prepared, tfds_sources
+
+
+@dataclasses.dataclass(kw_only=True)
+class Cifar(ImageData):
+    """32x32 colour images, padded by 4, cropped and flipped in training.
+
+    path: the folder of the pickles or its parent, as torchvision leaves them, or the data_dir of tensorflow-datasets.
+    mean, std: per channel, of pixels in [0, 1]; CIFAR-10's common figures, which the paper uses for CIFAR-100 too.
+    """
+
+    path: str
+    mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
+    std: tuple[float, ...] = (0.2023, 0.1994, 0.2010)
+
+    folder: ClassVar[str]
+    archive: ClassVar[str]
+    tfds_name: ClassVar[str]
+    train_files: ClassVar[tuple[str, ...]]
+    eval_files: ClassVar[tuple[str, ...]]
+    meta_file: ClassVar[str]
+    names_key: ClassVar[str]
+    labels_key: ClassVar[str]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (32, 32, 3)
+
+    @property
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.mean, self.std
+
+    def load(self) -> Images:
+        root = pathlib.Path(self.path).expanduser()
+        for folder in (root, root / self.folder):
+            if (folder / self.meta_file).is_file():
+                return self._load_pickles(folder)
+        if (root / self.tfds_name).is_dir():
+            return self._load_tfds(find_prepared(self.path, self.tfds_name))
+        raise DataError(
+            f"{self.path} holds no {self.folder}: run "
+            f"curl https://www.cs.toronto.edu/~kriz/{self.archive} | tar xz -C {self.path}, "
+            f"or python launch/prepare_tfds.py --dataset {self.tfds_name} --data_dir {self.path}"
+        )
+
+    def augment(self, images: jax.Array, key: jax.Array) -> jax.Array:
+        crop_key, flip_key = jax.random.split(key)
+        return self.normalize(augment.flip(augment.crop_pad(images, crop_key), flip_key))
+
+    def _load_pickles(self, folder: pathlib.Path) -> Images:
+        names = _field(read_pickle(folder / self.meta_file), self.names_key, folder / self.meta_file)
+        self.accept_classes(len(names), str(folder))
+        train, evaluate = (self._read_split(folder, files) for files in (self.train_files, self.eval_files))
+        return Images(train, evaluate, tuple(_text(name) for name in names))
+
+    def _read_split(self, folder: pathlib.Path, files: tuple[str, ...]) -> ArraySplit:
+        images, labels = [], []
+        for path in (folder / file for file in files):
+            content = read_pickle(path)
+            rows, ids = (_field(content, key, path) for key in ("data", self.labels_key))
+            rows, ids = np.asarray(rows), np.asarray(ids, np.int32)
+            if rows.dtype != np.uint8 or rows.shape != (len(ids), 3072):
+                raise DataError(f"{path}: 'data' is {rows.dtype} {rows.shape}; it must be uint8 ({len(ids)}, 3072)")
+            if ids.size and not 0 <= ids.min() <= ids.max() < self.num_classes:
+                raise DataError(f"{path}: labels reach from {ids.min()} to {ids.max()}, of {self.num_classes} classes")
+            images.append(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+            labels.append(ids)
+        return ArraySplit(np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels))
+
+    def _load_tfds(self, folder: pathlib.Path) -> Images:
+        train, evaluate, names = tfds_sources(folder, "train", "test", "image", "label")
+        self.accept_classes(len(names), str(folder))
+        splits = [
+            decode_all(LoadExample(source, 32, 3, 32), len(source), f"{source.split} of {folder}", "raise")
+            for source in (train, evaluate)
+        ]
+        return Images(splits[0], splits[1], names)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Cifar10(Cifar):
+    """50,000 / 10,000 images of 10 classes."""
+
+    folder = "cifar-10-batches-py"
+    archive = "cifar-10-python.tar.gz"
+    tfds_name = "cifar10"
+    train_files = tuple(f"data_batch_{part}" for part in range(1, 6))
+    eval_files = ("test_batch",)
+    meta_file = "batches.meta"
+    names_key = "label_names"
+    labels_key = "labels"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Cifar100(Cifar):
+    """50,000 / 10,000 images of 100 (fine) classes."""
+
+    folder = "cifar-100-python"
+    archive = "cifar-100-python.tar.gz"
+    tfds_name = "cifar100"
+    train_files = ("train",)
+    eval_files = ("test",)
+    meta_file = "meta"
+    names_key = "fine_label_names"
+    labels_key = "fine_labels"
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Reads plain values and numpy arrays only: a pickle from the network must not be able to run code."""
+
+    # What arrays pickled by Python 2 and 3 and by numpy 1 and 2 refer to; all of them only build values.
+    _ALLOWED = {
+        (f"numpy.{core}.{module}", name)
+        for core in ("core", "_core")
+        for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
+    } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"refers to {module}.{name}, which is neither a plain value nor an array")
+        # numpy 2 moved its core and warns about the old name.
+        return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
+
+
+def read_pickle(path: pathlib.Path) -> dict[str, Any]:
+    """The dict in a pickle of Python 2 or 3, with str keys; raises DataError naming the file."""
+    try:
+        # latin1 is how numpy arrays of Python 2 are read back.
+        content = ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise DataError(f"{path}: not a CIFAR pickle, or a damaged one: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds a {type(content).__name__}; a CIFAR pickle holds a dict")
+    return {_text(key): value for key, value in content.items()}
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _field(content: dict[str, Any], key: str, path: pathlib.Path) -> Any:
+    if key not in content:
+        raise DataError(f"{path}: has no {key!r}; it has {', '.join(content)}")
+    return content[key]

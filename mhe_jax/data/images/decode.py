@@ -1,0 +1,116 @@
+"""Encoded bytes to pixels, with torchvision's geometry.
+
+Decoding is OpenCV's where it is installed (faster) and Pillow's otherwise. Resizing is always Pillow's, which is what
+torchvision does to a PIL image: an antialiased triangle filter.
+"""
+
+import importlib
+import importlib.util
+import io
+import math
+import pathlib
+
+import numpy as np
+import PIL.Image
+
+from mhe_jax.data.dataset import BadExample
+
+cv2 = importlib.import_module("cv2") if importlib.util.find_spec("cv2") else None
+
+AREA_RANGE = (0.08, 1.0)  # torchvision RandomResizedCrop's defaults
+ASPECT_RANGE = (3 / 4, 4 / 3)
+
+
+def read_bytes(path: str | pathlib.Path) -> bytes:
+    """The file's content; BadExample naming it if it cannot be read."""
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise BadExample(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def decode(data: bytes, channels: int, where: str) -> np.ndarray:
+    """Pixels of an encoded image.
+
+    Args:
+      data: JPEG, PNG or another format that the decoder knows.
+      channels: 3 for RGB, 1 for grey.
+      where: file or record, for the message.
+
+    Returns:
+      uint8 [h, w, channels], in the stored orientation (EXIF is ignored, as by torchvision).
+
+    Raises:
+      BadExample: if the bytes are not a whole image.
+    """
+    if cv2 is not None and not _is_cut_jpeg(data):
+        flags = (cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error:
+            image = None
+        if image is not None:
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channels == 3 else image[:, :, None]
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:
+            return np.array(picture.convert("RGB" if channels == 3 else "L")).reshape(*picture.size[::-1], channels)
+    except PIL.UnidentifiedImageError as error:
+        raise BadExample(f"{where}: cannot be decoded as an image: {len(data)} bytes in no known format") from error
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise BadExample(f"{where}: cannot be decoded as an image: {error}") from error
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
+    """A JPEG without its end marker: OpenCV would fill the missing part with grey and say nothing."""
+    return data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]
+
+
+def resize(image: np.ndarray, size: tuple[int, int], box: tuple[int, int, int, int] | None = None) -> np.ndarray:
+    """Resizes `box` = (left, top, right, bottom) of uint8 [h, w, C] to `size` = (height, width), antialiased."""
+    picture = PIL.Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    if box is not None:
+        picture = picture.crop(box)
+    resized = picture.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(*size, image.shape[2])
+
+
+def resize_shorter(image: np.ndarray, size: int) -> np.ndarray:
+    """torchvision Resize(size): the shorter side becomes `size`, the longer int(size * long / short)."""
+    height, width = image.shape[:2]
+    if height <= width:
+        return resize(image, (size, int(size * width / height)))
+    return resize(image, (int(size * height / width), size))
+
+
+def center_crop(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """torchvision CenterCrop of an image that is at least `size` = (height, width)."""
+    top, left = (round((have - want) / 2) for have, want in zip(image.shape[:2], size, strict=True))
+    return image[top : top + size[0], left : left + size[1]]
+
+
+def random_resized_crop_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """The box (left, top, right, bottom) of torchvision's RandomResizedCrop.get_params, with its default ranges.
+
+    Ten tries for a box of a random area and aspect ratio that fits; then the largest central box of an allowed ratio.
+    """
+    low, high = ASPECT_RANGE
+    for _ in range(10):
+        target = height * width * rng.uniform(*AREA_RANGE)
+        aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
+        w, h = round(math.sqrt(target * aspect)), round(math.sqrt(target / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+            return left, top, left + w, top + h
+    w, h = width, height
+    if width / height < low:
+        h = round(width / low)
+    elif width / height > high:
+        w = round(height * high)
+    top, left = (height - h) // 2, (width - w) // 2
+    return left, top, left + w, top + h
+
+
+def random_resized_crop_flip(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Training view: RandomResizedCrop(size), then mirrored with probability one half. uint8 [size, size, C]."""
+    cropped = resize(image, (size, size), random_resized_crop_box(image.shape[0], image.shape[1], rng))
+    return cropped[:, ::-1] if rng.random() < 0.5 else cropped

@@ -1,0 +1,161 @@
+"""Data sets of encoded pictures: any source of (bytes, label), streamed through Grain or decoded once into memory."""
+
+import concurrent.futures
+import dataclasses
+import warnings
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import numpy as np
+import tqdm
+
+from mhe_jax.data.dataset import ArraySplit, Split, StreamSplit, require_one_of
+from mhe_jax.data.images import augment, decode
+from mhe_jax.data.images.dataset import ImageData, Images
+
+
+class Source(Protocol):
+    """Encoded examples by index; picklable."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> tuple[bytes, int, str]:
+        """(encoded image, label, name of the file or record)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadExample:
+    """Reads, decodes and crops one example of a source, at random and flipped if `random_crop` and rng are given."""
+
+    source: Source
+    image_size: int
+    channels: int
+    resize_size: int
+    random_crop: bool = False
+
+    def __call__(self, index: int, rng: np.random.Generator | None) -> tuple[np.ndarray, int]:
+        data, label, where = self.source.read(index)
+        image = decode.decode(data, self.channels, where)
+        if self.random_crop and rng is not None:
+            return decode.random_resized_crop_flip(image, self.image_size, rng), label
+        return decode.center_crop(decode.resize_shorter(image, self.resize_size), (self.image_size,) * 2), label
+
+
+@dataclasses.dataclass(kw_only=True)
+class EncodedImages(ImageData):
+    """Base of the data sets of picture files and records.
+
+    Streamed, the default: training with augmentation 'flip_crop' is RandomResizedCrop(image_size) and flip on the host;
+    evaluation is Resize(image_size * 256 / 224) and CenterCrop(image_size), as in torchvision's ImageNet recipe.
+    in_memory, for small pictures: all decoded once with Resize(image_size) and CenterCrop, and kept on the device;
+    'flip_crop' is then a crop of the image padded by 4 and a flip.
+    augmentation 'affine' turns, shears, scales and shifts on the device instead, 'none' does nothing.
+
+    image_size, channels: what the backbone sees; channels is 3 or 1 (grey).
+    num_workers: processes that decode; 0 decodes in threads.
+    on_bad_example: 'raise' for an unreadable picture or 'skip' it (weight 0, counted in feed.bad_examples).
+    mean, std: per channel, of pixels in [0, 1].
+    """
+
+    path: str
+    image_size: int = 224
+    channels: int = 3
+    in_memory: bool = False
+    augmentation: str = "flip_crop"
+    num_workers: int = 0
+    on_bad_example: str = "raise"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_one_of("augmentation", self.augmentation, ("flip_crop", "affine", "none"))
+        require_one_of("on_bad_example", self.on_bad_example, ("raise", "skip"))
+        if self.channels not in (1, 3):
+            raise ValueError(f"config.data.channels is {self.channels}; it must be 3 (RGB) or 1 (grey)")
+        if self.num_workers < 0:
+            raise ValueError(f"config.data.num_workers is {self.num_workers}; it must be 0 (threads) or more")
+        for field in ("mean", "std"):
+            if len(getattr(self, field)) != self.channels:
+                raise ValueError(
+                    f"config.data.{field} is {getattr(self, field)}; channels = {self.channels} needs as many"
+                )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, self.channels)
+
+    @property
+    def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self.mean, self.std
+
+    @property
+    def resize_size(self) -> int:
+        """The shorter side before the central crop of evaluation."""
+        return self.image_size if self.in_memory else round(self.image_size * 256 / 224)
+
+    def sources(self) -> tuple[Source, Source, tuple[str, ...]]:
+        """(train, eval, class names); raises DataError."""
+        raise NotImplementedError
+
+    def load(self) -> Images:
+        train, evaluate, class_names = self.sources()
+        self.accept_classes(len(class_names), self.path)
+        return Images(self._split(train, "train"), self._split(evaluate, "eval"), class_names)
+
+    def _split(self, source: Source, name: str) -> Split:
+        crop = self.augmentation == "flip_crop" and not self.in_memory
+        load = LoadExample(source, self.image_size, self.channels, self.resize_size, crop)
+        if self.in_memory:
+            return decode_all(load, len(source), f"{name} of {self.path}", self.on_bad_example)
+        return StreamSplit(len(source), load, self.num_workers, self.on_bad_example)
+
+    def augment(self, images: jax.Array, key: jax.Array) -> jax.Array:
+        crop_key, flip_key = jax.random.split(key)
+        if self.augmentation == "flip_crop" and self.in_memory:
+            images = augment.flip(augment.crop_pad(images, crop_key), flip_key)
+        pixels = augment.to_float(images)
+        if self.augmentation == "affine":
+            pixels = augment.random_affine(pixels, crop_key, augment.AffineRanges())
+        return augment.normalize(pixels, *self.moments)
+
+    def read_image(self, path) -> np.ndarray:
+        image = decode.decode(decode.read_bytes(path), self.channels, str(path))
+        return decode.center_crop(decode.resize_shorter(image, self.resize_size), (self.image_size,) * 2)
+
+
+def decode_all(
+    load: Callable[[int, None], tuple[np.ndarray, int]], count: int, title: str, on_bad_example: str
+) -> ArraySplit:
+    """Loads every example with a thread pool and a progress bar; with 'skip', bad ones are left out and counted.
+
+    Raises:
+      decode.BadExample: with 'raise', for the first unreadable example; with 'skip', if none can be read.
+    """
+
+    def attempt(index: int) -> tuple[np.ndarray, int] | decode.BadExample:
+        try:
+            return load(index, None)
+        except decode.BadExample as error:
+            return error
+
+    images, labels, error, kept = None, np.empty(count, np.int32), None, 0
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        # disable=None shows the bar on a terminal only.
+        for result in tqdm.tqdm(pool.map(attempt, range(count)), title, count, disable=None, leave=False):
+            if isinstance(result, decode.BadExample):
+                error = result
+                if on_bad_example == "raise":
+                    pool.shutdown(cancel_futures=True)
+                    raise error
+                continue
+            if images is None:
+                images = np.empty((count, *result[0].shape), np.uint8)
+            images[kept], labels[kept] = result
+            kept += 1
+    if images is None:
+        raise decode.BadExample(f"{title}: no example can be read; the last one: {error}")
+    if error is not None:
+        warnings.warn(f"{title}: {count - kept} unreadable examples are left out; the last one: {error}", stacklevel=2)
+    return ArraySplit(images[:kept], labels[:kept], count - kept)

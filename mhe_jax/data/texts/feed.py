@@ -1,0 +1,72 @@
+"""Batches of tokens and labels, gathered from a split's ragged rows without a loop over documents."""
+
+import functools
+
+import jax
+import numpy as np
+
+from mhe_jax.data.feed import Feed, local_slice
+from mhe_jax.data.order import EpochOrder, EvalOrder
+from mhe_jax.data.ragged import pad_rows
+from mhe_jax.data.texts.buckets import LengthOrder
+from mhe_jax.data.texts.dataset import TextSplit
+
+
+class TextFeed(Feed):
+    """Feeds documents of about one length, in batches of a few lengths T.
+
+    A chunk is {'input_ids' int32 [count, b, T], padded with 0; 'length' int32 [count, b]; 'label' int32 [count, b, W],
+    padded with -1; 'weight' float32 [count, b]}. For evaluation also 'index' int32 [count, b], the document's number,
+    and, where a document has labels to leave out, 'filtered' int32 [count, b, F], padded with -1. The batch of a split
+    with propensities has 'inverse_propensity' float32 [L] too.
+    """
+
+    def __init__(self, split: TextSplit, order: EpochOrder | EvalOrder, process_index: int, process_count: int):
+        super().__init__(order, process_index, process_count)
+        self._split, self._evaluates = split, isinstance(order, EvalOrder)
+        self._by_length = LengthOrder(order, split.lengths, split.bucket_lengths, split.sort_window)
+
+    @property
+    def resident(self) -> dict[str, np.ndarray]:
+        propensity = self._split.inverse_propensity
+        return {"inverse_propensity": propensity} if self._evaluates and propensity is not None else {}
+
+    def equal_steps(self, step: int) -> int:
+        """How many steps from `step` to the epoch's end have batches of one size and length."""
+        return self._by_length.equal_steps(step)
+
+    def chunk(self, step: int, count: int) -> dict[str, np.ndarray]:
+        if count > self.equal_steps(step):
+            raise ValueError(f"steps {step} to {step + count - 1} differ in length or size, and are no chunk")
+        rows = [self._by_length.rows(s) for s in range(step, step + count)]
+        local = local_slice(len(rows[0].index), self._process_index, self._process_count)
+        index = np.stack([row.index[local] for row in rows])
+        documents, split = index.ravel(), self._split
+        starts = split.offsets[documents]
+        length = split.offsets[documents + 1] - starts
+        piece = {
+            "input_ids": pad_rows(split.tokens, starts, length, self._by_length.length(step), 0),
+            "length": length.astype(np.int32),
+            "label": _columns(split.labels, documents, split.label_width),
+        }
+        if self._evaluates:
+            piece["index"] = documents.astype(np.int32)
+            if self._filter_width:
+                piece["filtered"] = _columns(split.filtered, documents, self._filter_width)
+        shaped = {name: value.reshape(*index.shape, *value.shape[1:]) for name, value in piece.items()}
+        return {**shaped, "weight": np.stack([row.weight[local] for row in rows])}
+
+    @staticmethod
+    def batch(resident: dict[str, jax.Array], piece: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return {**piece, **resident}
+
+    @functools.cached_property
+    def _filter_width(self) -> int:
+        return 0 if self._split.filtered is None else int(np.diff(self._split.filtered.indptr).max(initial=0))
+
+
+def _columns(matrix, rows: np.ndarray, width: int) -> np.ndarray:
+    """The first `width` columns of the entries of each row, padded with -1: int32 [N, width]."""
+    starts = matrix.indptr[rows]
+    counts = np.minimum(matrix.indptr[rows + 1] - starts, width)
+    return pad_rows(matrix.indices, starts, counts, width, -1)

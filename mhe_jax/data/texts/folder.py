@@ -1,0 +1,20 @@
+"""Documents with many labels from a folder in any layout of the field."""
+
+import dataclasses
+
+from mhe_jax.data.dataset import DataError
+from mhe_jax.data.texts.corpus import Corpora
+from mhe_jax.data.texts.documents import CorpusText
+from mhe_jax.data.texts.formats.layouts import read_corpora
+
+
+@dataclasses.dataclass(kw_only=True)
+class XmcText(CorpusText):
+    """The folder `path`; the layouts, and what is read from each, are told in `mhe_jax.data.texts.formats.layouts`."""
+
+    path: str
+
+    def read(self) -> Corpora:
+        if not self.path:
+            raise DataError("config.data.path is empty; give the folder of the data set")
+        return read_corpora(self.path)

@@ -1,0 +1,1 @@
+"""Layouts of labelled documents on disk: a module for each, and one that finds out which it is."""

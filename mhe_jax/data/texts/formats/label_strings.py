@@ -1,0 +1,79 @@
+"""Files of label strings, a line per document, as rows of numbers: a label's number is its string's rank.
+
+Strings that are plain numbers, as in the large data sets, are read without a Python object for each: a dictionary takes
+about a microsecond to find one of millions of strings, and there are a hundred million to find.
+"""
+
+import itertools
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from mhe_jax.data.lines import read_lines
+from mhe_jax.data.texts.formats.labels import LabelNumbers, LabelRows
+
+_LINES = 8192  # parsed at a time
+_DIGITS = 8  # of the largest number: a table of all numbers then takes 500 MB at most
+
+
+def read_label_strings(paths: Sequence[pathlib.Path]) -> tuple[tuple[str, ...], np.ndarray, list[LabelRows]]:
+    """The labels of several files together, which white space separates.
+
+    Returns:
+      All labels in lexicographic order; int32, from a label's number in the rows to its rank; and the rows by file.
+
+    Raises:
+      DataError: if a file cannot be read.
+    """
+    return _read_numbers(paths) or _read_strings(paths)
+
+
+def _read_strings(paths: Sequence[pathlib.Path]) -> tuple[tuple[str, ...], np.ndarray, list[LabelRows]]:
+    numbers, found = LabelNumbers(), []
+    for path in paths:
+        found.append(LabelRows())
+        for line in read_lines(path):
+            found[-1].add(map(numbers.__getitem__, line.split()))
+    labels, rank = numbers.ranked()
+    return tuple(labels), rank, found
+
+
+def _read_numbers(paths: Sequence[pathlib.Path]) -> tuple[tuple[str, ...], np.ndarray, list[LabelRows]] | None:
+    """The same where all labels are numbers of at most eight digits, without leading zeros; else None."""
+    found, seen = [], np.zeros(0, bool)
+    for path in paths:
+        found.append(LabelRows())
+        lines = read_lines(path)
+        while block := list(itertools.islice(lines, _LINES)):
+            parsed = _parse_numbers("\n".join([*block, ""]))
+            if parsed is None:
+                return None
+            counts, numbers = parsed
+            found[-1].extend(counts, numbers)
+            largest = int(numbers.max(initial=-1))
+            if largest >= len(seen):
+                seen = np.pad(seen, (0, max(largest + 1 - len(seen), len(seen))))
+            seen[numbers] = True
+    labels = sorted(map(str, np.flatnonzero(seen).tolist()))
+    rank = np.zeros(len(seen), np.int32)
+    rank[np.fromiter(map(int, labels), np.int64, len(labels))] = np.arange(len(labels))
+    return tuple(labels), rank, found
+
+
+def _parse_numbers(text: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """How many numbers each line holds, int64, and all of them, int32; None where anything else occurs."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    digit = (data >= ord("0")) & (data <= ord("9"))
+    line_end = data == ord("\n")
+    if not (digit | line_end | (data == ord(" ")) | (data == ord("\t"))).all():
+        return None
+    edges = np.diff(digit, prepend=False)
+    starts, stops = np.flatnonzero(edges).reshape(-1, 2).T  # the last byte is no digit
+    length = stops - starts
+    if ((length > _DIGITS) | ((data[starts] == ord("0")) & (length > 1))).any():
+        return None
+    ends_before = np.searchsorted(starts, np.flatnonzero(line_end))
+    # np.fromstring takes white space alone for a number.
+    numbers = np.fromstring(text, np.int32, sep=" ") if len(starts) else np.zeros(0, np.int32)
+    return np.diff(ends_before, prepend=0), numbers

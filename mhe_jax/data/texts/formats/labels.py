@@ -1,0 +1,143 @@
+"""Labels of documents as sparse rows: gathered row by row, brought into one form, and checked against the texts."""
+
+import array
+import collections
+import itertools
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from mhe_jax.data.dataset import DataError
+from mhe_jax.data.lines import TextScan, read_lines
+from mhe_jax.data.texts.corpus import Corpus
+
+
+class LabelRows:
+    """The labels of one document after the other: 4 bytes each, and 4 more where their relevance is given."""
+
+    def __init__(self):
+        self._ends = array.array("q", [0])
+        self._columns = array.array("i")
+        self._values = array.array("f")
+
+    def add(self, columns: Iterable[int], values: Iterable[float] = ()) -> None:
+        """The next document's labels, and their relevance: for all documents, or for none."""
+        self._columns.extend(columns)
+        self._values.extend(values)
+        self._ends.append(len(self._columns))
+
+    def extend(self, counts: np.ndarray, columns: np.ndarray) -> None:
+        """The labels of the next documents end to end, int32, and how many each one has; all of relevance 1."""
+        self._ends.frombytes((self._ends[-1] + np.cumsum(counts, dtype=np.int64)).tobytes())
+        self._columns.frombytes(columns.astype(np.int32, copy=False).tobytes())
+
+    def matrix(self, num_labels: int, rank: np.ndarray | None = None) -> scipy.sparse.csr_matrix:
+        """CSR [N, num_labels], not yet `canonical`; `rank` renumbers the labels."""
+        columns = np.array(self._columns)
+        if rank is not None:
+            columns = rank[columns]
+        values = np.array(self._values) if self._values else np.ones(len(columns), np.float32)
+        indptr = np.array(self._ends)
+        return scipy.sparse.csr_matrix((values, columns, indptr), (len(indptr) - 1, num_labels))
+
+
+class LabelNumbers(collections.defaultdict):
+    """Numbers labels as they first come; `ranked` tells their final order."""
+
+    def __init__(self):
+        super().__init__(itertools.count().__next__)
+
+    def ranked(self) -> tuple[list[Any], np.ndarray]:
+        """The labels in order, strings lexicographically by code point, and int32 [L], from first number to rank."""
+        order: list[Any] = sorted(self)
+        rank = np.empty(len(order), np.int32)
+        rank[np.fromiter(map(self.__getitem__, order), np.int64, len(order))] = np.arange(len(order))
+        return order, rank
+
+
+def canonical(matrix: Any) -> tuple[scipy.sparse.csr_matrix, int]:
+    """A sparse matrix of relevances as CSR float32 with sorted columns, and how many entries were repeated.
+
+    Of a label that a document lists several times the largest relevance stays; one of relevance 0 is no label.
+
+    Raises:
+      ValueError: for a relevance that is negative or not finite, or indices that do not fit the shape.
+    """
+    csr = scipy.sparse.csr_matrix(matrix, dtype=np.float32)
+    csr.check_format(full_check=True)
+    if not ((csr.data >= 0) & (csr.data < np.inf)).all():
+        raise ValueError("a relevance is negative or not finite")
+    csr.sort_indices()
+    first = np.ones(csr.nnz, bool)
+    first[1:] = csr.indices[1:] != csr.indices[:-1]
+    first[csr.indptr[:-1][csr.indptr[:-1] < csr.nnz]] = True  # where a row starts
+    repeated = csr.nnz - int(first.sum())
+    if repeated:
+        starts = np.flatnonzero(first)
+        indptr = np.concatenate([[0], np.cumsum(first)])[csr.indptr]
+        csr = scipy.sparse.csr_matrix(
+            (np.maximum.reduceat(csr.data, starts), csr.indices[starts], indptr), csr.shape, copy=False
+        )
+    csr.eliminate_zeros()
+    return csr, repeated
+
+
+def make_corpus(
+    texts: Callable[[], Iterator[str]],
+    scan: TextScan,
+    labels: scipy.sparse.csr_matrix,
+    files: tuple[pathlib.Path, pathlib.Path],
+    filtered: pathlib.Path | None = None,
+) -> tuple[Corpus, str]:
+    """A split, and in words what is unusual about it.
+
+    Args:
+      texts: a fresh pass over the texts.
+      scan: what such a pass told.
+      labels: as `LabelRows.matrix` or a file gives them.
+      files: where texts and labels come from; they may be the same.
+      filtered: file of the labels that evaluation drops, lines of `document label`, both counted from 0.
+
+    Raises:
+      DataError: if there are more or fewer texts than rows of labels, or a file holds impossible values.
+    """
+    if scan.documents != labels.shape[0]:
+        raise DataError(f"{files[0]} has {scan.documents} texts but {files[1]} has labels for {labels.shape[0]}")
+    try:
+        matrix, repeated = canonical(labels)
+    except ValueError as error:
+        raise DataError(f"{files[1]}: {error}") from error
+    found = {
+        "documents": scan.documents,
+        "empty texts": scan.empty,
+        "documents without labels": int((np.diff(matrix.indptr) == 0).sum()),
+        "labels listed again": repeated,
+    }
+    notes = ", ".join(f"{count} {what}" for what, count in found.items() if count or what == "documents")
+    return Corpus(texts, matrix, str(files[0]), read_pairs(filtered, matrix.shape), scan.fingerprint), notes
+
+
+def read_pairs(path: pathlib.Path | None, shape: tuple[int, int]) -> scipy.sparse.csr_matrix:
+    """CSR bool of the given shape from lines of `document label`; no file gives an empty one. Raises DataError."""
+    pairs = array.array("q")
+    for number, line in enumerate(read_lines(path), 1) if path else ():
+        if not line.strip():
+            continue
+        try:
+            document, label = map(int, line.split())
+        except ValueError:
+            raise DataError(f"{path}:{number}: a line must be 'document label' but is {line[:80]!r}") from None
+        if not (0 <= document < shape[0] and 0 <= label < shape[1]):
+            raise DataError(
+                f"{path}:{number}: document {document}, label {label}, "
+                f"but there are {shape[0]} documents and {shape[1]} labels, both counted from 0"
+            )
+        pairs.extend((document, label))
+    index = np.array(pairs).reshape(-1, 2)
+    coo = scipy.sparse.coo_matrix((np.ones(len(index), bool), index.T), shape)
+    filtered = scipy.sparse.csr_matrix(coo)
+    filtered.sort_indices()
+    return filtered

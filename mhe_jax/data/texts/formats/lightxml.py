@@ -1,0 +1,41 @@
+"""The layout of AttentionXML, LightXML and the published system: texts and label strings, a line per document.
+
+A label's id is the lexicographic rank of its string among those of both splits ('10' < '100' < '2'). A label that only
+the test documents have is a label too.
+"""
+
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from mhe_jax.data.dataset import DataError
+from mhe_jax.data.lines import TextScan, read_lines
+from mhe_jax.data.texts.corpus import Corpora
+from mhe_jax.data.texts.formats.label_strings import read_label_strings
+from mhe_jax.data.texts.formats.labels import LabelRows, make_corpus
+
+
+def read(files: Mapping[str, pathlib.Path]) -> Corpora:
+    """Reads {'train texts', 'train labels', 'test texts', 'test labels'} and, if it is there, 'names'."""
+    labels, rank, (train_rows, test_rows) = read_label_strings([files["train labels"], files["test labels"]])
+
+    def split(name: str, rows: LabelRows):
+        texts = functools.partial(read_lines, files[f"{name} texts"])
+        sources = files[f"{name} texts"], files[f"{name} labels"]
+        return make_corpus(texts, TextScan(texts()), rows.matrix(len(labels), rank), sources)
+
+    (train, train_notes), (test, test_notes) = split("train", train_rows), split("test", test_rows)
+    names = _names(files["names"], labels) if "names" in files else labels
+    return Corpora(train, test, names, f"training: {train_notes}; test: {test_notes}")
+
+
+def _names(path: pathlib.Path, labels: Sequence[str]) -> tuple[str, ...]:
+    """Names from lines `label<TAB>name`; a label without one is its own name, and other lines are passed over."""
+    names: dict[str, str] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        label, tab, name = line.partition("\t")
+        if not tab:
+            raise DataError(f"{path}:{number}: a line must be a label, a tab and its name, but is {line[:80]!r}")
+        if names.setdefault(label, name) != name:
+            raise DataError(f"{path}:{number}: label {label!r} is {name[:80]!r} here, but {names[label][:80]!r} above")
+    return tuple(names.get(label, label) for label in labels)

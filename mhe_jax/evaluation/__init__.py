@@ -1,0 +1,1 @@
+"""What predictions and embeddings are worth: protocols and baselines on arrays; knows no model and no training."""

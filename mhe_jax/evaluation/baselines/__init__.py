@@ -1,0 +1,1 @@
+"""What a trained model must beat: nearest neighbours, TF-IDF, and the pixels themselves."""

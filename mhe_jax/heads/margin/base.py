@@ -1,0 +1,148 @@
+"""MarginHead: what heads on cosines share, the loss with a margin and the ranking without it.
+
+Such a head exists to train the backbone: features and class rows are compared by their angle, and an example's own
+class must win by a margin (`ops.margins`). Afterwards the features are the result and the head is dropped; `topk` and
+`scores` still tell the training classes apart, without a margin.
+"""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mhe_jax.heads.base import Head
+from mhe_jax.ops import sharded
+from mhe_jax.ops.cosines import HardNegatives
+from mhe_jax.ops.margins import Margin, safe_normalize
+
+# What the published face heads draw their rows from.
+ROW_INIT = nn.initializers.normal(0.01)
+
+# Given how hard negatives count, the own cosine [B] and the log-sum-exp over the scaled others [B].
+Comparison = Callable[[HardNegatives | None], tuple[jax.Array, jax.Array]]
+
+
+class MarginHead(Head):
+    """A head on cosines whose loss has a margin; norms, margins and losses are float32.
+
+    Attributes:
+      margin: see `ops.margins`; `config.head.margin`.
+    """
+
+    margin: Margin = Margin()
+
+    def setup(self):
+        super().setup()
+        if self.label_smoothing:
+            raise ValueError(
+                f"config.head.label_smoothing is {self.label_smoothing}, but a margin is about an example's own class: "
+                "set it to 0"
+            )
+
+    def statistics(self) -> dict:
+        """The margin's running statistics before the first step."""
+        return self.margin.statistics()
+
+    def updated_statistics(self, statistics: dict, values: dict[str, jax.Array], weight: jax.Array) -> dict:
+        """The running statistics after a batch with the metrics `values` of `loss`; rows of weight 0 do not count."""
+        return self.margin.updated(statistics, values["cosine"], values["norm"], weight)
+
+    def loss(
+        self,
+        features: jax.Array,
+        labels: jax.Array,
+        key: jax.Array | None = None,
+        statistics: dict | None = None,
+        weight: jax.Array | None = None,
+        blocks: dict[str, jax.Array] | None = None,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """As `Head.loss`, with the metrics `cosine`, of the own class before the margin, and `norm`, of the features.
+
+        Args:
+          features: float [B, D].
+          labels: int [B].
+          key: for heads that sample.
+          statistics: those before the batch, which the batch's own loss already updates; None: those of the start.
+          weight: float [B], 0 for rows that do not count in the statistics; None: all count.
+          blocks: what the method `blocks` returned for the same arguments, if the sparse tables hold these blocks only.
+        """
+        raise NotImplementedError
+
+    def blocks(self, features: jax.Array, labels: jax.Array, key: jax.Array | None = None) -> dict[str, jax.Array]:
+        """The blocks of each sparse table that `loss` uses, see `mhe_jax.train.optim.rules`."""
+        return {}
+
+    def _normalized(self, features):
+        """Unit vectors in the compute dtype, and float32 norms [B]."""
+        units, norms = safe_normalize(features)
+        return units.astype(self.dtype), norms
+
+    def _margin_loss(self, comparisons: Sequence[Comparison], norms, statistics, weight) -> tuple[jax.Array, jax.Array]:
+        """Softmax cross-entropies with the margin and its penalty, summed, and the mean own cosine: float32 [B] each.
+
+        Each comparison is one softmax. Where hard negatives count more, what is hard depends on the own cosine and on
+        the statistics after the batch, so a first pass finds these.
+        """
+        found = [compare(None) for compare in comparisons]
+        cosine = _mean([own for own, _ in found])
+        statistics = self._batch_statistics(cosine, norms, statistics, weight)
+        boost = self.margin.hard_boost(statistics)
+        if boost is not None:
+            thresholds = [self.margin.threshold(own, norms, statistics) for own, _ in found]
+            hard = [HardNegatives(threshold, boost) for threshold in thresholds]
+            found = [compare(negatives) for compare, negatives in zip(comparisons, hard, strict=True)]
+        total = self._penalty(norms)
+        for own, others in found:
+            # log(exp(target) + exp(others)) - target; where there is no other class, others is -inf and the loss 0.
+            total += jax.nn.softplus(others - self._target(own, norms, statistics))
+        return total, cosine
+
+    def _among(self, cosines, own, is_other) -> Comparison:
+        """The comparison of given cosines [B, ...] with classes, of which `is_other` are not the own one."""
+
+        def compare(hard):
+            shown = cosines if hard is None else hard.apply(cosines)
+            return own, jax.nn.logsumexp(self.margin.scale * shown, axis=tuple(range(1, cosines.ndim)), where=is_other)
+
+        return compare
+
+    def _batch_statistics(self, cosine, norms, statistics, weight):
+        """The statistics that the loss of a batch uses."""
+        statistics = self.statistics() if statistics is None else statistics
+        return self.margin.updated(statistics, cosine, norms, jnp.ones_like(norms) if weight is None else weight)
+
+    def _target(self, own, norms, statistics):
+        """The own class's logit."""
+        return self.margin.scale * self.margin.target(own, norms, statistics)
+
+    def _penalty(self, norms):
+        penalty = self.margin.penalty(norms)
+        return jnp.zeros_like(norms) if penalty is None else penalty
+
+
+def all_classes_topk(head: MarginHead, rows: jax.Array, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`Head.topk` of a normalised softmax over the rows [N, D] of a table; makes a normalised copy of it."""
+    queries, units, is_class = _scaled(head, rows, features)
+    logits, ids, lse = sharded.topk(queries, units, None, is_class, k, head.block_size, head.class_shards)
+    return logits - lse[:, None], ids
+
+
+def all_classes_scores(head: MarginHead, rows: jax.Array, features: jax.Array, ids: jax.Array) -> jax.Array:
+    """`Head.scores` likewise."""
+    queries, units, is_class = _scaled(head, rows, features)
+    nothing = jnp.full(ids.shape[0], -1)
+    lse, _, _ = sharded.lse(queries, units, None, nothing, is_class, head.block_size, False, head.class_shards)
+    logits = sharded.block_logits(units[:, None, :], queries, ids, head.class_shards)[:, :, 0]
+    return logits - lse[:, None]
+
+
+def _scaled(head, rows, features):
+    """Queries whose products with the unit rows are logits, those rows, and which of them are classes."""
+    units, _ = safe_normalize(features)
+    is_class = jnp.arange(rows.shape[0]) < head.label_space.num_classes
+    return (head.margin.scale * units).astype(head.dtype), safe_normalize(rows)[0], is_class
+
+
+def _mean(arrays):
+    return sum(arrays[1:], start=arrays[0]) / len(arrays)

@@ -1,0 +1,39 @@
+"""OneHotMarginHead (`ohe`): ArcFace and its kin over all classes, block by block."""
+
+import jax.numpy as jnp
+
+from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk
+from mhe_jax.ops import sharded
+
+
+class OneHotMarginHead(MarginHead):
+    """ArcFace and its kin over all classes: every row of the table takes part in every step.
+
+    Parameters: kernel [C, D], split over 'class'. Class-parallel, a device holds its rows and their cosines alone; the
+    features are gathered, and what crosses devices else is three numbers of each example.
+
+    Attributes:
+      block_size: classes per block; 0 chooses one that keeps a block of cosines within 64 MiB.
+    """
+
+    block_size: int = 0
+
+    def setup(self):
+        super().setup()
+        self.kernel = self.class_table("kernel", ROW_INIT, self.label_space.num_classes, self.features_dim)
+
+    def loss(self, features, labels, key=None, statistics=None, weight=None, blocks=None):
+        queries, norms = self._normalized(features)
+        is_class, labels = jnp.arange(self.kernel.shape[0]) < self.label_space.num_classes, jnp.maximum(labels, 0)
+        compare = lambda hard: sharded.cosines(
+            queries, self.kernel, labels, is_class, self.margin.scale, hard, self.block_size, self.class_shards
+        )
+        loss, cosine = self._margin_loss([compare], norms, statistics, weight)
+        return loss, {"cosine": cosine, "norm": norms}
+
+    def topk(self, features, k):
+        self.check_k(k)
+        return all_classes_topk(self, self.kernel, features, k)
+
+    def scores(self, features, ids):
+        return all_classes_scores(self, self.kernel, features, ids)

@@ -1,0 +1,1 @@
+"""Heads for examples with any number of labels."""

@@ -1,0 +1,1 @@
+"""Heads for examples with one label: a softmax over classes."""

@@ -1,0 +1,1 @@
+"""A trained run, used: opened, asked for predictions, embeddings, and figures."""

@@ -1,0 +1,109 @@
+"""Embeddings of one's own pictures by a run on faces: as arrays, and as files."""
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.inference.inputs import pictures
+from mhe_jax.inference.opened import Trained, opened
+from mhe_jax.tasks.verification import Verification
+from mhe_jax.train.parallel import distributed
+
+_BATCH = 64
+
+
+class Embedder:
+    """Embeds any number of pictures with a trained run; see `opened_embedder`."""
+
+    def __init__(self, trained: Trained, flip: bool):
+        task: Any = trained.task
+        self._trained = trained
+        self._embed = trained.compiled(task.embed if flip else task.embed_once)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the pictures."""
+        return self._data.image_shape
+
+    @property
+    def features_dim(self) -> int:
+        """Width D of the embeddings."""
+        return self._trained.task.head.features_dim
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, C] -> float32 [N, D]."""
+        parts = [np.zeros((0, self.features_dim), np.float32)]
+        for start in range(0, len(images), _BATCH):
+            some = images[start : start + _BATCH]
+            parts.append(jax.device_get(self._embed(self._trained.padded(some, _BATCH)))[: len(some)])
+        return np.concatenate(parts)
+
+    def read(self, path: str | pathlib.Path) -> np.ndarray:
+        """A picture as the run sees it, uint8 [H, W, C]; raises decode.BadExample naming the file."""
+        return self._data.read_image(path)
+
+    def pictures(self, source: str) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Names and pixels of the pictures that `mhe_jax.inference.inputs.pictures` finds."""
+        return pictures(source, self._data, _BATCH)
+
+    @property
+    def _data(self) -> Any:
+        return self._trained.data
+
+
+@contextlib.contextmanager
+def opened_embedder(config: ConfigDict, workdir: pathlib.Path, flip: bool = False) -> Iterator[Embedder]:
+    """The trained backbone of a run on faces.
+
+    Args:
+      config: of the run, see `mhe_jax.train.experiment.usable_config`.
+      workdir: the run.
+      flip: whether to add the embedding of the mirrored picture, as verification does, where the data allows it.
+
+    Raises:
+      ValueError: if the run is not one on faces, or has no weights.
+    """
+    with opened(config, workdir) as (trained, _):
+        if not isinstance(trained.data, FaceData) or not isinstance(trained.task, Verification):
+            raise ValueError(f"{workdir} is a run on {trained.settings.data.name!r}, whose features are no embeddings")
+        yield Embedder(trained, flip)
+
+
+def write_embeddings(config: ConfigDict, workdir: pathlib.Path, source: str, output: pathlib.Path | None) -> int:
+    """Writes the embeddings of pictures as a .npy file [N, D], float32 of length 1, and their names as JSON beside it.
+
+    Args:
+      config: of the run.
+      workdir: a run on faces.
+      source: see `mhe_jax.inference.inputs.pictures`.
+      output: the .npy file; `<workdir>/embeddings.npy` without one. The names are in the .json of the same name.
+
+    Returns:
+      the number of pictures.
+
+    Raises:
+      ValueError: if there is no picture, or `output` is no .npy file.
+    """
+    path = output or workdir / "embeddings.npy"
+    if path.suffix != ".npy":
+        raise ValueError(f"--output is {path}; embeddings are written to a .npy file, and names to the .json beside it")
+    names: list[str] = []
+    with opened_embedder(config, workdir, flip=True) as embed:
+        parts = []
+        for some, images in embed.pictures(source):
+            names += some
+            parts.append(embed(images))
+    if not distributed.is_main():
+        return len(names)
+    embeddings = np.concatenate(parts)
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    np.save(path, np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0))
+    path.with_suffix(".json").write_text(json.dumps(names, ensure_ascii=False, indent=0) + "\n")
+    return len(names)

@@ -1,0 +1,63 @@
+"""A trained run, evaluated: each example of its splits exactly once."""
+
+import contextlib
+import functools
+import json
+import pathlib
+import warnings
+from collections.abc import Callable
+
+import jax
+from ml_collections import ConfigDict
+
+from mhe_jax.data import build_data
+from mhe_jax.settings import Settings
+from mhe_jax.train import experiment
+from mhe_jax.train.evaluator import build_evaluator
+from mhe_jax.train.parallel import distributed
+from mhe_jax.train.parallel.mesh import make_mesh
+from mhe_jax.train.reporting import report
+from mhe_jax.train.reporting.writers import finite, write_atomically
+
+
+def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
+    """Evaluates the best checkpoint of `workdir`, or without one the weights of `config.init_from`.
+
+    Returns:
+      metrics by name, those of a test split as `test`; also written to `<workdir>/eval.json`, with a warning where
+      that folder cannot be written.
+
+    Raises:
+      ValueError: if there are no weights, or the data is not what they were trained on.
+    """
+    settings = Settings.from_config(config)
+    mesh = make_mesh(settings.mesh)
+    data = build_data(settings.data)
+    splits = data.load()
+    if workdir is not None and (workdir / "classes.json").exists():
+        experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
+    task = experiment.build_task(settings, settings.head, data, data.num_classes, mesh)
+    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
+        weights, step = experiment.trained_weights(settings, task, mesh, workdir)
+        found = {}
+        for name, split in (("eval", splits.eval), ("test", splits.test)):
+            if split is not None:
+                evaluator = build_evaluator(task, split, settings.global_batch_size, mesh)
+                with contextlib.closing(evaluator):
+                    found[name] = {**evaluator(weights), "examples": evaluator.examples}
+                    if workdir is not None and distributed.is_main():
+                        _keep(workdir, functools.partial(evaluator.draw, workdir))
+        values = {"step": step, **found.pop("eval"), **found}
+    if workdir is not None and distributed.is_main():
+        text = json.dumps(finite({**values, **report.versions()}), indent=2) + "\n"
+        _keep(workdir, functools.partial(write_atomically, workdir / "eval.json", text))
+    return values
+
+
+def _keep(workdir: pathlib.Path, write: Callable[[], None]) -> None:
+    """Writes into a run's folder, which may be somebody else's."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write()
+    except OSError as error:
+        warnings.warn(f"the evaluation is not kept in {workdir}: {error}", stacklevel=3)

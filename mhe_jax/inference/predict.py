@@ -1,0 +1,146 @@
+"""Top-k classes of one's own pictures or texts, as JSON lines; and the ranked labels of a whole evaluation split."""
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mhe_jax.data import build_data
+from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.feeds import eval_feed
+from mhe_jax.data.ragged import top_of
+from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.inference import predictions
+from mhe_jax.inference.embeddings import write_embeddings
+from mhe_jax.inference.inputs import Batches, pictures, texts
+from mhe_jax.inference.opened import Trained, opened
+from mhe_jax.train.parallel import distributed
+from mhe_jax.train.parallel.mesh import BATCH, place, shares
+
+_BATCH = 64
+# Labels kept per document of an evaluation split, as the published system and most later ones do.
+SPLIT_TOP_K = 100
+
+
+def predict(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    source: str,
+    k: int,
+    output: pathlib.Path | None = None,
+) -> int:
+    """Writes one line `{"input", "ids", "names", "scores"}` per picture or text; scores are probabilities, best first.
+
+    A run on faces writes embeddings instead, see `mhe_jax.inference.embeddings.write_embeddings`.
+
+    Args:
+      config: the run's config; its data set need not be present.
+      workdir: a trained run.
+      source: of pictures, see `mhe_jax.inference.inputs.pictures`; of texts, see `texts` there.
+      k: classes per example.
+      output: file to write; standard output without one.
+
+    Returns:
+      the number of examples.
+
+    Raises:
+      ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes; of several
+        processes, if the source is standard input, which one of them alone could read.
+    """
+    if source == "-" and jax.process_count() > 1:
+        raise ValueError("--input=- : several processes cannot share standard input; name a file, or start one process")
+    if isinstance(build_data(config.data), FaceData):
+        return write_embeddings(config, workdir, source, output)
+    with opened(config, workdir) as (trained, _):
+        _check_top_k(k, trained.classes.number)
+        data = trained.data
+        batches = texts(source, data, _BATCH) if isinstance(data, TextData) else pictures(source, data, _BATCH)
+        with _opened(output) as stream:
+            count = 0
+            for line in _lines(trained, batches, k):
+                stream.write(line)
+                count += 1
+    return count
+
+
+def _check_top_k(k: int, classes: int) -> None:
+    if not 1 <= k <= classes:
+        raise ValueError(f"--top_k is {k}; it must be between 1 and the {classes} classes")
+
+
+@contextlib.contextmanager
+def _opened(output: pathlib.Path | None) -> Iterator[TextIO]:
+    """The stream for the lines; all but the main process's leads nowhere."""
+    if not distributed.is_main():
+        output = pathlib.Path(os.devnull)
+    if output is None:
+        yield sys.stdout
+    else:
+        with output.open("w") as stream:
+            yield stream
+
+
+def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[str]:
+    top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, k))
+    for names, inputs in batches:
+        scores, ids = jax.device_get(top(trained.padded(inputs, _BATCH)))
+        for name, row_scores, row_ids in zip(names, scores, ids, strict=False):
+            yield _line(trained, name, row_ids, np.exp(row_scores))
+
+
+def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray) -> str:
+    """A JSON line of one example's ranking; scores have six significant digits."""
+    found = ids >= 0
+    names = [trained.classes.name(i) for i in ids[found]]
+    rounded = [float(f"{score:.6g}") for score in scores[found].tolist()]
+    line = {"input": name, "ids": ids[found].tolist(), "names": names, "scores": rounded}
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def predict_split(
+    config: ConfigDict, workdir: pathlib.Path, k: int = 5, output: pathlib.Path | None = None
+) -> pathlib.Path:
+    """Ranks the labels of every document of the test split, or of the evaluation split where there is no other.
+
+    With `output`, the first `k` labels of each are also written there, as `predict` does, `input` being its number.
+
+    Returns:
+      the file written, `<workdir>/predictions.npz`, see `mhe_jax.inference.predictions`.
+
+    Raises:
+      ValueError: if the run is not one on texts, or its data is another one now, or k exceeds the number of classes.
+    """
+    if not isinstance(build_data(config.data), TextData):
+        raise ValueError("--input is missing: pictures to predict have to be named")
+    with opened(config, workdir, load=True) as (trained, splits):
+        if output:
+            _check_top_k(k, trained.classes.number)
+        name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
+        kept = min(SPLIT_TOP_K, trained.classes.number)
+        # With the numbers of the documents, which come from every process.
+        top = trained.compiled(
+            lambda weights, rows: (*trained.task.predict(weights, rows, kept), rows["index"], rows["weight"] > 0)
+        )
+        feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
+        writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept)
+        with contextlib.closing(feed):
+            for step in range(feed.steps_per_epoch):
+                rows = {name: part[0] for name, part in feed.chunk(step, 1).items()}
+                scores, ids, documents, real = jax.device_get(top(place(trained.mesh, rows, BATCH)))
+                writer.add(documents[real], ids[real], np.exp(scores[real]))
+        if not distributed.is_main():
+            return workdir / predictions.FILE
+        path = writer.close()
+        if output:
+            best_ids, best = top_of(predictions.read_predictions(workdir).scores, k)
+            with output.open("w") as stream:
+                for number, (row_ids, row_scores) in enumerate(zip(best_ids, best, strict=True)):
+                    stream.write(_line(trained, number, row_ids, row_scores))
+        return path

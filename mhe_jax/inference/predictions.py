@@ -1,0 +1,113 @@
+"""The ranked labels of a run's evaluation documents, as a sparse matrix of scores on disk."""
+
+import json
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse
+
+from mhe_jax.train.reporting.writers import write_atomically
+
+FILE, FACTS = "predictions.npz", "predictions.json"
+# A score of exactly 0 is a prediction too, but arithmetic on sparse matrices would lose it.
+_SMALLEST = np.finfo(np.float32).tiny
+
+
+class Predictions(NamedTuple):
+    """scores: CSR float32 [N, L], probabilities of the labels kept; split: 'eval' or 'test'; top_k: labels kept."""
+
+    scores: scipy.sparse.csr_matrix
+    split: str
+    top_k: int
+
+
+class PredictionsWriter:
+    """Collects the top labels of documents in any order, and writes them in document order.
+
+    Files: `<workdir>/predictions.npz` (scipy.sparse.save_npz of `csr_of`) and `predictions.json` with its split and
+    sizes.
+    """
+
+    def __init__(self, workdir: pathlib.Path, split: str, num_documents: int, num_labels: int, top_k: int):
+        self._workdir, self._split = pathlib.Path(workdir), split
+        self._num_labels = num_labels
+        self._ids = np.full((num_documents, top_k), -1, np.int32)
+        self._scores = np.zeros((num_documents, top_k), np.float32)
+        self._added = np.zeros(num_documents, bool)
+
+    def add(self, documents: np.ndarray, ids: np.ndarray, scores: np.ndarray) -> None:
+        """Labels int [B, K] of documents int [B], best first, and their probabilities; a label of -1 is none."""
+        self._ids[documents, : ids.shape[1]] = ids
+        self._scores[documents, : ids.shape[1]] = scores
+        self._added[documents] = True
+
+    def close(self) -> pathlib.Path:
+        """Writes both files and returns the matrix's path.
+
+        Raises:
+          ValueError: if a document was never added.
+        """
+        if not self._added.all():
+            raise ValueError(
+                f"{self._workdir / FILE} is not written: {np.count_nonzero(~self._added)} of {len(self._added)} "
+                f"documents of the split {self._split!r} have no predictions"
+            )
+        save(self._workdir / FILE, csr_of(self._ids, self._scores, self._num_labels))
+        facts = {
+            "split": self._split,
+            "documents": len(self._ids),
+            "labels": self._num_labels,
+            "top_k": self._ids.shape[1],
+        }
+        write_atomically(self._workdir / FACTS, json.dumps(facts) + "\n")
+        return self._workdir / FILE
+
+
+def read_predictions(workdir: pathlib.Path) -> Predictions:
+    """The predictions of a run.
+
+    Raises:
+      ValueError: if there are none, or they are damaged; naming the file, and the command that makes them.
+    """
+    workdir = pathlib.Path(workdir)
+    command = f"python main.py --mode=predict --workdir={workdir}"
+    try:
+        facts = json.loads((workdir / FACTS).read_text())
+        with (workdir / FILE).open("rb") as file:
+            scores = scipy.sparse.load_npz(file).tocsr()
+        scores.check_format(full_check=True)
+        predictions = Predictions(scores, facts["split"], facts["top_k"])
+        shape = facts["documents"], facts["labels"]
+    except FileNotFoundError:
+        raise ValueError(f"{workdir} has no {FILE}; make it with: {command}") from None
+    except Exception as error:  # a damaged archive fails in any way
+        raise ValueError(f"{workdir / FILE} or {FACTS} is damaged ({error}); make both with: {command}") from error
+    if scores.shape != shape:
+        raise ValueError(
+            f"{workdir / FILE} holds {scores.shape} scores but {FACTS} says {shape}; make both with: {command}"
+        )
+    if not (scores.data > 0).all():
+        raise ValueError(f"{workdir / FILE} holds scores that are no positive numbers; make it with: {command}")
+    return predictions
+
+
+def save(path: pathlib.Path, matrix: scipy.sparse.csr_matrix) -> None:
+    """Replaces a .npz file at once."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        scipy.sparse.save_npz(file, matrix)
+    temporary.replace(path)
+
+
+def csr_of(ids: np.ndarray, scores: np.ndarray, num_labels: int) -> scipy.sparse.csr_matrix:
+    """CSR float32 [N, num_labels] of labels int [N, K], -1 for none, and their scores; the columns come out sorted.
+
+    A score of 0 becomes the smallest one above it.
+    """
+    there = ids >= 0
+    ends = np.concatenate([[0], there.sum(axis=1).cumsum()])
+    data = np.maximum(scores[there], _SMALLEST).astype(np.float32)
+    matrix = scipy.sparse.csr_matrix((data, ids[there], ends), shape=(len(ids), num_labels))
+    matrix.sort_indices()
+    return matrix

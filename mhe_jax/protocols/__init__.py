@@ -1,1 +1,0 @@
-"""How face recognition is measured: NumPy on embeddings and pixels; knows no model and no training."""

@@ -1,0 +1,52 @@
+"""What the glyph configs share: some 3,000 characters in twelve typefaces, two of them never trained on.
+
+Sized for two CPU cores: a run takes some minutes.
+"""
+
+from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.base import base_config
+
+
+def recipe():
+    """A small network for small grey pictures and its optimisation, by config field."""
+    return {
+        "backbone": {"name": "convnet", "features_dim": 512, "widths": (32, 64, 128)},
+        "optimizer": {
+            "name": "adamw",
+            "b1": 0.9,
+            "b2": 0.999,
+            "eps": 1e-8,
+            "weight_decay": 0.05,
+            "decay_all": False,
+        },
+        "schedule": {
+            "name": "cosine",
+            "learning_rate": 0.01,
+            "end_learning_rate": 0.0,
+            "warmup_epochs": 1.0,
+            "per_epoch": False,
+        },
+        "total_epochs": 14.0,
+        "eval_every_epochs": 2.0,
+        "checkpoint_every_epochs": 2.0,
+    }
+
+
+def make(head, arg):
+    """The config of one head. Arguments: head sizes such as 56x56, `smoke`."""
+    sizes, flags = parse(arg, "smoke")
+    config = base_config()
+    config.data = {
+        "name": "glyphs",
+        "num_classes": 0,
+        "image_size": 32,
+        "eval_faces": ("DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
+        "augmentation": 0.5,
+        "noise": 0.02,
+        "last_batch": "drop",
+    }
+    config.head = head(sizes)
+    config.update(recipe())
+    if "smoke" in flags:
+        config.total_steps, config.global_batch_size, config.log_every_steps = 2, 16, 1
+    return config

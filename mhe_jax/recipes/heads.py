@@ -1,0 +1,206 @@
+"""The four heads with all their fields, and what the published PyTorch system sets differently.
+
+`head_sizes=()` means balanced digits for whatever number of classes the data has.
+"""
+
+
+def ohe(head_sizes=()):
+    """One-hot encoding: the vanilla classifier, one logit per class."""
+    return {
+        "name": "ohe",
+        "head_sizes": head_sizes,
+        "use_bias": True,
+        "label_smoothing": 0.0,
+        # Classes whose logits exist at one time; 0 lets the head choose.
+        "block_size": 0,
+    }
+
+
+def mhp(head_sizes=(), rank=1):
+    """Multi-Head Product: the logits are a Kronecker sum of short heads."""
+    return {
+        "name": "mhp",
+        "head_sizes": head_sizes,
+        "use_bias": True,
+        "label_smoothing": 0.0,
+        "objective": "ce_per_head",
+        # Kronecker products that are added up, and the codes each proposes for a top-k.
+        "rank": rank,
+        "num_candidates": 64,
+        "mask_padding": True,
+    }
+
+
+def mhc(head_sizes=()):
+    """Multi-Head Cascade: coarse to fine, each level scores the children of the nodes kept so far."""
+    return {
+        "name": "mhc",
+        "head_sizes": head_sizes,
+        "use_bias": True,
+        "label_smoothing": 0.0,
+        "hidden_dim": 256,
+        "beam_width": 10,
+        "mask_padding": True,
+    }
+
+
+def mhs(head_sizes=(), num_groups=4):
+    """Multi-Head Sampling: each step trains the true group of classes and a few others."""
+    return {
+        "name": "mhs",
+        "head_sizes": head_sizes,
+        "label_smoothing": 0.0,
+        "sampler": "per_example",
+        # For sampler 'per_example': groups per example, the true one included.
+        "num_groups": num_groups,
+        # For sampler 'random_groups': share of all groups in a step.
+        "sample_rate": 0.1,
+        "drop_one_group": False,
+        "mask_padding": True,
+        "block_size": 0,
+    }
+
+
+# Section 8.1 of the comparison in docs/reference.md: each line is one difference that changes numbers.
+REFERENCE = {
+    "ohe": {},
+    # Padded codes stay in the softmax; the product head's loss is set by the pipeline.
+    "mhp": {"mask_padding": False},
+    # Greedy inference.
+    "mhc": {"mask_padding": False, "beam_width": 1},
+    # The published sampler overwrites one of the other groups, so at most n_0 - 1 groups take part.
+    "mhs": {"mask_padding": False, "drop_one_group": True},
+}
+
+
+def xmc_ohe(head_sizes=()):
+    """One sigmoid per label."""
+    fields = {name: value for name, value in ohe(head_sizes).items() if name != "label_smoothing"}
+    # `mean` over the labels, as published, makes gradients that shrink with their number.
+    # `prior`: share of the labels that a document is expected to have; 0: biases start at even odds, as published.
+    return {**fields, "prior": 0.001, "reduction": "sum"}
+
+
+def xmc_mhp(head_sizes=(), rank=8):
+    """A softmax over all labels whose logits are a Kronecker sum, for each label of a document."""
+    fields = {name: value for name, value in mhp(head_sizes, rank).items() if name != "objective"}
+    return {**fields, "reduction": "sum"}
+
+
+def xmc_mhc(head_sizes=()):
+    """Groups of labels first, then the labels of the best groups; two sigmoid losses."""
+    return {
+        "name": "mhc",
+        "head_sizes": head_sizes,
+        "use_bias": True,
+        "hidden_dim": 300,
+        # Groups whose labels are scored, in training and in rankings.
+        "num_candidates": 10,
+        "mask_padding": True,
+        # Labels of a document that are positive; 0: all.
+        "max_labels": 0,
+        # Share of the labels that a document is expected to have; 0: logits start at even odds, as published.
+        "prior": 0.001,
+        # Of a level's loss over its candidates.
+        "reduction": "sum",
+    }
+
+
+def xmc_mhs(head_sizes=()):
+    """A softmax over the groups of labels that occur in a batch, for each label of a document."""
+    fields = {name: value for name, value in mhs(head_sizes).items() if name not in ("num_groups", "drop_one_group")}
+    return {**fields, "sampler": "batch_union", "reduction": "sum"}
+
+
+XMC_REFERENCE = {
+    "ohe": {"reduction": "mean", "prior": 0.0},
+    "mhp": {},
+    "mhc": {"mask_padding": False, "max_labels": 100, "prior": 0.0, "reduction": "mean"},
+    "mhs": {},
+}
+
+
+def margin(name="arcface", **fields):
+    """A margin of `mhe_jax.ops.margins` with all its fields."""
+    defaults: dict[str, dict] = {
+        "none": {},
+        "arcface": {"m": 0.5, "beyond": "shift", "reference_gradient": False},
+        "cosface": {"m": 0.4},
+        "combined": {"m1": 1.0, "m2": 0.3, "m3": 0.2},
+        "curricularface": {"m": 0.5, "alpha": 0.01},
+        "magface": {
+            "l_a": 10.0,
+            "u_a": 110.0,
+            "l_margin": 0.45,
+            "u_margin": 0.8,
+            "lambda_g": 35.0,
+            "beyond": "easy",
+        },
+        "adaface": {"m": 0.4, "h": 0.333, "t_alpha": 0.01},
+    }
+    return {"name": name, "scale": 64.0, **defaults[name], **fields}
+
+
+def face_ohe(head_sizes=()):
+    """A margin softmax over all identities."""
+    return {"name": "ohe", "head_sizes": head_sizes, "label_smoothing": 0.0, "margin": margin(), "block_size": 0}
+
+
+def face_mhs(head_sizes=()):
+    """A margin softmax over the groups of identities that occur in a batch (MHS-ArcFace)."""
+    return {
+        "name": "mhs",
+        "head_sizes": head_sizes,
+        "label_smoothing": 0.0,
+        "margin": margin(),
+        "sampler": "batch_union",
+        # For sampler 'per_example': groups per example, the true one included.
+        "num_groups": 2,
+        # For sampler 'random_groups': share of all groups in a step.
+        "sample_rate": 0.1,
+        # Parts of the table that are sampled apart; 0: as many as devices along 'class'.
+        "sample_parts": 0,
+        "block_size": 0,
+        "mask_padding": True,
+    }
+
+
+def face_partial(head_sizes=()):
+    """A margin softmax over the identities of a batch and random others (PartialFC): groups of one identity."""
+    return {**face_mhs(head_sizes or (0, 1)), "sampler": "random_groups"}
+
+
+def face_mhp(head_sizes=()):
+    """A margin softmax for each digit of an identity."""
+    return {
+        "name": "mhp",
+        "head_sizes": head_sizes,
+        "label_smoothing": 0.0,
+        "margin": margin(),
+        "objective": "ce_per_head",
+    }
+
+
+def face_mhc(head_sizes=()):
+    """A margin softmax over groups of identities, and one over the members of the true group."""
+    return {
+        "name": "mhc",
+        "head_sizes": head_sizes,
+        "label_smoothing": 0.0,
+        "margin": margin(),
+        "beam_width": 10,
+        "mask_padding": True,
+    }
+
+
+# What the published face heads do otherwise.
+FACE_REFERENCE = {
+    "ohe": {},
+    "mhs": {"mask_padding": False},
+    "mhp": {"objective": "bce_per_head"},
+    "mhc": {"mask_padding": False, "beam_width": 1},
+}
+
+# For `config.table_optimizer`: the tables' own learning rate is `rate` times the schedule's.
+SPARSE_TABLES = {"name": "adamw", "rate": 1.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
+FACE_SPARSE_TABLES = {"name": "sgd", "rate": 1.0, "momentum": 0.9, "weight_decay": 5e-4}

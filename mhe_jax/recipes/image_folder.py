@@ -1,0 +1,57 @@
+"""What the image-folder configs share: ResNet-50 on streamed pictures, or a small network on pictures in memory."""
+
+from mhe_jax.recipes import glyphs
+from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.base import base_config
+
+
+def make(head, arg):
+    """The config of one head. Arguments: head sizes such as 40x25, `small`, `tfds`, `smoke`.
+
+    `tfds` reads the tensorflow-datasets image set `data.dataset`, prepared as ArrayRecord in `data.path`.
+    """
+    sizes, flags = parse(arg, "small", "tfds", "smoke")
+    config = base_config()
+    config.data = {
+        "name": "image_folder",
+        # 0: as many as there are class folders; another number is checked against them.
+        "num_classes": 0,
+        "path": "data",
+        "image_size": 224,
+        "channels": 3,
+        "in_memory": False,
+        "augmentation": "flip_crop",
+        "num_workers": 8,
+        "on_bad_example": "raise",
+        "last_batch": "drop",
+    }
+    if "tfds" in flags:
+        config.data.update(name="tfds", dataset="oxford_flowers102", train_split="train", eval_split="test")
+        config.data.update(image_key="image", label_key="label")
+    config.head = head(sizes)
+    if "small" in flags:
+        config.data.update(
+            image_size=32, channels=1, in_memory=True, augmentation="affine", num_workers=0, mean=(0.5,), std=(0.5,)
+        )
+        recipe = glyphs.recipe()
+    else:
+        recipe = {
+            "backbone": {"name": "resnet", "depth": 50, "bn_groups": 1},
+            "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-5, "decay_all": False},
+            "schedule": {
+                "name": "cosine",
+                "learning_rate": 0.1,
+                "end_learning_rate": 0.0,
+                "warmup_epochs": 5.0,
+                "per_epoch": False,
+            },
+            "total_epochs": 100.0,
+            "dtype": "bfloat16",
+        }
+    config.update(recipe)
+    if "smoke" in flags:
+        config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
+        config.data.num_workers = 0
+        if "small" not in flags:
+            config.data.image_size, config.backbone.depth, config.dtype = 64, 18, "float32"
+    return config

@@ -1,0 +1,71 @@
+"""What the ImageNet configs share: ResNet-50, the published recipe, and the corrected one that is the default."""
+
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.base import base_config
+
+
+def make(head, arg, default_sizes=(40, 25)):
+    """The config of one head. Arguments: head sizes such as 40x25, `reference`, `synthetic` for benchmarks, `smoke`.
+
+    `reference` gives the published settings: batch 256, float32, a cosine stepped once an epoch from 0.1 to 1e-4,
+    decay on all parameters, no warm-up, no label smoothing. The default has the batch and rates of today's recipes.
+    `tfds` reads imagenet2012 prepared as ArrayRecord in `data.path`; `ema` evaluates an average of the weights.
+    """
+    sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "smoke")
+    reference = "reference" in flags
+    config = base_config()
+    if flags & {"synthetic", "smoke"}:
+        config.data = {
+            "name": "synthetic",
+            "num_classes": 1000,
+            "image_shape": (64, 64, 3) if "smoke" in flags else (224, 224, 3),
+            "num_examples": 64 if "smoke" in flags else 10_000,
+            "num_eval_examples": 16,
+            "last_batch": "drop",
+        }
+    else:
+        config.data = {
+            "name": "imagenet",
+            "num_classes": 1000,
+            "path": "data/imagenet",
+            "image_size": 224,
+            "num_workers": 16,
+            "on_bad_example": "raise",
+            "last_batch": "keep" if reference else "drop",
+        }
+    if "tfds" in flags:
+        config.data.update(name="tfds", dataset="imagenet2012", train_split="train", eval_split="validation")
+    if "ema" in flags:
+        config.average = {"name": "ema", "decay": 0.9999}
+    config.backbone = {"name": "resnet", "depth": 50, "bn_groups": 1}
+    config.head = head(sizes or default_sizes)
+    config.global_batch_size = 256 if reference else 1024
+    config.optimizer = {
+        "name": "sgd",
+        "momentum": 0.9,
+        "nesterov": not reference,
+        "weight_decay": 1e-4 if reference else 5e-5,
+        "decay_all": reference,
+    }
+    config.schedule = {
+        "name": "cosine",
+        "learning_rate": 0.1 if reference else 0.5,
+        "end_learning_rate": 1e-4 if reference else 0.0,
+        "warmup_epochs": 0.0 if reference else 5.0,
+        "per_epoch": reference,
+    }
+    config.total_epochs = 100.0
+    config.dtype = "float32" if reference else "bfloat16"
+    config.matmul_precision = "highest" if reference else "default"
+    config.log_every_steps = 100
+    if reference:
+        config.head.update(heads.REFERENCE[config.head.name])
+        if config.head.name == "mhp":
+            config.head.objective = "softmax_concat"
+    else:
+        config.head.label_smoothing = 0.1
+    if "smoke" in flags:
+        config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
+        config.backbone.depth = 18
+    return config

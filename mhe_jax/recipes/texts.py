@@ -1,0 +1,142 @@
+"""What the text configs share: a pretrained encoder, a head for many labels, and the published recipe.
+
+Argument string: an encoder (`bert`, `roberta`, `xlnet`, `minilm`), a head (`mhc`, `ohe`, `mhp`, `mhs`), head sizes such
+as 172x23, `sparse` to update only the rows of a label table that a step uses, `reference` for the published settings,
+`smoke` for two steps on whatever small data is given.
+"""
+
+from ml_collections import FieldReference
+
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.base import base_config
+from mhe_jax.recipes.propensity import DEFAULT
+
+# A folder with config.json, tokenizer and model.safetensors will do instead: --config.backbone.checkpoint=DIR.
+CHECKPOINTS = {
+    "bert": "bert-base-uncased",
+    "roberta": "roberta-base",
+    "xlnet": "xlnet-base-cased",
+    "minilm": "sentence-transformers/all-MiniLM-L6-v2",
+}
+HEADS = {"ohe": heads.xmc_ohe, "mhc": heads.xmc_mhc, "mhp": heads.xmc_mhp, "mhs": heads.xmc_mhs}
+
+
+def recipe(*, epochs, batch, max_length, swa, eval_step=0, candidates=10, hidden=300, valid=0):
+    """The settings of one data set and encoder, as the published scripts give them.
+
+    Args:
+      epochs: passes over the training documents.
+      batch: documents per step.
+      max_length: tokens per document.
+      swa: first averaged epoch, and steps between averaged weights.
+      eval_step: steps between evaluations inside an epoch; 0: after each epoch only.
+      candidates: groups whose labels are scored.
+      hidden: width of the label embeddings.
+      valid: documents held out to choose the best weights; 0: the published scripts choose on the test set.
+    """
+    return dict(
+        epochs=epochs,
+        batch=batch,
+        max_length=max_length,
+        swa=swa,
+        eval_step=eval_step,
+        candidates=candidates,
+        hidden=hidden,
+        valid=valid,
+    )
+
+
+def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_valid=0):
+    """The config of a data set.
+
+    Args:
+      arg: the argument string.
+      data: fields of `config.data` that are its own: path, num_classes, propensity, ...
+      recipes: `recipe(...)` by encoder; an encoder without one takes that of `encoder`.
+      head_sizes: groups and labels per group.
+      encoder: the default one.
+      head: the default one.
+      own_valid: documents, or below 1 their share, held out outside reference mode where the published recipe has none.
+    """
+    sizes, words = parse(arg, "reference", "sparse", "smoke", *CHECKPOINTS, *HEADS)
+    default, encoder = encoder, next((name for name in CHECKPOINTS if name in words), encoder)
+    head = next((name for name in HEADS if name in words), head)
+    chosen, reference = recipes.get(encoder, recipes[default]), "reference" in words
+    checkpoint = FieldReference(CHECKPOINTS[encoder])
+    # The other encoders' rates are the published ones; those of minilm were measured, see docs/results.md.
+    head_rate, feature_dropout = (30.0, 0.1) if encoder == "minilm" and not reference else (1.0, 0.5)
+
+    config = base_config()
+    config.data = {
+        "name": "xmc",
+        "num_classes": 0,
+        # That of `backbone.checkpoint` as long as no other is set, which leaves the encoder as it is.
+        "tokenizer": checkpoint.identity(),
+        "max_length": chosen["max_length"],
+        # The published rule lower-cases, cuts at white space, and keeps the first max_length words.
+        "text_rule": "reference" if reference else "raw",
+        "valid_examples": float(chosen["valid"] if reference else chosen["valid"] or own_valid),
+        # Documents of like length share a batch; 1: batches as they are drawn.
+        "sort_window": 1 if reference else 50,
+        "bucket_lengths": (),
+        "label_width": 0,
+        "propensity": DEFAULT,
+        "max_train": 0,
+        "max_eval": 0,
+        "last_batch": "keep" if reference else "drop",
+        "cache_dir": "",
+        **data,
+    }
+    config.backbone = {
+        "name": "pretrained",
+        "checkpoint": checkpoint,
+        # XLNet's <cls> is its last token; the published system reads the first all the same.
+        "pooling": "last" if encoder == "xlnet" and not reference else "mean" if encoder == "minilm" else "first",
+        "feature_layers": 1 if encoder == "minilm" else 5,
+        "feature_dropout": feature_dropout,
+        # Negative: as the checkpoint says.
+        "hidden_dropout": -1.0,
+        "attention_dropout": -1.0,
+        "remat": False,
+    }
+    config.head = HEADS[head](sizes or head_sizes if head != "ohe" else ())
+    if head == "mhc":
+        config.head.update(num_candidates=chosen["candidates"], hidden_dim=chosen["hidden"])
+    if reference:
+        config.head.update(heads.XMC_REFERENCE[head])
+    config.optimizer = {
+        "name": "adamw",
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-6,
+        "weight_decay": 0.01,
+        "decay_all": False,
+        # By name, as published: XLNet's normalisations are decayed.
+        "no_decay": (("bias",) if encoder == "xlnet" else ("bias", "norm/scale")) if reference else (),
+        "decay_after": reference,
+        "head_rate": head_rate,
+    }
+    rate = {"learning_rate": 1e-4, "warmup_epochs": 0.0, "per_epoch": False}
+    linear = {"name": "poly", "power": 1.0, **rate, "warmup_epochs": 0.1}
+    config.schedule = {"name": "constant", **rate} if reference else linear
+    start, every = chosen["swa"]
+    config.average = {"name": "swa", "start_epoch": start, "every_steps": every}
+    config.total_epochs, config.global_batch_size = float(chosen["epochs"]), chosen["batch"]
+    config.eval_every_steps = config.checkpoint_every_steps = chosen["eval_step"]
+    config.dropout_off_after_step = chosen["eval_step"] if reference else 0
+    config.dtype = "float32" if reference else "bfloat16"
+    config.matmul_precision = "highest" if reference else "default"
+    if "sparse" in words:
+        config.table_optimizer = dict(heads.SPARSE_TABLES)
+    # A step of an encoder is long enough to hide the host, and documents of different lengths share no program.
+    config.steps_per_dispatch = 1
+    config.seed = 6088 if reference else 0
+    if "smoke" in words:
+        config.data.update(num_classes=0, valid_examples=0, max_length=16)
+        config.head.head_sizes = ()
+        config.average.update(start_epoch=0, every_steps=1)
+        config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
+        config.eval_every_steps = config.checkpoint_every_steps = config.dropout_off_after_step = 0
+        config.dtype = "float32"
+    return config

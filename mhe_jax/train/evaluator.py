@@ -1,0 +1,69 @@
+"""Evaluation of a whole split, each example exactly once; in the loop, and by itself as a mode."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mhe_jax.data.dataset import PairedSplit
+from mhe_jax.data.feeds import eval_feed
+from mhe_jax.train.pairs_evaluator import PairsEvaluator
+from mhe_jax.train.parallel import distributed
+from mhe_jax.train.parallel.mesh import CHUNK, place, replicate, shares, whole
+from mhe_jax.train.reporting import metrics
+from mhe_jax.train.step import make_eval_step
+
+
+class Evaluator:
+    """Runs a task over a split; the data is placed and the program compiled once.
+
+    `examples` is the number of examples in the last evaluation, unreadable ones left out.
+    """
+
+    examples = 0
+
+    def __init__(self, task, split: Any, batch_size: int, mesh: Mesh):
+        self._feed, self._mesh = eval_feed(split, batch_size, **shares(mesh)), mesh
+        self._resident = replicate(mesh, self._feed.resident)
+        step = make_eval_step(task, self._feed.batch)
+        self._sums = lambda weights, resident, chunk: step(weights, resident, jax.tree.map(lambda x: x[0], chunk))
+        self._add = jax.jit(lambda sums, *batch: metrics.merge(sums, self._sums(*batch)), out_shardings=whole(mesh))
+
+    def __call__(self, weights: dict, beat: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Means of the task's metrics over the split; `beat` is called for every batch."""
+        sums: metrics.Sums = {}
+        for step in range(self._feed.steps_per_epoch):
+            batch = weights, self._resident, place(self._mesh, self._feed.chunk(step, 1), CHUNK)
+            sums = sums or self._zeros(*batch)
+            before, sums = sums, self._add(sums, *batch)
+            # One batch ahead of the devices is enough. With dozens in flight, those of a CPU run out of threads to
+            # meet in, and wait for each other for ever.
+            jax.block_until_ready(before)
+            beat()
+        sums = jax.device_get(sums)
+        self.examples = int(sums.pop("examples")[0])
+        return metrics.means(sums)
+
+    def _zeros(self, *batch) -> metrics.Sums:
+        shapes = jax.eval_shape(self._sums, *batch)
+        return replicate(self._mesh, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+
+    @property
+    def bad_examples(self) -> int:
+        """How many unreadable examples were met so far; every process of a run has to ask."""
+        return distributed.bad_examples(self._feed)
+
+    def draw(self, workdir: pathlib.Path) -> None:
+        """Plots what the last evaluation found, beyond its figures: nothing here."""
+
+    def close(self) -> None:
+        """Stops loading."""
+        self._feed.close()
+
+
+def build_evaluator(task, split: Any, batch_size: int, mesh: Mesh) -> Evaluator | PairsEvaluator:
+    """What evaluates a split: examples one by one, or pairs of them by the embeddings of all."""
+    return (PairsEvaluator if isinstance(split, PairedSplit) else Evaluator)(task, split, batch_size, mesh)

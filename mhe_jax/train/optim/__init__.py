@@ -1,0 +1,1 @@
+"""Optimizers, learning rates, rules for large tables, and averages of the weights."""

@@ -1,0 +1,198 @@
+"""Optimizers as PyTorch defines them, from optax parts, and how they share the parameters with a table's own rule."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from mhe_jax import registry
+from mhe_jax.train.optim import rules
+
+
+def sgd(
+    learning_rate: optax.Schedule,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+    decay_all: bool = False,
+    no_decay: tuple[str, ...] = (),
+    head_rate: float = 1.0,
+) -> optax.GradientTransformation:
+    """torch.optim.SGD: the decay is added to the gradient before the momentum.
+
+    `decay_all=True` decays biases and normalisation parameters too, as the published image pipelines do; `no_decay`
+    names the exceptions instead, by parts of a parameter's path. `head_rate` multiplies the head's learning rate.
+    """
+    decay = optax.add_decayed_weights(weight_decay, mask=_decayed(decay_all, no_decay))
+    return optax.chain(decay, optax.sgd(learning_rate, momentum or None, nesterov), _scale_head(head_rate))
+
+
+def adamw(
+    learning_rate: optax.Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.01,
+    decay_all: bool = False,
+    no_decay: tuple[str, ...] = (),
+    head_rate: float = 1.0,
+    decay_after: bool = False,
+) -> optax.GradientTransformation:
+    """torch.optim.AdamW: bias-corrected, with decoupled decay scaled by the learning rate; fields as in `sgd`.
+
+    `decay_after=True` is the AdamW that transformers had, and the published text pipeline used: it decays the weights
+    that the Adam update has already changed, and corrects no bias in the denominator's `eps`.
+    """
+    mask = _decayed(decay_all, no_decay)
+    if not decay_after:
+        return optax.chain(
+            optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask), _scale_head(head_rate)
+        )
+    return optax.chain(_transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask), _scale_head(head_rate))
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adamw": adamw}
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """An optax transformation, its schedule, and for the head's tables `tables` possibly a row-sparse rule.
+
+    sparse: names of the head's parameters that belong to the rule and not to the transformation.
+    """
+
+    transform: optax.GradientTransformation
+    schedule: optax.Schedule
+    rule: Any = None
+    sparse: tuple[str, ...] = ()
+
+    def init(self, params: dict) -> Any:
+        """The state: of the transformation alone, or with a rule {'dense', 'tables'}."""
+        dense, tables = self.split(params)
+        if self.rule is None:
+            return self.transform.init(dense)
+        return {"dense": self.transform.init(dense), "tables": rules.init(self.rule, tables)}
+
+    def split(self, params: dict) -> tuple[dict, dict]:
+        """Parameters without the rule's tables, and those tables by name."""
+        head = params["head"]
+        dense = {name: value for name, value in head.items() if name not in self.sparse}
+        return {**params, "head": dense}, {name: head[name] for name in self.sparse}
+
+    def apply(self, grads: dict, state: Any, params: dict, blocks: dict[str, jax.Array], step) -> tuple[dict, Any]:
+        """Parameters and state after a step; the gradient of a sparse table is that of its `blocks` alone."""
+        dense, tables = self.split(params)
+        dense_grads, table_grads = self.split(grads)
+        dense_state = state["dense"] if self.rule is not None else state
+        updates, dense_state = self.transform.update(dense_grads, dense_state, dense)
+        dense = optax.apply_updates(dense, updates)
+        if self.rule is None:
+            return dense, dense_state
+        tables, slots = rules.apply(self.rule, tables, state["tables"], blocks, table_grads, self.schedule(step))
+        params = {**dense, "head": {**dense["head"], **tables}}
+        return params, {"dense": dense_state, "tables": slots}
+
+
+def build_optimizer(
+    section: ConfigDict,
+    schedule: optax.Schedule,
+    clip_norm: float = 0.0,
+    table_section: ConfigDict | None = None,
+    sparse_tables: tuple[str, ...] = (),
+    clip_parts: tuple[str, ...] = ("backbone", "head"),
+) -> Optimizer:
+    """The optimizer of `config.optimizer`, behind a clip of the gradient's norm when `clip_norm` is positive.
+
+    Args:
+      section: `config.optimizer`.
+      schedule: learning rate by step.
+      clip_norm: `config.clip_norm`.
+      table_section: `config.table_optimizer`, for the head's `sparse_tables`.
+      sparse_tables: what the head offers.
+      clip_parts: `config.clip_parts`: the norm is taken over, and scales, these parts of the parameters.
+
+    Raises:
+      ValueError: for a wrong field, a table optimizer without tables, or one whose tables would be clipped.
+    """
+    transform = registry.build(OPTIMIZERS, section, "config.optimizer", learning_rate=schedule)
+    if not clip_parts or not set(clip_parts) <= {"backbone", "head"}:
+        raise ValueError(f"config.clip_parts is {clip_parts}; it may name backbone and head")
+    if clip_norm > 0:
+        transform = optax.chain(_clip(clip_norm, clip_parts), transform)
+    rule = rules.build_table_optimizer(table_section) if table_section is not None else None
+    if rule is None or table_section is None:
+        return Optimizer(transform, schedule)
+    if not sparse_tables:
+        raise ValueError(
+            f"config.table_optimizer is {table_section.name!r} but this head has no table of which a step touches only "
+            "a part: set config.table_optimizer.name = 'none'"
+        )
+    if clip_norm > 0 and "head" in clip_parts:
+        raise ValueError(
+            f"config.clip_norm ({clip_norm}) needs the norm of the whole gradient, which config.table_optimizer "
+            f"{table_section.name!r} never forms: set clip_norm = 0, clip_parts = ('backbone',), or "
+            "table_optimizer.name = 'none'"
+        )
+    return Optimizer(transform, schedule, rule, sparse_tables)
+
+
+def _clip(norm: float, parts: tuple[str, ...]) -> optax.GradientTransformation:
+    """Clips the global norm of the gradient of these parts, and leaves the others."""
+    if set(parts) == {"backbone", "head"}:
+        return optax.clip_by_global_norm(norm)
+    return optax.masked(optax.clip_by_global_norm(norm), lambda params: {name: name in parts for name in params})
+
+
+def _decayed(decay_all: bool, no_decay: tuple[str, ...]):
+    """The mask of decayed parameters for optax: all, all but those named, or matrices and tables."""
+    if decay_all and no_decay:
+        raise ValueError(f"config.optimizer.decay_all is set and no_decay names {no_decay}: use one of them")
+    if decay_all:
+        return None
+    if not no_decay:
+        return lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+    def named(params):
+        spell = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: not any(part in spell(path) for part in no_decay), params
+        )
+
+    return named
+
+
+def _transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask) -> optax.GradientTransformation:
+    """With p' = p - rate * sqrt(1 - b2^t) / (1 - b1^t) * mean / (sqrt(square) + eps): p becomes (1 - rate * decay) p'.
+
+    `eps` is thus added before the bias correction, and weighs more in the first steps.
+    """
+    moments = optax.scale_by_adam(b1, b2)  # for its state alone
+
+    def update(updates, state, params):
+        count, rate = state.count + 1, learning_rate(state.count)
+        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
+        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, updates)
+        # 1 - b^t without the cancellation that float32 suffers for b near 1.
+        correction = lambda b: -jnp.expm1(count * math.log(b))
+        scale = rate * jnp.sqrt(correction(b2)) / correction(b1)
+        moved = jax.tree.map(lambda m, v: -scale * m / (jnp.sqrt(v) + eps), mean, square)
+        decayed = mask(params) if mask else jax.tree.map(lambda _: True, params)
+        shrink = lambda u, p, on: u - rate * weight_decay * (p + u) if on else u
+        return jax.tree.map(shrink, moved, params, decayed), optax.ScaleByAdamState(count, mean, square)
+
+    return optax.GradientTransformation(moments.init, update)
+
+
+def _scale_head(rate: float) -> optax.GradientTransformation:
+    if rate == 1.0:
+        return optax.identity()
+
+    def update(updates, state, params=None):
+        return {**updates, "head": jax.tree.map(lambda u: rate * u, updates["head"])}, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -1,0 +1,85 @@
+"""Evaluation of embeddings on verification sets: all pictures are embedded, then their pairs compared on the host."""
+
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mhe_jax.data.dataset import PairedSplit
+from mhe_jax.data.feeds import eval_feed
+from mhe_jax.evaluation.roc_plot import plot_roc
+from mhe_jax.evaluation.similarity import pair_similarities
+from mhe_jax.evaluation.verification import Roc, evaluate_pairs, roc
+from mhe_jax.train.parallel.mesh import CHUNK, place, replicate, shares, whole
+
+
+class PairsEvaluator:
+    """Runs the protocol of `mhe_jax.evaluation.verification` on every set of a split.
+
+    `examples` is the number of pictures in the last evaluation.
+    """
+
+    examples = 0
+
+    def __init__(self, task, split: PairedSplit, batch_size: int, mesh: Mesh):
+        self._split, self._mesh = split, mesh
+        self._feed = eval_feed(split.images, batch_size, **shares(mesh))
+        self._resident = replicate(mesh, self._feed.resident)
+        self._curves: dict[str, Roc] = {}
+        self._embed = make_embed(task, self._feed.batch, mesh)
+
+    def __call__(self, weights: dict, beat: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """`accuracy` and `threshold` (a cosine), means over the sets; and the figures of each set as `<set>_<figure>`.
+
+        Figures that a set cannot measure are left out. `beat` is called for every batch.
+        """
+        embeddings = self._all_embeddings(weights, beat)
+        self.examples = len(embeddings)
+        found: dict[str, dict[str, float]] = {}
+        self._curves = {}
+        for pairs in self._split.pairs:
+            found[pairs.name] = evaluate_pairs(embeddings, pairs)
+            if pairs.same.any() and not pairs.same.all():
+                similarities = pair_similarities(embeddings, pairs.first, pairs.second)
+                self._curves[pairs.name] = roc(similarities, pairs.same)
+        mean = lambda name: float(np.mean([values[name] for values in found.values()]))
+        flat = {f"{set_name}_{name}": value for set_name, values in found.items() for name, value in values.items()}
+        measured = {name: value for name, value in flat.items() if not math.isnan(value)}
+        return {"accuracy": mean("accuracy"), "threshold": mean("threshold"), **measured}
+
+    @property
+    def bad_examples(self) -> int:
+        """None: a picture that cannot be read makes another set of its pairs, so data sets refuse it."""
+        return 0
+
+    def draw(self, workdir: pathlib.Path) -> None:
+        """Plots the ROC curves of the last evaluation as `<workdir>/roc.png`."""
+        if self._curves:
+            plot_roc(self._curves, workdir / "roc.png")
+
+    def close(self) -> None:
+        """Stops loading."""
+        self._feed.close()
+
+    def _all_embeddings(self, weights: dict, beat: Callable[[], None]) -> np.ndarray:
+        """Embeddings of the split's pictures, float32 [N, D]."""
+        parts = []
+        for step in range(self._feed.steps_per_epoch):
+            chunk = place(self._mesh, self._feed.chunk(step, 1), CHUNK)
+            parts.append(jax.device_get(self._embed(weights, self._resident, chunk)))
+            beat()
+        return np.concatenate(parts)[: self._split.num_examples]  # the last batch is filled up
+
+
+def make_embed(task, select: Callable, mesh: Mesh) -> Callable:
+    """Compiled `embed(weights, resident, chunk of one step) -> embeddings [B, D]`, whole on every process."""
+
+    def embed(weights: dict, resident: Any, chunk: Any):
+        batch = select(resident, jax.tree.map(lambda leaf: leaf[0], chunk))
+        return task.embed(weights, batch["image"])
+
+    return jax.jit(embed, out_shardings=whole(mesh))

@@ -1,0 +1,1 @@
+"""What a run, or a config before it runs, tells about itself."""

@@ -1,0 +1,92 @@
+"""Reads metrics back a few dispatches late, so that the device never waits for the host."""
+
+import collections
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import jax
+
+from mhe_jax.train.reporting import metrics
+
+# Dispatches in flight before the oldest is read: enough to hide the host, few enough to bound memory.
+_LAG = 2
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The training loss or a parameter became NaN or infinite in the steps `first` to `last`, counted from 1."""
+
+    def __init__(self, message: str, first: int, last: int):
+        super().__init__(message)
+        self.first, self.last = first, last
+
+
+class Meter:
+    """Collects the sums of train dispatches and reports a window of them every `log_every` steps."""
+
+    def __init__(self, start_step: int, log_every: int, report: Callable[[int, dict[str, float]], None]):
+        """`report(step, values)` gets the window's means and `examples_per_second`."""
+        self._pending: collections.deque = collections.deque()
+        self._log_every, self._report = log_every, report
+        self._window: metrics.Sums = {}
+        # The updates up to `_sound_step` are known to be finite.
+        self._read_step = self._window_step = self._sound_step = start_step
+        self._clock, self._seconds = time.perf_counter(), 0.0
+
+    def add(self, step: int, sums: metrics.Sums) -> None:
+        """Takes the device-side sums of the dispatch that ended at `step`.
+
+        Raises:
+          NonFiniteLossError: naming the steps, at most a few dispatches after they ran.
+        """
+        self._pending.append((step, sums))
+        while len(self._pending) > _LAG:
+            self._read()
+
+    def drain(self) -> None:
+        """Reads everything that is still in flight."""
+        while self._pending:
+            self._read()
+
+    def check_parameters(self, step: int, finite: bool) -> None:
+        """Takes note whether the parameters after `step` are finite. Raises like `add`."""
+        if not finite:
+            raise NonFiniteLossError(f"the parameters are not finite after step {step}", self._sound_step + 1, step)
+        self._sound_step = step
+
+    def finish(self) -> None:
+        """Reads everything and reports the last window, however short."""
+        self.drain()
+        if self._window:
+            self._close_window()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Reads what is in flight, then keeps the time of the block out of the throughput."""
+        self.drain()
+        self._seconds += time.perf_counter() - self._clock
+        yield
+        self._clock = time.perf_counter()
+
+    def _read(self) -> None:
+        step, sums = jax.device_get(self._pending.popleft())
+        total, count = sums["loss"]
+        # Some heads know the value of their loss at the logged steps only.
+        if count:
+            if not math.isfinite(loss := float(total / count)):
+                text = f"the loss is {loss} in steps {self._read_step + 1} to {step}"
+                raise NonFiniteLossError(text, self._sound_step + 1, step)
+            valued = step if count == sums["examples"][0] else step // self._log_every * self._log_every
+            # A finite loss speaks for the updates before its own.
+            self._sound_step = max(self._sound_step, valued - 1)
+        self._window, self._read_step = metrics.merge(self._window, sums), step
+        if step // self._log_every > self._window_step // self._log_every:
+            self._close_window()
+
+    def _close_window(self) -> None:
+        now = time.perf_counter()
+        seconds = self._seconds + now - self._clock
+        examples = float(self._window.pop("examples")[0])
+        self._report(self._read_step, {**metrics.means(self._window), "examples_per_second": examples / seconds})
+        self._window, self._window_step, self._clock, self._seconds = {}, self._read_step, now, 0.0

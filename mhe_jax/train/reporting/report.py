@@ -1,0 +1,97 @@
+"""What a run tells about itself: parameters by module, memory of the compiled step, versions, result."""
+
+import importlib.metadata
+import math
+import os
+import platform
+from typing import Any
+
+import jax
+
+from mhe_jax.settings import Settings
+
+_PACKAGES = ("mhe-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers")
+
+
+def parameter_count(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def parameter_table(params: Any) -> str:
+    """Parameters of each module of the backbone (one level deep) and each array of the head, as aligned lines."""
+    rows: list[tuple[str, str, int]] = []
+    for part, modules in params.items():
+        rows += [(f"{part}/{name}", _shapes(tree), parameter_count(tree)) for name, tree in modules.items()]
+    rows.append(("total", "", parameter_count(params)))
+    name_width, shape_width = max(len(name) for name, _, _ in rows), max(len(shape) for _, shape, _ in rows)
+    return "\n".join(f"{name:{name_width}}  {shape:{shape_width}}  {count:>15,}" for name, shape, count in rows)
+
+
+def memory_bytes(analysis: Any) -> dict[str, int]:
+    """Bytes per device that a compiled step needs: its arguments, its results that are not donated, its temporaries."""
+    return {
+        "arguments": analysis.argument_size_in_bytes,
+        "outputs": analysis.output_size_in_bytes - analysis.alias_size_in_bytes,
+        "temporary": analysis.temp_size_in_bytes,
+    }
+
+
+def check_memory(analysis: Any, task: Any, batch_size: int) -> None:
+    """Raises ValueError if a compiled step needs more than its device has, before it is run.
+
+    On a CPU the bound is the machine's memory.
+    """
+    needed, device = sum(memory_bytes(analysis).values()), jax.local_devices()[0]
+    if device.platform == "cpu":
+        available, needed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), needed * jax.local_device_count()
+    else:
+        available = (device.memory_stats() or {}).get("bytes_limit", 0)
+    if available and needed > available:
+        raise ValueError(
+            f"a train step needs {megabytes(needed)} but there are {megabytes(available)}: lower global_batch_size"
+            + task.head.memory_advice(batch_size)
+        )
+
+
+def memory_line(analysis: Any) -> str:
+    parts = memory_bytes(analysis)
+    listed = ", ".join(f"{name} {megabytes(size)}" for name, size in parts.items())
+    return f"train step, per device: {megabytes(sum(parts.values()))} ({listed})"
+
+
+def megabytes(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB"
+
+
+def versions() -> dict[str, Any]:
+    """Versions and devices, for every file that holds a figure."""
+    return {
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
+        "device": jax.devices()[0].device_kind,
+        "platform": jax.default_backend(),
+        "device_count": jax.device_count(),
+    }
+
+
+def result(settings: Settings, task: Any, params: Any, step: int, meta: dict) -> dict[str, Any]:
+    """The content of result.json: best and last evaluation, the head and its size, and how it came about."""
+    return {
+        "best": meta["best"],
+        "last": meta["last"],
+        "step": step,
+        "data": settings.data.name,
+        "num_classes": task.head.label_space.num_classes,
+        "head": settings.head.name,
+        "head_sizes": list(task.head.label_space.head_sizes),
+        "head_parameters": parameter_count(params["head"]),
+        "parameters": parameter_count(params),
+        "seconds": round(meta["seconds"], 1),
+        "seed": settings.seed,
+        **versions(),
+    }
+
+
+def _shapes(tree: Any) -> str:
+    leaves = jax.tree.leaves(tree)
+    return str(list(leaves[0].shape)) if len(leaves) == 1 else f"{len(leaves)} arrays"

@@ -1,0 +1,150 @@
+import io
+import math
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from mhe_jax.data.images import decode
+
+
+def encode(image, kind, **options):
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def smooth():
+    small = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return np.asarray(PIL.Image.fromarray(small).resize((60, 40), PIL.Image.Resampling.BICUBIC))
+
+
+@pytest.fixture(params=["opencv", "pillow"])
+def decoder(request, monkeypatch):
+    if request.param == "pillow":
+        monkeypatch.setattr(decode, "cv2", None)
+    return request.param
+
+
+@pytest.mark.usefixtures("decoder")
+def test_png_is_exact_in_rgb_order(smooth):
+    np.testing.assert_array_equal(decode.decode(encode(smooth, "PNG"), 3, "x"), smooth)
+
+
+@pytest.mark.usefixtures("decoder")
+def test_grey_and_one_bit_and_palette_files_decode_to_either_channel_count(smooth):
+    bits = np.random.default_rng(0).integers(0, 2, (9, 7)).astype(bool)
+    for channels in (1, 3):
+        image = decode.decode(encode(bits, "PNG"), channels, "x")
+        np.testing.assert_array_equal(image, np.repeat(bits[:, :, None] * np.uint8(255), channels, axis=2))
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(smooth).quantize(16).save(buffer, "PNG")
+    expected = np.asarray(PIL.Image.open(buffer).convert("RGB"))
+    np.testing.assert_array_equal(decode.decode(buffer.getvalue(), 3, "x"), expected)
+    grey = decode.decode(encode(smooth, "PNG"), 1, "x")
+    assert np.abs(grey[:, :, 0] - smooth @ [0.299, 0.587, 0.114]).max() < 1.5
+
+
+@pytest.mark.usefixtures("decoder")
+def test_jpeg_is_decoded_as_stored_whatever_its_orientation_tag_says(smooth):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees when showing
+    data = encode(smooth, "JPEG", quality=95, exif=exif)
+    image = decode.decode(data, 3, "x")
+    assert image.shape == smooth.shape
+    assert np.abs(image.astype(int) - smooth).mean() < 4
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_damaged_bytes_name_the_file(smooth, damage, kind):
+    data = encode(smooth, kind)
+    data = {"cut": data[: len(data) // 2], "empty": b"", "text": b"no image at all"}[damage]
+    with pytest.raises(decode.BadExample, match=r"dir/file\.jpg: cannot be decoded"):
+        decode.decode(data, 3, "dir/file.jpg")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(decode.BadExample, match=r"none\.png: cannot be read: No such file"):
+        decode.read_bytes(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [((375, 500), (256, 341)), ((500, 375), (341, 256)), ((256, 256), (256, 256)), ((100, 333), (256, 852))],
+)
+def test_resize_shorter_has_torchvisions_sizes(shape, expected):
+    image = np.zeros((*shape, 1), np.uint8)
+    assert decode.resize_shorter(image, 256).shape == (*expected, 1)
+
+
+@pytest.mark.parametrize(("shape", "corner"), [((256, 341), (16, 58)), ((341, 256), (58, 16)), ((225, 227), (0, 2))])
+def test_center_crop_has_torchvisions_corner(shape, corner):
+    # torchvision: int(round((size - crop) / 2)), rounding halves to even: 58.5 -> 58, 0.5 -> 0, 1.5 -> 2.
+    image = np.arange(shape[0] * shape[1]).reshape(*shape, 1)
+    crop = decode.center_crop(image, (224, 224))
+    assert crop.shape == (224, 224, 1)
+    assert crop[0, 0, 0] == corner[0] * shape[1] + corner[1]
+
+
+class Draws:
+    """A generator that gives out what a test wrote down, as torchvision's would."""
+
+    def __init__(self, uniforms, integers=()):
+        self.uniforms, self.limits = list(uniforms), list(integers)
+
+    def uniform(self, low, high):
+        return low + (high - low) * self.uniforms.pop(0)
+
+    def integers(self, low, high):
+        assert low == 0
+        self.limits.append(high)
+        return high - 1
+
+
+def test_random_resized_crop_follows_torchvisions_arithmetic():
+    rng = Draws([0.5, 0.25])
+    left, top, right, bottom = decode.random_resized_crop_box(300, 400, rng)
+    area, ratio = 300 * 400 * 0.54, math.exp(math.log(3 / 4) + 0.25 * (math.log(4 / 3) - math.log(3 / 4)))
+    width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+    assert (right - left, bottom - top) == (width, height)
+    assert rng.limits == [300 - height + 1, 400 - width + 1]
+    assert (right, bottom) == (400, 300)  # the last place that was offered still lies inside
+
+
+@pytest.mark.parametrize(("shape", "box"), [((10, 1000), (493, 0, 506, 10)), ((1000, 10), (0, 493, 10, 506))])
+def test_random_resized_crop_of_a_strip_falls_back_to_its_centre(shape, box):
+    # Ten draws of the whole area with a ratio near 1 never fit; the centre then has the nearest ratio, 4 / 3.
+    assert decode.random_resized_crop_box(*shape, Draws([1.0, 0.5] * 10)) == box
+
+
+def test_random_resized_crops_stay_inside_and_have_the_documented_range():
+    rng = np.random.default_rng(0)
+    boxes = np.array([decode.random_resized_crop_box(97, 131, rng) for _ in range(2000)])
+    widths, heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    assert boxes.min() >= 0
+    assert boxes[:, 2].max() <= 131
+    assert boxes[:, 3].max() <= 97
+    assert 0.07 < (widths * heights / (97 * 131)).min() < 0.1
+    assert (widths * heights / (97 * 131)).max() > 0.9
+    assert 0.72 < (widths / heights).min() < 0.78
+    assert 1.28 < (widths / heights).max() < 1.4
+
+
+def test_training_views_depend_on_the_generator_alone(smooth):
+    views = [decode.random_resized_crop_flip(smooth, 16, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(views[0], views[1])
+    assert not np.array_equal(views[0], views[2])
+    assert views[0].shape == (16, 16, 3)
+
+
+def test_resizing_a_box_equals_cropping_first(smooth):
+    np.testing.assert_array_equal(
+        decode.resize(smooth, (8, 9), (3, 5, 33, 25)), decode.resize(smooth[5:25, 3:33], (8, 9))
+    )
+
+
+def test_resize_to_the_same_size_changes_nothing(smooth):
+    np.testing.assert_array_equal(decode.resize(smooth, smooth.shape[:2]), smooth)

@@ -1,0 +1,78 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from mhe_jax.data.dataset import DataError
+from mhe_jax.data.texts.formats.layouts import read_corpora
+
+
+def write(folder, train, test, packed=False):
+    for name, documents in (("train", train), ("test", test)):
+        lines = (document if isinstance(document, str) else json.dumps(document) for document in documents)
+        data = "".join(line + "\n" for line in lines).encode()
+        (folder / (f"{name}.jsonl" + ".gz" * packed)).write_bytes(gzip.compress(data) if packed else data)
+    return folder
+
+
+def document(text, *labels):
+    return {"text": text, "labels": list(labels), "id": 7}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_strings_are_ranked_as_strings(tmp_path, packed):
+    train = [document("a\nb", "x y", "10"), document(""), document("c", "2", "2")]
+    corpora = read_corpora(write(tmp_path, train, [document("d", "100")], packed))
+    assert corpora.label_names == ("10", "100", "2", "x y")
+    np.testing.assert_array_equal(corpora.train.labels.toarray(), [[1, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0]])
+    np.testing.assert_array_equal(corpora.test.labels.toarray(), [[0, 1, 0, 0]])
+    assert list(corpora.train.texts()) == list(corpora.train.texts()) == ["a\nb", "", "c"]
+    assert corpora.layout.startswith("JSON lines (train.jsonl")
+    assert "3 documents, 1 empty texts, 1 documents without labels, 1 labels listed again;" in corpora.layout
+
+
+def test_integers_are_ranked_as_numbers(tmp_path):
+    corpora = read_corpora(write(tmp_path, [document("a", 10, 2)], [document("b", 100, 10**30), document("c", -1)]))
+    assert corpora.label_names == ("-1", "2", "10", "100", str(10**30))
+    np.testing.assert_array_equal(corpora.train.labels.toarray(), [[0, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(corpora.test.labels.toarray(), [[0, 0, 0, 1, 1], [1, 0, 0, 0, 0]])
+
+
+def test_integers_from_0_are_their_own_ids(tmp_path):
+    corpora = read_corpora(write(tmp_path, [document("a", i) for i in (11, *range(10))], [document("b", 10)]))
+    np.testing.assert_array_equal(corpora.train.labels.indices, [11, *range(10)])
+    np.testing.assert_array_equal(corpora.test.labels.indices, [10])
+
+
+@pytest.mark.parametrize("name", ["dev.jsonl", "valid.jsonl"])
+def test_a_validation_file_is_told_to_be_left_out(tmp_path, name):
+    write(tmp_path, [document("a", 1)], [document("b", 1)])
+    (tmp_path / name).write_text("not even JSON\n")
+    assert read_corpora(tmp_path).layout.endswith(f"; {name} is not used")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"text": "a"}, r"the field 'labels' is missing \(there are: 'text'\)"),
+        ({"labels": ["a"]}, "the field 'text' is missing"),
+        ({"text": "a", "labels": "b"}, "the field 'labels' must be a list but is a string"),
+        ({"text": ["a"], "labels": ["b"]}, "the field 'text' must be a string but is a list"),
+        (document("a", 3), "'labels' holds 3, a number; all labels must be strings, or all must be integers"),
+        (document("a", "b", None), "'labels' holds None, null"),
+        (document("a", ["b"]), r"'labels' holds \['b'\], a list"),
+        ('{"text": "a", "labels": ["b"', "malformed JSON"),
+    ],
+)
+def test_a_bad_line_is_told_with_its_number(tmp_path, bad, message):
+    write(tmp_path, [document("a", "x")], [document("b", "x"), "", bad])
+    with pytest.raises(DataError, match=rf"^{tmp_path}/test.jsonl:3: {message}"):
+        read_corpora(tmp_path)
+
+
+@pytest.mark.parametrize("label", [1.0, True, None, {}])
+def test_labels_of_another_kind(tmp_path, label):
+    write(tmp_path, [document("a", label)], [document("b", label)])
+    with pytest.raises(DataError, match=rf"^{tmp_path}/train.jsonl:1: 'labels' holds"):
+        read_corpora(tmp_path)

@@ -1,0 +1,214 @@
+"""What every head on cosines must do alike: one result on every mesh, and on the blocks of a sparse table."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import meta
+from ml_collections import ConfigDict
+
+from mhe_jax.heads import MARGIN_HEADS, build_head
+from mhe_jax.labels import LabelSpace
+from mhe_jax.train.optim import rules
+
+SPACE, DIM, BATCH, NUM_CLASSES = LabelSpace(53, (9, 6)), 6, 16, 53
+ARCFACE, CURRICULAR = {"name": "arcface", "scale": 8.0, "m": 0.3}, {"name": "curricularface", "scale": 8.0, "m": 0.3}
+VARIANTS = {
+    "ohe": {"name": "ohe", "block_size": 7, "margin": ARCFACE},
+    "ohe curricular": {"name": "ohe", "block_size": 7, "margin": CURRICULAR},
+    "mhp": {"name": "mhp", "margin": ARCFACE},
+    "mhp bce": {"name": "mhp", "margin": ARCFACE, "objective": "bce_per_head"},
+    "mhc": {"name": "mhc", "margin": CURRICULAR},
+    "mhs batch_union": {"name": "mhs", "margin": ARCFACE, "sample_parts": 8},
+    "mhs random_groups": {
+        "name": "mhs",
+        "margin": CURRICULAR,
+        "sampler": "random_groups",
+        "sample_rate": 0.5,
+        "sample_parts": 8,
+        "block_size": 5,
+    },
+    "mhs positive_only": {"name": "mhs", "margin": ARCFACE, "sampler": "positive_only"},
+    "mhs per_example": {"name": "mhs", "margin": CURRICULAR, "sampler": "per_example"},
+}
+SPARSE = ["mhs batch_union", "mhs random_groups"]
+
+
+def batch():
+    features = 3 * jax.random.normal(jax.random.key(1), (BATCH, DIM))
+    return features, jax.random.randint(jax.random.key(2), (BATCH,), 0, NUM_CLASSES).at[3].set(-1)
+
+
+def head_and_params(fields, class_shards=1):
+    head = build_head(ConfigDict({**fields, "head_sizes": SPACE.head_sizes}), SPACE, DIM, class_shards)
+    # Rows of about unit length, so that gradients with respect to them are of order one.
+    init = lambda x: meta.unbox(head.init(jax.random.key(0), x[:1], 1, method="topk"))["params"]
+    return head, lambda x: jax.tree.map(lambda leaf: 40 * leaf, init(x))
+
+
+def results(fields, class_shards, sparse=False):
+    """Loss, metrics, gradients, top-k and scores, all from one jitted function."""
+    head, init = head_and_params(fields, class_shards)
+    features, labels = batch()
+    key, weight = jax.random.key(3), (labels >= 0).astype(jnp.float32)
+
+    @jax.jit
+    def run(features):
+        params = init(features)
+        blocks = head.apply({"params": params}, features, labels, key, method="blocks") if sparse else {}
+        used = {**params, **{name: rules.gather(params[name], ids) for name, ids in blocks.items()}}
+
+        def loss(params, features):
+            per_example, values = head.apply(
+                {"params": params}, features, labels, key, head.statistics(), weight, blocks or None, method="loss"
+            )
+            return jnp.where(weight > 0, per_example, 0.0) @ jnp.linspace(0.5, 1.5, BATCH), (per_example, values)
+
+        (_, (per_example, values)), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(used, features)
+        if sparse:
+            rule = rules.SparseSGD()
+            return per_example, values, rules.apply(rule, params, {"weight": {}}, blocks, grads[0], 1.0)[0]
+        scores, ids = head.apply({"params": params}, features, 7, method="topk")
+        again = head.apply({"params": params}, features, jnp.maximum(ids, 0), method="scores")
+        statistics = head.updated_statistics(head.statistics(), values, weight)
+        return per_example, values, grads, scores, ids, again, statistics, params
+
+    return jax.tree.map(np.asarray, run(features))
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return {name: results(fields, class_shards=1) for name, fields in VARIANTS.items()}
+
+
+def same(path, ours, oracle):
+    if ours.ndim:  # a table may have other padding rows
+        rows = min(ours.shape[0], oracle.shape[0])
+        ours, oracle = ours[:rows], oracle[:rows]
+    np.testing.assert_allclose(ours, oracle, rtol=1e-5, atol=2e-5, err_msg=str(path))
+
+
+@pytest.mark.parametrize("mesh", [(4, 2), (1, 8)], indirect=True)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_mesh_gives_one_result(variant, mesh, on_one_device):
+    found = results(VARIANTS[variant], mesh.shape["class"])
+    jax.tree_util.tree_map_with_path(same, found, on_one_device[variant])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_scores_are_those_of_the_ranking_and_probabilities(variant, on_one_device):
+    *_, scores, ids, again, _, _ = on_one_device[variant]
+    live = ids >= 0
+    np.testing.assert_allclose(again[live], scores[live], rtol=1e-5, atol=1e-5)
+    assert (np.diff(scores, axis=1)[live[:, 1:]] <= 1e-6).all()
+    head, init = head_and_params(VARIANTS[variant])
+    features, _ = batch()
+    every = jnp.broadcast_to(jnp.arange(NUM_CLASSES), (BATCH, NUM_CLASSES))
+    params = init(features)
+    total = jnp.exp(head.apply({"params": params}, features, every, method="scores")).sum(axis=1)
+    np.testing.assert_allclose(total, 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mesh", [(8, 1), (2, 4)], indirect=True)
+@pytest.mark.parametrize("variant", SPARSE)
+def test_blocks_of_a_table_give_the_dense_loss_and_update(variant, mesh, on_one_device):
+    per_example, values, tables = results(VARIANTS[variant], mesh.shape["class"], sparse=True)
+    expected, expected_values, (dense, _), *_, params = on_one_device[variant]
+    np.testing.assert_allclose(per_example, expected, rtol=1e-5, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), values, expected_values)
+    rows = SPACE.head_sizes[0]
+    np.testing.assert_allclose(
+        tables["weight"][:rows], (params["weight"] - dense["weight"])[:rows], rtol=1e-4, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("variant", SPARSE)
+def test_no_device_holds_the_whole_table(variant):
+    """A class-parallel step on gathered blocks neither gathers the table nor the blocks of other devices."""
+    space, dim = LabelSpace(1003, (1003, 1)), 16
+    mesh = jax.make_mesh((2, 4), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    fields = {**VARIANTS[variant], "sample_parts": 4}
+    with jax.set_mesh(mesh):
+        head = build_head(ConfigDict(fields), space, dim, 4)
+        features, labels, key = jnp.ones((BATCH, dim)), jnp.arange(BATCH) * 60, jax.random.key(0)
+        boxed = jax.eval_shape(lambda: head.init(key, features, 1, method="topk"))["params"]["weight"]
+        sharding = jax.sharding.NamedSharding(mesh, boxed.get_partition_spec())
+        table = jax.ShapeDtypeStruct(boxed.value.shape, jnp.float32, sharding=sharding)
+
+        def update(table):
+            blocks = head.apply({"params": {"weight": table}}, features, labels, key, method="blocks")
+            rows = {"weight": rules.gather(table, blocks["weight"])}
+            loss = lambda p: head.apply({"params": p}, features, labels, key, blocks=blocks, method="loss")[0].sum()
+            grads = jax.grad(loss)(rows)
+            return rules.apply(rules.SparseSGD(), {"weight": table}, {"weight": {}}, blocks, grads, 1.0)[0]["weight"]
+
+        text = jax.jit(update, out_shardings=sharding).lower(table).compile().as_text()
+    used = {"mhs batch_union": 16, "mhs random_groups": 125}[variant]
+    assert "f32[251,1,16]" in text
+    assert "f32[1004,1,16]" not in text
+    assert f"f32[{used},1,16]" in text or f"f32[{used},16]" in text
+    assert f"f32[{4 * used},1,16]" not in text
+    assert f"f32[{4 * used},16]" not in text
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_zero_features_give_finite_losses_and_gradients(variant):
+    head, init = head_and_params(VARIANTS[variant])
+    features, labels = batch()
+    features, params = features.at[2].set(0.0), init(features)
+    loss = lambda p, x: head.apply({"params": p}, x, labels, jax.random.key(0), method="loss")[0].sum()
+    grads = jax.jit(jax.grad(loss, (0, 1)))(params, features)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_a_batch_of_one_identity_without_others_has_no_loss_on_devices_either():
+    """No other class anywhere: log-sum-exps of -inf meet on every device."""
+    space, labels = LabelSpace(8, (8, 1)), jnp.full(8, 5)
+    mesh = jax.make_mesh((2, 4), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    with jax.set_mesh(mesh):
+        head = build_head(ConfigDict({"name": "mhs", "margin": ARCFACE}), space, DIM, 4)
+        params = meta.unbox(head.init(jax.random.key(0), jnp.ones((1, DIM)), 1, method="topk"))
+        loss = lambda p, x: head.apply(p, x, labels, method="loss")[0].sum()
+        value, grads = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, jnp.ones((8, DIM)))
+    assert value == 0
+    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_coverage_is_the_share_of_the_groups_in_a_step():
+    labels = jnp.array([0, 5, 6, 52])  # groups 0, 0, 1, 8 of 9
+    features = jnp.ones((4, DIM))
+    for sampler, parts, expected in (("batch_union", 2, 3), ("positive_only", 0, 3), ("random_groups", 3, 5)):
+        fields = {"name": "mhs", "sampler": sampler, "sample_parts": parts, "sample_rate": 0.5, "margin": ARCFACE}
+        head, init = head_and_params(fields)
+        _, values = head.apply({"params": init(features)}, features, labels, jax.random.key(1), method="loss")
+        # Of three parts of three groups one is drawn from each; the first holds two true ones, the last one.
+        np.testing.assert_allclose(values["coverage"], (expected if sampler != "random_groups" else 4) / 9, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "mhs", "sampler": "all"}, "config.head.sampler is 'all'; it must be one of batch_union"),
+        (
+            {"name": "mhs", "sample_parts": 3, "class_shards": 2},
+            "config.head.sample_parts is 3; it must be 0 or a multiple",
+        ),
+        ({"name": "mhs", "sample_rate": -0.1}, "config.head.sample_rate is -0.1"),
+        ({"name": "mhs", "num_groups": 0}, "config.head.num_groups is 0"),
+        ({"name": "mhp", "objective": "bce"}, "config.head.objective is 'bce'; it must be one of ce_per_head"),
+        ({"name": "mhp", "objective": "bce_per_head", "margin": CURRICULAR}, "has no softmax in which hard negatives"),
+        ({"name": "mhc", "beam_width": 0}, "config.head.beam_width is 0"),
+        ({"name": "ohe", "label_smoothing": 0.1}, "config.head.label_smoothing is 0.1, but a margin is about"),
+        ({"name": "ohe", "margin": {"name": "arc"}}, "config.head.margin.name is 'arc'; it must be one of adaface"),
+        ({"name": "ohe", "use_bias": True}, "config.head.use_bias is not a field of 'ohe'"),
+    ],
+)
+def test_impossible_settings_are_refused(fields, message):
+    shards = fields.get("class_shards", 1)
+    section = ConfigDict({"margin": ARCFACE, **{key: value for key, value in fields.items() if key != "class_shards"}})
+    with pytest.raises(ValueError, match=message):
+        build_head(section, SPACE, DIM, shards).init(jax.random.key(0), jnp.ones((1, DIM)), 1, method="topk")
+
+
+def test_every_head_has_a_form_on_cosines():
+    assert set(MARGIN_HEADS) == {"ohe", "mhp", "mhc", "mhs"}

@@ -1,0 +1,58 @@
+import dataclasses
+import pathlib
+import re
+
+import pytest
+
+import mhe_jax
+from mhe_jax.recipes.base import base_config
+from mhe_jax.settings import Settings
+
+
+def config(**fields):
+    made = base_config()
+    made.update({"total_steps": 5, **fields})
+    return made
+
+
+def test_the_base_config_is_complete():
+    assert Settings.from_config(config()).total_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"global_batchsize": 4}, "unknown config field.*global_batchsize.*known:.*global_batch_size"),
+        ({"global_batch_size": 0}, "global_batch_size must be at least 1, not 0"),
+        ({"total_steps": 0}, "one of config.total_epochs and config.total_steps must be positive"),
+        ({"dtype": "float8"}, "config.dtype is 'float8'"),
+        ({"on_non_finite": "skip"}, "config.on_non_finite is 'skip'; it must be stop or rollback"),
+        ({"keep_every_steps": -1}, "config.keep_every_steps must be 0 or more, not -1"),
+    ],
+)
+def test_bad_fields_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Settings.from_config(config(**fields))
+
+
+def test_a_missing_section_is_named():
+    broken = config()
+    del broken["backbone"]
+    with pytest.raises(ValueError, match="config section.s. missing: backbone"):
+        Settings.from_config(broken)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "expected"), [(2.0, 0, 20), (0.5, 0, 5), (0.01, 0, 1), (2.0, 7, 7), (0.0, 0, 0)]
+)
+def test_steps_rule_over_epochs(epochs, steps, expected):
+    settings = Settings.from_config(config(eval_every_epochs=epochs, eval_every_steps=steps))
+    assert settings.duration("eval_every", steps_per_epoch=10) == expected
+
+
+def test_every_field_is_read_somewhere():
+    package = pathlib.Path(mhe_jax.__file__).parent
+    sources = "".join(path.read_text() for path in (package.parent / "main.py", *package.rglob("*.py")))
+    for field in dataclasses.fields(Settings):
+        duration = re.sub("_(steps|epochs)$", "", field.name)
+        assert f"settings.{field.name}" in sources or f'duration("{duration}"' in sources, field.name

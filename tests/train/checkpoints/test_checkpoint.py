@@ -1,0 +1,233 @@
+"""Checkpoints by themselves: what is kept, what damage does, full and read-only disks, other meshes."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mhe_jax.labels import LabelSpace
+from mhe_jax.train.checkpoints import lock
+from mhe_jax.train.checkpoints.checkpoint import Checkpoints
+from mhe_jax.train.state import TrainState
+
+SPACE = LabelSpace(19, (4, 5))
+
+
+def mesh_of(data, classes):
+    devices = np.array(jax.devices()[: data * classes]).reshape(data, classes)
+    return Mesh(devices, ("data", "class"), axis_types=(AxisType.Auto,) * 2)
+
+
+def made(step, mesh=None, rows=8, width=6):
+    """A state that tells its step, with a table that is split over 'class'."""
+    mesh = mesh or mesh_of(2, 2)
+    sharded = lambda array, *spec: jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec)))
+    table = np.zeros((rows, width), np.float32)
+    table[:7] = step + np.arange(7 * width).reshape(7, width)
+    params = {"backbone": {"kernel": sharded(np.full((3, width), step, np.float32))}, "head": {}}
+    params["head"]["table"] = sharded(table, "class")
+    return TrainState(sharded(jnp.int32(step)), params, {}, {"momentum": sharded(np.full(5, step, np.float32))})
+
+
+def shapes_of(state):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
+
+
+def meta(best=None):
+    return {"label_space": "19 as 4x5", "best": best and {"step": best}, "last": None, "seconds": 0.0}
+
+
+def save_all(workdir, steps, best=None, **options):
+    with contextlib.closing(Checkpoints(workdir, **options)) as checkpoints:
+        for step in steps:
+            checkpoints.save(made(step), step, meta(best if best and best <= step else None))
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+def restored_step(workdir, **options):
+    with contextlib.closing(Checkpoints(workdir, **options)) as checkpoints:
+        state, _ = checkpoints.restore(shapes_of(made(0)), SPACE)
+    assert float(state.params["backbone"]["kernel"].sum()) == 18 * int(state.step)
+    return int(state.step)
+
+
+def test_the_newest_the_best_and_every_nth_are_kept(tmp_path):
+    assert save_all(tmp_path, range(1, 10), best=2, keep=2, keep_every=3) == [2, 3, 6, 8, 9]
+
+
+def test_size_and_time_are_told_once(tmp_path, capsys):
+    save_all(tmp_path, (1, 2, 3))
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("a checkpoint: ")]
+    assert len(told) == 1
+    assert "MiB on disk, written in " in told[0]
+    assert "MiB are free" in told[0]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A workdir with the checkpoints of steps 3 and 6, the best of them 6."""
+    workdir = tmp_path_factory.mktemp("two")
+    save_all(workdir, (3, 6), best=6, keep=2)
+    return workdir
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+FILES = {
+    "array data": "state/ocdbt.process_0/d/*",
+    "array index": "state/d/*",
+    "array manifest": "state/manifest.ocdbt",
+    "array manifest of a process": "state/ocdbt.process_0/manifest.ocdbt",
+    "array metadata": "state/array_metadatas/*",
+    "tree metadata": "state/_METADATA",
+    "shardings": "state/_sharding",
+    "meta": "meta/metadata",
+    "checkpoint metadata": "_CHECKPOINT_METADATA",
+    "digests": "digests.json",
+    "marker": "commit_success.txt",
+    "marker of the state": "state/commit_success.txt",
+    "marker of the meta": "meta/commit_success.txt",
+}
+
+
+@pytest.mark.parametrize("harm", [truncate, flip, pathlib.Path.unlink], ids=["truncate", "flip", "delete"])
+@pytest.mark.parametrize("pattern", FILES.values(), ids=FILES)
+def test_damage_to_the_newest_falls_back_to_the_one_before(two, tmp_path, pattern, harm):
+    shutil.copytree(two / "checkpoints", tmp_path / "checkpoints")
+    newest = tmp_path / "checkpoints" / "6"
+    for path in list(newest.glob(pattern)):
+        harm(path)
+    assert list(newest.rglob("*")), pattern
+    with pytest.warns(UserWarning, match=r"checkpoints/6 cannot be read: .*; the checkpoint of step 3 is used instead"):
+        assert restored_step(tmp_path, read_only=True) == 3
+    assert newest.exists()
+    with pytest.warns(UserWarning, match=r"checkpoints/6 cannot be read: .* the damaged folder is now .*/damaged/6"):
+        assert restored_step(tmp_path) == 3
+    assert not newest.exists()
+    assert (tmp_path / "damaged" / "6").is_dir()
+    # The step can be saved again, and is the newest then.
+    save_all(tmp_path, (6,), keep=2)
+    assert restored_step(tmp_path) == 6
+
+
+def test_the_classes_of_files_are_all_there_are(two):
+    newest = two / "checkpoints" / "6"
+    assert {p for pattern in FILES.values() for p in newest.glob(pattern)} == {
+        p for p in newest.rglob("*") if p.is_file()
+    }
+
+
+def test_when_all_are_damaged_it_is_said_and_nothing_is_moved(two, tmp_path):
+    shutil.copytree(two / "checkpoints", tmp_path / "checkpoints")
+    for step in (3, 6):
+        flip(tmp_path / "checkpoints" / str(step) / "meta" / "metadata")
+    with pytest.raises(ValueError, match=r"checkpoints/6 .*checkpoints/3 .*none is left to continue from"):
+        restored_step(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "6"]
+
+
+def test_weights_of_a_damaged_best_come_from_the_newest_whole_one(tmp_path):
+    save_all(tmp_path, (3, 6), best=3, keep=2)
+    wanted = {"params": shapes_of(made(0)).params, "batch_stats": {}}
+    read = lambda: Checkpoints(tmp_path, read_only=True).restore_weights(wanted, SPACE)
+    assert read()[1] == 3
+    flip(tmp_path / "checkpoints" / "3" / "state" / "_METADATA")
+    with pytest.warns(UserWarning, match=r"checkpoints/3 cannot be read: state/_METADATA is not what was written"):
+        weights, step = read()
+    assert step == 6
+    assert float(weights["params"]["backbone"]["kernel"][0, 0]) == 6
+
+
+def test_a_torn_save_is_removed_and_the_one_before_used(two, tmp_path):
+    shutil.copytree(two / "checkpoints", tmp_path / "checkpoints")
+    torn = tmp_path / "checkpoints" / "6.orbax-checkpoint-tmp"
+    (tmp_path / "checkpoints" / "6").rename(torn)
+    assert restored_step(tmp_path, read_only=True) == 3
+    save_all(tmp_path, (6,), keep=2)
+    assert not torn.exists()
+
+
+def test_a_checkpoint_from_before_there_were_digests_is_restored(two, tmp_path):
+    shutil.copytree(two / "checkpoints", tmp_path / "checkpoints")
+    newest = tmp_path / "checkpoints" / "6"
+    (newest / "digests.json").unlink()
+    fields = json.loads((newest / "_CHECKPOINT_METADATA").read_text())
+    (newest / "_CHECKPOINT_METADATA").write_text(json.dumps({**fields, "custom_metadata": {}}))
+    assert restored_step(tmp_path) == 6
+
+
+@pytest.mark.parametrize(("data", "classes"), [(1, 8), (8, 1), (2, 4), (1, 3), (3, 1), (1, 1)])
+def test_a_state_moves_to_another_mesh(two, data, classes):
+    rows = -(-7 // classes) * classes  # the padding of the table's seven rows goes with the mesh
+    abstract = shapes_of(made(0, mesh_of(data, classes), rows))
+    state, _ = Checkpoints(two, read_only=True).restore(abstract, SPACE)
+    expected = made(6, rows=8)
+    np.testing.assert_array_equal(state.params["head"]["table"][:7], expected.params["head"]["table"][:7])
+    np.testing.assert_array_equal(state.opt_state["momentum"], expected.opt_state["momentum"])
+    assert state.params["head"]["table"].sharding == abstract.params["head"]["table"].sharding
+
+
+@contextlib.contextmanager
+def full_disk(folder):
+    """A file system of four MiB in memory; needs the right to mount."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+MAY_MOUNT = os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not MAY_MOUNT, reason="needs the right to mount a small file system")
+def test_a_full_disk_stops_with_a_message_and_leaves_the_last_checkpoint(tmp_path):
+    noise = np.random.default_rng(0).normal(size=2**21).astype(np.float32)  # 8 MiB that do not compress
+    with full_disk(tmp_path / "disk") as workdir:
+        save_all(workdir, (1, 2), keep=2)
+        large = made(3).replace(opt_state={"momentum": jnp.asarray(noise)})
+        with contextlib.closing(Checkpoints(workdir, keep=2)) as checkpoints:
+            checkpoints.save(large, 3, meta())
+            message = r"cannot be written to .*No space left.* those of the steps 1, 2"
+            with pytest.raises(OSError, match=message):
+                checkpoints.wait()
+        assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["1", "2"]
+        assert restored_step(workdir) == 2
+        save_all(workdir, (3,), keep=2)
+        assert restored_step(workdir) == 3
+
+
+@pytest.mark.skipif(not MAY_MOUNT, reason="needs the right to mount a folder read-only")
+def test_a_workdir_that_becomes_read_only(tmp_path):
+    with full_disk(tmp_path / "disk") as workdir:
+        save_all(workdir, (1, 2), keep=2)
+        checkpoints = Checkpoints(workdir, keep=2)
+        subprocess.run(["mount", "-o", "remount,ro", str(workdir)], check=True)
+        with pytest.raises(OSError, match=r"cannot be written to .*Read-only file system.* those of the steps 1, 2"):
+            save_and_wait(checkpoints, 3)
+        checkpoints.close()
+        assert restored_step(workdir, read_only=True) == 2
+        with pytest.raises(OSError, match=r"workdir .*disk cannot be written: .*Read-only file system"):
+            lock.held(workdir).__enter__()
+
+
+def save_and_wait(checkpoints, step):
+    checkpoints.save(made(step), step, meta())
+    checkpoints.wait()

@@ -1,0 +1,41 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from mhe_jax.train.optim import averages
+
+STEPS_PER_EPOCH = 5
+
+
+def run(section, steps):
+    """Averages weights that equal step + 1 after each step; the weights before the first step are 0."""
+    rule = averages.build_average(ConfigDict(section), STEPS_PER_EPOCH)
+    update = jax.jit(lambda average, weights, step: averages.update(rule, average, weights, step))
+    average = averages.start(rule, {"w": jnp.zeros(())})
+    for step in range(steps):
+        average = update(average, {"w": jnp.float32(step + 1)}, jnp.int32(step))
+    return average
+
+
+def test_none_keeps_nothing():
+    assert run({"name": "none"}, 3) is None
+
+
+def test_ema_follows_its_recurrence():
+    expected = 0.0
+    for step in range(40):
+        decay = min(0.9, (2 + step) / (11 + step))
+        expected = decay * expected + (1 - decay) * (step + 1)
+    np.testing.assert_allclose(run({"name": "ema", "decay": 0.9}, 40)["weights"]["w"], expected, rtol=1e-5)
+
+
+def test_swa_averages_the_start_of_its_epoch_and_every_nth_step_from_the_first_on():
+    average = run({"name": "swa", "start_epoch": 2, "every_steps": 3}, 3 * STEPS_PER_EPOCH + 1)
+    # The weights at the start of epoch 2 (step 10), then after steps 10, 13 and 15: values 10, 11, 14, 16.
+    np.testing.assert_allclose(average["weights"]["w"], np.mean([10, 11, 14, 16]), rtol=1e-6)
+    assert int(average["count"]) == 4
+
+
+def test_swa_follows_the_weights_before_it_starts():
+    assert float(run({"name": "swa", "start_epoch": 2, "every_steps": 3}, 7)["weights"]["w"]) == 7.0

@@ -1,0 +1,143 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+from ml_collections import ConfigDict
+
+from mhe_jax.train.optim.optimizer import build_optimizer
+from mhe_jax.train.optim.schedules import build_schedule
+
+STEPS = 20
+
+
+def quadratic(params, xp):
+    """A loss with gradients of different sizes for a matrix and a vector."""
+    return xp.sin(params["kernel"]).sum() + (params["kernel"] @ params["bias"]).sum() ** 2 / 7
+
+
+def jax_trajectory(section, schedule, start, clip_norm=0.0):
+    tx = build_optimizer(ConfigDict(section), schedule, clip_norm).transform
+    params, state = start, tx.init(start)
+    for _ in range(STEPS):
+        updates, state = tx.update(jax.grad(quadratic)(params, jnp), state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def torch_trajectory(make, schedule, start, clip_norm=0.0):
+    params = {name: torch.tensor(np.asarray(value), requires_grad=True) for name, value in start.items()}
+    optimizer = make(params)
+    for step in range(STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = float(schedule(step))
+        optimizer.zero_grad()
+        quadratic(params, torch).backward()
+        if clip_norm:
+            torch.nn.utils.clip_grad_norm_(params.values(), clip_norm)
+        optimizer.step()
+    return {name: value.detach().numpy() for name, value in params.items()}
+
+
+@pytest.fixture
+def start():
+    rng = np.random.default_rng(0)
+    return {"kernel": rng.normal(size=(3, 5)).astype(np.float32), "bias": rng.normal(size=5).astype(np.float32)}
+
+
+@pytest.fixture
+def schedule():
+    section = {"name": "cosine", "learning_rate": 0.02, "warmup_epochs": 1.0}
+    return build_schedule(ConfigDict(section), STEPS, 4)
+
+
+def assert_close(ours, theirs):
+    for name, value in theirs.items():
+        np.testing.assert_allclose(ours[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+def test_sgd_is_torchs(start, schedule, nesterov, clip_norm):
+    section = {"name": "sgd", "momentum": 0.9, "nesterov": nesterov, "weight_decay": 0.05, "decay_all": True}
+    theirs = torch_trajectory(
+        lambda p: torch.optim.SGD(p.values(), lr=0.0, momentum=0.9, nesterov=nesterov, weight_decay=0.05),
+        schedule,
+        start,
+        clip_norm,
+    )
+    assert_close(jax_trajectory(section, schedule, start, clip_norm), theirs)
+
+
+@pytest.mark.torch
+def test_adamw_is_torchs_with_undecayed_vectors(start, schedule):
+    section = {"name": "adamw", "b1": 0.9, "b2": 0.98, "eps": 1e-6, "weight_decay": 0.1}
+    groups = lambda p: [{"params": [p["kernel"]]}, {"params": [p["bias"]], "weight_decay": 0.0}]
+    theirs = torch_trajectory(
+        lambda p: torch.optim.AdamW(groups(p), lr=0.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1), schedule, start
+    )
+    assert_close(jax_trajectory(section, schedule, start), theirs)
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_decay_of_vectors_is_a_choice(start, decay_all):
+    section = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.5, "decay_all": decay_all}
+    tx = build_optimizer(ConfigDict(section), lambda step: 1.0).transform
+    zeros = jax.tree.map(jnp.zeros_like, start)
+    updates, _ = tx.update(zeros, tx.init(start), start)
+    np.testing.assert_allclose(updates["kernel"], -0.5 * start["kernel"])
+    np.testing.assert_allclose(updates["bias"], -0.5 * start["bias"] if decay_all else 0.0 * start["bias"])
+
+
+@pytest.mark.torch
+def test_decay_after_is_the_adamw_that_transformers_had(start, schedule):
+    class HuggingFaceAdamW(torch.optim.Optimizer):
+        """Decoupled decay of the weights that the Adam update has already changed, written from its description."""
+
+        def __init__(self, params):
+            super().__init__(list(params.values()), {"lr": 0.0})
+
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    state = self.state[p]
+                    state["n"] = n = state.get("n", 0) + 1
+                    state["m"] = 0.9 * state.get("m", 0.0) + 0.1 * p.grad
+                    state["v"] = 0.999 * state.get("v", 0.0) + 0.001 * p.grad**2
+                    scale = group["lr"] * (1 - 0.999**n) ** 0.5 / (1 - 0.9**n)
+                    with torch.no_grad():
+                        p -= scale * state["m"] / (state["v"].sqrt() + 1e-6)
+                        p -= group["lr"] * 0.1 * p
+
+    section = {"name": "adamw", "eps": 1e-6, "weight_decay": 0.1, "decay_all": True, "decay_after": True}
+    assert_close(jax_trajectory(section, schedule, start), torch_trajectory(HuggingFaceAdamW, schedule, start))
+
+
+def decayed(**fields):
+    """Paths of the parameters that a step with zero gradients changes."""
+    params = {
+        "backbone": {"norm": {"scale": jnp.ones(3)}, "r_w_bias": jnp.ones((2, 3))},
+        "head": {"kernel": jnp.ones((2, 2))},
+    }
+    tx = build_optimizer(ConfigDict({"name": "sgd", "momentum": 0.0, "weight_decay": 0.5, **fields}), lambda step: 1.0)
+    updates, _ = tx.transform.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
+    leaves = jax.tree_util.tree_leaves_with_path(updates)
+    return {jax.tree_util.keystr(path, simple=True, separator="/") for path, leaf in leaves if (leaf != 0).any()}
+
+
+def test_no_decay_names_the_exceptions():
+    assert decayed() == {"backbone/r_w_bias", "head/kernel"}
+    assert decayed(no_decay=("bias",)) == {"backbone/norm/scale", "head/kernel"}
+    assert decayed(no_decay=("bias", "norm/scale")) == {"head/kernel"}
+    with pytest.raises(ValueError, match="decay_all is set and no_decay names"):
+        decayed(no_decay=("bias",), decay_all=True)
+
+
+def test_head_rate_multiplies_the_heads_updates():
+    params = {"backbone": {"k": jnp.ones(2)}, "head": {"k": jnp.ones(2)}}
+    for section in ({"name": "sgd", "momentum": 0.9}, {"name": "adamw"}, {"name": "adamw", "decay_after": True}):
+        tx = build_optimizer(ConfigDict({**section, "head_rate": 3.0}), lambda step: 0.1)
+        updates, _ = tx.transform.update(params, tx.init(params), params)
+        np.testing.assert_allclose(updates["head"]["k"], 3 * updates["backbone"]["k"], rtol=1e-6)
