@@ -1,5 +1,6 @@
-"""The four classifiers, which share one contract (`heads.base.Head`), and their construction from a config section."""
+"""The classifiers: four kinds of head for three kinds of loss, all of one contract (`heads.base.Head`)."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,12 +8,10 @@ from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.heads.base import Head
-from mhe_jax.heads.margin.base import MarginHead
 from mhe_jax.heads.margin.cascade import CascadeMarginHead
 from mhe_jax.heads.margin.one_hot import OneHotMarginHead
 from mhe_jax.heads.margin.product import ProductMarginHead
 from mhe_jax.heads.margin.sampled import SampledMarginHead
-from mhe_jax.heads.multilabel.base import MultiLabelHead
 from mhe_jax.heads.multilabel.cascade import MultiLabelCascadeHead
 from mhe_jax.heads.multilabel.one_hot import MultiLabelOneHotHead
 from mhe_jax.heads.multilabel.product import MultiLabelProductHead
@@ -23,11 +22,13 @@ from mhe_jax.heads.softmax.product import ProductHead
 from mhe_jax.heads.softmax.sampled import SampledHead
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops.margins import MARGINS
+from mhe_jax.ops.sampling import SAMPLERS
 
-HEADS = {"ohe": OneHotHead, "mhp": ProductHead, "mhc": CascadeHead, "mhs": SampledHead}
+# For examples with one label.
+HEADS: dict[str, type[Head]] = {"ohe": OneHotHead, "mhp": ProductHead, "mhc": CascadeHead, "mhs": SampledHead}
 
-# For examples with several labels (`heads.multilabel.MultiLabelHead`).
-MULTILABEL_HEADS: dict[str, type[MultiLabelHead]] = {
+# For examples with any number of labels.
+MULTILABEL_HEADS: dict[str, type[Head]] = {
     "ohe": MultiLabelOneHotHead,
     "mhp": MultiLabelProductHead,
     "mhc": MultiLabelCascadeHead,
@@ -35,42 +36,83 @@ MULTILABEL_HEADS: dict[str, type[MultiLabelHead]] = {
 }
 
 # On cosines, for sections with a `margin`.
-MARGIN_HEADS: dict[str, type[MarginHead]] = {
+MARGIN_HEADS: dict[str, type[Head]] = {
     "ohe": OneHotMarginHead,
     "mhp": ProductMarginHead,
     "mhc": CascadeMarginHead,
     "mhs": SampledMarginHead,
 }
 
-# How many digits a head gets when its config leaves `head_sizes` empty.
+KINDS = {"softmax": HEADS, "multilabel": MULTILABEL_HEADS, "margin": MARGIN_HEADS}
+
+# How many digits a head gets when nobody says.
 DEFAULT_NUM_HEADS = {"ohe": 1, "mhp": 2, "mhc": 2, "mhs": 2}
+
+# Fields that are sections of their own.
+_SECTIONS: dict[str, Mapping[str, Callable]] = {"margin": MARGINS, "sampler": SAMPLERS}
 
 
 def build_head(
-    section: ConfigDict,
-    label_space: LabelSpace,
-    features_dim: int,
-    class_shards: int = 1,
+    section: ConfigDict | str,
+    label_space: LabelSpace | None = None,
+    features_dim: int = 0,
+    *,
+    kind: str = "softmax",
     dtype: Any = jnp.float32,
-    multilabel: bool = False,
+    num_classes: int = 0,
+    **fields: Any,
 ) -> Head:
-    """The head that `config.head` describes.
+    """The head of a config section, or of a name and fields: `build_head("mhp", num_classes=1000, features_dim=64)`.
 
     Args:
-      section: `name`, one of `HEADS`; `head_sizes`, which `label_space` has already settled; the head's own fields; and
-        for a head on cosines `margin`, a section with a `name` of `ops.margins.MARGINS` and its fields.
-      label_space: the classes and their digits.
+      section: `config.head`, or its `name` alone: `ohe`, `mhp`, `mhc` or `mhs`.
+      label_space: the classes and their digits; None settles them by `head_sizes` and `num_classes`, see `digits_of`.
       features_dim: width D of the features.
-      class_shards: size of mesh axis 'class'.
+      kind: one of `KINDS`; with a `margin` it is 'margin'.
       dtype: compute dtype of the products.
-      multilabel: whether examples have any number of labels.
+      num_classes: where there is no `label_space`.
+      **fields: further fields of the section. `margin` and `sampler` are sections, {"name": ...} with their own fields.
 
     Raises:
       ValueError: for an unknown head, or a field that it does not take.
     """
-    own = ConfigDict({key: value for key, value in section.items() if key not in ("head_sizes", "margin")})
-    given = {"label_space": label_space, "features_dim": features_dim, "class_shards": class_shards, "dtype": dtype}
-    if "margin" in section:
-        given["margin"] = registry.build(MARGINS, section.margin, "config.head.margin")
-        return registry.build(MARGIN_HEADS, own, "config.head", **given)
-    return registry.build(MULTILABEL_HEADS if multilabel else HEADS, own, "config.head", **given)
+    if isinstance(section, str):
+        section = ConfigDict({"name": section})
+    own = section.copy_and_resolve_references()
+    own.update(fields)
+    if label_space is None:
+        label_space = digits_of(own.name, own.get("head_sizes", ()), num_classes)
+    kind = "margin" if "margin" in own else kind
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
+    given: dict[str, Any] = {"label_space": label_space, "features_dim": features_dim, "dtype": dtype}
+    for name, registered in _SECTIONS.items():
+        if name in own:
+            given[name] = registry.build(registered, own[name], f"config.head.{name}")
+    own = ConfigDict({key: value for key, value in own.items() if key not in ("head_sizes", *_SECTIONS)})
+    return registry.build(KINDS[kind], own, "config.head", **given)
+
+
+def digits_of(name: str, head_sizes: Sequence[int], num_classes: int) -> LabelSpace:
+    """The label space of a head.
+
+    No `head_sizes` mean balanced digits, as many as the head needs. (8400, 0) asks for 8,400 groups of labels, and
+    leaves their size, and a few groups less, to the block rule of the published text pipeline. (0, 12) asks for groups
+    of 12 classes, as many as it takes.
+
+    Raises:
+      ValueError: if the sizes do not fit the classes, or there is no such head.
+    """
+    if name not in DEFAULT_NUM_HEADS:
+        raise ValueError(f"config.head.name is {name!r}; it must be one of {', '.join(DEFAULT_NUM_HEADS)}")
+    sizes = tuple(head_sizes)
+    if not sizes:
+        return LabelSpace.balanced(num_classes, DEFAULT_NUM_HEADS[name])
+    try:
+        if len(sizes) == 2 and sizes[1] == 0:
+            return LabelSpace.grouped(num_classes, sizes[0])
+        if len(sizes) == 2 and sizes[0] == 0 and sizes[1] > 0:
+            return LabelSpace(num_classes, (-(-num_classes // sizes[1]), sizes[1]))
+        return LabelSpace(num_classes, sizes)
+    except ValueError as error:
+        raise ValueError(f"config.head.head_sizes: {error}") from None

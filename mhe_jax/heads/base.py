@@ -6,50 +6,77 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from mhe_jax.labels import LabelSpace
+from mhe_jax.ops import per_row
+
+
+@struct.dataclass
+class Context:
+    """What a loss may depend on besides features and labels; every field may be left out.
+
+    Attributes:
+      key: what heads that sample draw from.
+      weight: float [B], 0 for rows that do not count in running statistics; None: all count.
+      statistics: the head's running statistics before the batch, which the batch's own loss already updates; None:
+        those of the start.
+      want_value: bool []; where False, a head with `lazy_value` may leave out the value, though not the gradient.
+      blocks: what the method `blocks` returned for the same arguments, if the sparse tables hold these blocks only,
+        [U, n, d] in that order on every device. Loss and gradients are those of the whole tables.
+    """
+
+    key: jax.Array | None = None
+    weight: jax.Array | None = None
+    statistics: dict[str, Any] | None = None
+    want_value: jax.Array | None = None
+    blocks: dict[str, jax.Array] | None = None
+
+
+NOTHING = Context()
 
 
 class Head(nn.Module):
     """A classifier of features [B, D] into the classes of a label space.
 
-    Parameters are float32; products run in `dtype` and accumulate in float32; losses and scores are float32.
+    Parameters are float32; products run in `dtype` and accumulate in float32; losses and scores are float32. Large
+    tables are split over axis 'class' of the ambient mesh (`jax.set_mesh`), where there is one.
 
     Attributes:
       label_space: the classes and their digits.
       features_dim: D.
-      class_shards: size of mesh axis 'class', over which large tables are split. Above 1, a mesh must be ambient.
       dtype: compute dtype of the products.
-      label_smoothing: probability spread evenly over the classes that compete in the loss, in 0 .. 1.
     """
 
     label_space: LabelSpace
     features_dim: int
-    class_shards: int = 1
     dtype: Any = jnp.float32
-    label_smoothing: float = 0.0
 
-    # Whether `loss` takes `want_value` and may leave out the value, though not the gradient, where that is False.
+    # Whether `loss` may leave out the value, though not the gradient, where `Context.want_value` is False.
     lazy_value = False
 
-    def sparse_tables(self) -> tuple[str, ...]:
-        """Names of the parameters [blocks, n, d] of which a step uses few blocks; see `mhe_jax.train.optim.rules`."""
-        return ()
+    def __call__(self, features: jax.Array, labels: jax.Array, context: Context | None = None) -> jax.Array:
+        """The loss of each example, float32 [B]: `loss` without its metrics, so that `head.init(key, x, y)` works.
 
-    def statistics(self) -> dict:
-        """Running statistics of the training batches, before the first: arrays by name; most heads have none."""
-        return {}
-
-    def memory_advice(self, batch_size: int) -> str:
-        """What else to lower where a step does not fit, with figures: the end of an error message, or nothing."""
-        return ""
+        Without a context, a head that samples draws from the stream `sample` of Linen's random numbers.
+        """
+        if context is None and (self.is_initializing() or self.has_rng("sample")):
+            context = Context(key=self.make_rng("sample"))
+        return self.loss(features, labels, context or NOTHING)[0]
 
     def loss(
-        self, features: jax.Array, labels: jax.Array, key: jax.Array | None = None
+        self, features: jax.Array, labels: jax.Array, context: Context = NOTHING
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Loss of each example and further per-example metrics: [B, D], int [B] -> float32 [B], {name: float32 [B]}.
+        """Loss of each example and further per-example metrics: float32 [B], {name: float32 [B]}; nothing is averaged.
 
-        A negative label gives some finite value, for the caller to mask. `key` is for heads that sample.
+        Args:
+          features: float [B, D].
+          labels: int [B], where a negative label gives some finite value, for the caller to mask; heads for many labels
+            take int [B, W], distinct in a row, -1 where there is none.
+          context: what else there is.
+
+        Raises:
+          ValueError: if the head samples and `context` has no key.
         """
         raise NotImplementedError
 
@@ -67,14 +94,33 @@ class Head(nn.Module):
         """Log-probabilities of given classes, as in `topk`: [B, D], int [B, M] -> float32 [B, M]."""
         raise NotImplementedError
 
-    def setup(self):
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"config.head.label_smoothing is {self.label_smoothing}; it must be in [0, 1)")
+    def blocks(self, features: jax.Array, labels: jax.Array, context: Context = NOTHING) -> dict[str, jax.Array]:
+        """The blocks of each sparse table that `loss` uses: {name: int32 [U], ascending, filled up with their number}.
+
+        Or int32 [parts, U], see `train.optim.rules.gather`. How many is decided by the shapes alone.
+        """
+        return {}
+
+    def sparse_tables(self) -> tuple[str, ...]:
+        """Names of the parameters [blocks, n, d] of which a step uses few blocks; see `mhe_jax.train.optim.rules`."""
+        return ()
+
+    def statistics(self) -> dict:
+        """Running statistics of the training batches, before the first: arrays by name; most heads have none."""
+        return {}
+
+    def updated_statistics(self, statistics: dict, values: dict[str, jax.Array], weight: jax.Array) -> dict:
+        """The running statistics after a batch with the metrics `values` of `loss`; rows of weight 0 do not count."""
+        return statistics
+
+    def memory_advice(self, batch_size: int) -> str:
+        """What else to lower where a step does not fit, with figures: the end of an error message, or nothing."""
+        return ""
 
     @property
     def table_parts(self) -> int:
         """How many equal parts the rows of a large table make: as many as devices, or a multiple of them."""
-        return self.class_shards
+        return per_row.axis_size("class")
 
     def class_table(self, name: str, init: nn.initializers.Initializer, *shape: int) -> jax.Array:
         """A parameter whose rows are split over mesh axis 'class', filled up with zero rows to `table_parts` parts.
@@ -128,3 +174,9 @@ class Linear(nn.Module):
         kernel = self.param("kernel", init, (self.features_dim, self.outputs), jnp.float32)
         y = jnp.dot(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
         return y + self.param("bias", init, (self.outputs,), jnp.float32)[None, :] if self.use_bias else y
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """Raises ValueError unless `label_smoothing` is a probability that can be spread over the classes."""
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"config.head.label_smoothing is {label_smoothing}; it must be in [0, 1)")

@@ -36,7 +36,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
     splits = data.load()
     if workdir is not None and (workdir / "classes.json").exists():
         experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
-    task = experiment.build_task(settings, settings.head, data, data.num_classes, mesh)
+    task = experiment.build_task(settings, settings.head, data, data.num_classes)
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         weights, step = experiment.trained_weights(settings, task, mesh, workdir)
         found = {}

@@ -57,7 +57,7 @@ def opened(config: ConfigDict, workdir: pathlib.Path, load: bool = False) -> Ite
     splits = data.load() if load else None
     if splits is not None:
         experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
-    task = experiment.build_task(settings, settings.head, data, classes.number, mesh)
+    task = experiment.build_task(settings, settings.head, data, classes.number)
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         weights, _ = experiment.trained_weights(settings, task, mesh, workdir)
         yield Trained(settings, data, classes, mesh, task, weights), splits

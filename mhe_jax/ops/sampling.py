@@ -1,15 +1,107 @@
 """Which groups of classes take part in a training step, as static-shape functions of an explicit key.
 
-Per-example samplers return [B, K] with the true group in slot 0. Batch samplers return one ascending set [U], filled
-up with `num_groups`, a group that does not exist. A negative group means "no label" and forces nothing.
+A sampler is a frozen dataclass whose fields are those of `config.head.sampler`. Some draw groups for each example,
+[B, K] with the true group in slot 0, the others one set for the whole batch, cut into parts as the table may be:
+[parts, U]. A negative group means "no label" and forces nothing.
 
-Source: the samplers of the reference's MHS heads; `random_groups` is PartialFC's rule (arXiv 2203.15565) on groups.
+Source: the samplers of the reference's MHS heads; `RandomGroups` is PartialFC's rule (arXiv 2203.15565) on groups.
 """
+
+import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from mhe_jax.ops import per_row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PositiveOnly:
+    """Of each example its own group alone (ArcFaceMHS of the published system)."""
+
+    one_set: ClassVar[bool] = False
+
+    def draw(self, groups: jax.Array, num_groups: int, key: jax.Array | None = None) -> jax.Array:
+        """int [B] -> [B, 1]."""
+        return groups[:, None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerExample:
+    """Of each example its own group and some random others (the published image heads).
+
+    Attributes:
+      num_groups: groups per example, the true one included.
+      drop_one_group: whether at most all groups but one are used, as the published sampler loses one.
+    """
+
+    num_groups: int = 4
+    drop_one_group: bool = False
+    one_set: ClassVar[bool] = False
+
+    def __post_init__(self):
+        if self.num_groups < 1:
+            raise ValueError(f"config.head.sampler.num_groups is {self.num_groups}; it must be at least 1")
+
+    def draw(self, groups: jax.Array, num_groups: int, key: jax.Array | None = None) -> jax.Array:
+        """int [B] -> [B, K], K at most `num_groups`; raises ValueError without a key."""
+        most = max(num_groups - self.drop_one_group, 1)
+        return per_example(_needed(key, "per_example"), groups, num_groups, min(self.num_groups, most))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchUnion:
+    """The true groups of the whole batch (ArcFaceMHS_B1 of the published system).
+
+    Attributes:
+      parts: equal parts of the groups, each with a set of its own; 0: as many as devices along mesh axis 'class'.
+    """
+
+    parts: int = 0
+    one_set: ClassVar[bool] = True
+
+    def __post_init__(self):
+        _check_parts(self.parts)
+
+    def draw(self, groups: jax.Array, num_groups: int, key: jax.Array | None = None) -> jax.Array:
+        """int [...] -> [parts, U], see `parted_groups`."""
+        return parted_groups(None, groups, num_groups, self.parts or per_row.axis_size("class"), 0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RandomGroups:
+    """The true groups of the batch and random others, a share of all; with groups of one class this is PartialFC.
+
+    Attributes:
+      rate: share of the groups in a step; true groups beyond it are all kept.
+      parts: equal parts of the groups that are sampled apart; 0: as many as devices along mesh axis 'class'. With the
+        same number a run draws the same on every mesh.
+    """
+
+    rate: float = 0.1
+    parts: int = 0
+    one_set: ClassVar[bool] = True
+
+    def __post_init__(self):
+        _check_parts(self.parts)
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"config.head.sampler.rate is {self.rate}; it must be in [0, 1]")
+
+    def draw(self, groups: jax.Array, num_groups: int, key: jax.Array | None = None) -> jax.Array:
+        """int [...] -> [parts, U], see `parted_groups`; raises ValueError without a key."""
+        parts = self.parts or per_row.axis_size("class")
+        return parted_groups(_needed(key, "random_groups"), groups, num_groups, parts, self.rate)
+
+
+Sampler = PositiveOnly | PerExample | BatchUnion | RandomGroups
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    "per_example": PerExample,
+    "positive_only": PositiveOnly,
+    "batch_union": BatchUnion,
+    "random_groups": RandomGroups,
+}
 
 
 def per_example(key: jax.Array, groups: jax.Array, num_groups: int, count: int) -> jax.Array:
@@ -37,59 +129,27 @@ def per_example(key: jax.Array, groups: jax.Array, num_groups: int, count: int) 
     return jnp.where(jnp.arange(count)[None, :] == 0, true, chosen + (chosen >= true))
 
 
-def positive_only(groups: jax.Array) -> jax.Array:
-    """The true group alone: int [B] -> [B, 1]."""
-    return groups[:, None]
-
-
-def batch_union(groups: jax.Array, num_groups: int) -> jax.Array:
-    """The distinct true groups of the batch: int [B] -> ascending [min(B, num_groups)], filled with `num_groups`."""
-    size = min(groups.shape[0], num_groups)
-    return jnp.unique(jnp.where(groups < 0, num_groups, groups), size=size, fill_value=num_groups)
-
-
-def random_groups(key: jax.Array, groups: jax.Array, num_groups: int, rate: float) -> jax.Array:
-    """The distinct true groups, and random others up to int(rate * num_groups) groups in all.
-
-    All true groups are kept, also where there are more: the set then holds just them, as in PartialFC.
-
-    Args:
-      key: PRNG key.
-      groups: int [B].
-      num_groups: number of groups.
-      rate: fraction of the groups to use, in 0 .. 1.
-
-    Returns:
-      ascending int [max(int(rate * num_groups), min(B, num_groups))], filled with `num_groups`.
-    """
-    wanted = int(rate * num_groups)
-    size = max(wanted, min(groups.shape[0], num_groups))
-    positive = jnp.zeros(num_groups, bool).at[jnp.where(groups < 0, num_groups, groups)].set(True, mode="drop")
-    priority = jax.random.uniform(key, (num_groups,)) + 2.0 * positive
-    _, ids = jax.lax.top_k(priority, size)
-    used = jnp.arange(size) < jnp.maximum(wanted, positive.sum())
-    return jnp.sort(jnp.where(used, ids, num_groups))
-
-
 def parted_groups(key: jax.Array | None, groups: jax.Array, num_groups: int, parts: int, rate: float) -> jax.Array:
-    """`random_groups` in each of `parts` equal parts of the groups, as PartialFC samples on each device.
+    """The distinct true groups, and random others up to a share of all, in each of `parts` equal parts of the groups.
 
-    Part p holds the groups p * L .. (p + 1) * L - 1 with L = ceil(num_groups / parts). All true groups are kept; others
-    fill a part up to int(rate * L).
+    PartialFC samples so on each device. Part p holds the groups p * L .. (p + 1) * L - 1 with L = ceil(num_groups /
+    parts). All true groups are kept; others fill a part up to int(rate * L), and where there are more true ones the set
+    holds just these.
 
     Args:
       key: PRNG key; may be None for rate 0, the true groups alone.
-      groups: int [B].
+      groups: int [...], of N entries.
       num_groups: number of groups.
       parts: number of parts.
       rate: fraction of each part to use, in 0 .. 1.
 
     Returns:
-      int [parts, max(int(rate * L), min(B, L))]; a part is ascending and filled up with (p + 1) * L, which is no group
+      int [parts, max(int(rate * L), min(N, L))]; a part is ascending and filled up with (p + 1) * L, which is no group
       of its own, so that all parts in a row are non-decreasing.
     """
     length = -(-num_groups // parts)
     wanted = int(rate * length)
+    groups = groups.reshape(-1)
     size = max(wanted, min(groups.shape[0], length))
     places = jnp.where(groups < 0, parts * length, groups)
     positive = jnp.zeros(parts * length, bool).at[places].set(True, mode="drop").reshape(parts, length)
@@ -104,3 +164,25 @@ def parted_groups(key: jax.Array | None, groups: jax.Array, num_groups: int, par
     used = jnp.arange(size)[None, :] < jnp.maximum(wanted, positive.sum(axis=1))[:, None]
     used &= jnp.take_along_axis(exists, local, axis=1)
     return jnp.sort(jnp.where(used, local, length), axis=1) + (jnp.arange(parts) * length)[:, None]
+
+
+def as_one_set(parted: jax.Array, num_groups: int) -> jax.Array:
+    """The groups of all parts of `parted_groups`: int [parts, U] -> ascending [parts * U], filled with `num_groups`."""
+    length = -(-num_groups // parted.shape[0])
+    own = parted // length == jnp.arange(parted.shape[0])[:, None]
+    groups = jnp.where(own & (parted < num_groups), parted, num_groups).reshape(-1)
+    return groups if parted.shape[0] == 1 else jnp.sort(groups)
+
+
+def _needed(key, name) -> jax.Array:
+    if key is None:
+        raise ValueError(
+            f"config.head.sampler {name!r} draws at random and needs a key: loss(..., Context(key=key)), or in Linen "
+            "apply(..., rngs={'sample': key})"
+        )
+    return key
+
+
+def _check_parts(parts: int) -> None:
+    if parts < 0:
+        raise ValueError(f"config.head.sampler.parts is {parts}; it must be 0 or more")

@@ -1,16 +1,15 @@
 """The classifier operations with the table split over mesh axis 'class' and the batch over 'data'.
 
-Each function takes the size `shards` of axis 'class' and is the plain operation for 1, so that it needs no mesh there.
-Otherwise the ambient mesh (`jax.set_mesh`) has axes 'data' and 'class': every device works on its own rows only, and
-what crosses 'class' is the features and a few numbers per example, never a table or a row of all logits. Gradients need
-no code here: a table is replicated over 'data' and the features are gathered over 'class', and the transposes of these
-are sums.
+Where the ambient mesh (`jax.set_mesh`) has one device along 'class', or there is no mesh, each function is the plain
+operation. Otherwise the mesh has axes 'data' and 'class': every device works on its own rows only, and what crosses
+'class' is the features and a few numbers per example, never a table or a row of all logits. Gradients need no code
+here: a table is replicated over 'data', the features are gathered over 'class', and the transposes of these are sums.
 
 Outside, examples are split over both axes, as the network below has them. The gather of the features and the scatter of
 candidates' logits are written out, and not left to XLA's partitioner: it would gather the masks and the inputs of whole
 layers as well, and where one half of the traffic is enough, reduce to all devices what each needs a part of.
 
-A table's leading axis must be a multiple of `shards`; masks hide the padding.
+A table's leading axis must be a multiple of the devices along 'class'; masks hide the padding.
 """
 
 import math
@@ -26,12 +25,12 @@ from mhe_jax.ops import candidate_logits as candidate_ops
 from mhe_jax.ops import cosines as cosine_ops
 
 
-def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool, shards: int):
+def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool):
     """`chunked.blocked_lse` of a table [C, D] split over 'class'; results are split over 'data'."""
-    if shards == 1:
+    if per_row.axis_size("class") == 1:
         return chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total)
 
-    rows = _rows(features, shards)
+    rows = _rows(features)
 
     def local(features, kernel, bias, labels, mask):
         features, kernel, bias = _align(rows, features, kernel, bias)
@@ -43,12 +42,12 @@ def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, kernel, bias, labels, mask)
 
 
-def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None, shards: int):
+def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None):
     """`blocked_bce.blocked_bce` of a table [C, D] split over 'class'; labels int [B, W]. Split over 'data'."""
-    if shards == 1:
+    if per_row.axis_size("class") == 1:
         return blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size)
 
-    rows = _rows(features, shards)
+    rows = _rows(features)
 
     def local(features, kernel, bias, labels, mask, want_value):
         features, kernel, bias = _align(rows, features, kernel, bias)
@@ -61,12 +60,12 @@ def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
-def topk(features, kernel, bias, mask, k: int, block_size: int | None, shards: int):
+def topk(features, kernel, bias, mask, k: int, block_size: int | None):
     """`chunked.blocked_topk` of a table split over 'class': each device's own best k, merged."""
-    if shards == 1:
+    if per_row.axis_size("class") == 1:
         return chunked.blocked_topk(features, kernel, bias, mask, k, block_size)
 
-    rows = _rows(features, shards)
+    rows = _rows(features)
 
     def local(features, kernel, bias, mask):
         features, kernel, bias = _align(rows, features, kernel, bias)
@@ -81,21 +80,21 @@ def topk(features, kernel, bias, mask, k: int, block_size: int | None, shards: i
     return best, jnp.take_along_axis(ids, order, axis=1), lse
 
 
-def block_logits(table, queries, block_ids, shards: int):
+def block_logits(table, queries, block_ids):
     """`candidates.block_logits` of a table [P, n, D] split over 'class': its owner scores a block, the others add 0."""
-    if shards == 1:
+    if per_row.axis_size("class") == 1:
         return candidates.block_logits(table, queries, block_ids)
 
-    return _of_owners(candidates.block_logits, table, queries, block_ids, shards)
+    return _of_owners(candidates.block_logits, table, queries, block_ids)
 
 
-def candidate_logits(table, queries, block_ids, row_ids, shards: int):
-    """`candidate_logits.candidate_logits` of a table [P, n, D] split over 'class', or for `shards` = 1 on every device.
+def candidate_logits(table, queries, block_ids, row_ids, split: bool = True):
+    """`candidate_logits.candidate_logits` of a table [P, n, D] that is split over 'class', or whole on every device.
 
     In both cases a device takes its own examples only, which it goes through one after the other.
     """
     shape = jax.sharding.get_abstract_mesh().shape
-    if shards == 1:
+    if not split or per_row.axis_size("class") == 1:
         # Every device has the whole table, and takes its own examples, over both axes if they divide.
         axes = next((axes for axes in (("data", "class"), ("data",)) if _divides(queries, axes, shape)), None)
         if axes is None:
@@ -104,7 +103,7 @@ def candidate_logits(table, queries, block_ids, row_ids, shards: int):
         in_specs = (P(), P(axes), P(axes), P(axes))
         return jax.shard_map(on_device, in_specs=in_specs, out_specs=P(axes))(table, queries, block_ids, row_ids)
 
-    rows = _rows(queries, shards)
+    rows = _rows(queries)
 
     def local(table, queries, block_ids, row_ids):
         queries, table = _align(rows, queries, table)
@@ -117,12 +116,12 @@ def candidate_logits(table, queries, block_ids, row_ids, shards: int):
     return jax.shard_map(local, in_specs=in_specs, out_specs=rows.own)(table, queries, block_ids, row_ids)
 
 
-def group_lse(features, weight, groups, labels, num_codes: int, block_size: int | None, with_total: bool, shards: int):
+def group_lse(features, weight, groups, labels, num_codes: int, block_size: int | None, with_total: bool):
     """`candidates.group_lse` of a table [groups, n, D] split over 'class': each device takes the groups it holds."""
-    if shards == 1:
+    if per_row.axis_size("class") == 1:
         return candidates.group_lse(features, weight, groups, labels, num_codes, 0, block_size, with_total)
 
-    rows = _rows(features, shards)
+    rows = _rows(features)
 
     def local(features, weight, groups, labels):
         features, weight = _align(rows, features, weight)
@@ -136,12 +135,12 @@ def group_lse(features, weight, groups, labels, num_codes: int, block_size: int 
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels)
 
 
-def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None, shards: int):
+def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None):
     """`cosines.own_and_others` of a table [C, D] split over 'class'; results are split over 'data'."""
-    if shards == 1:
+    if per_row.axis_size("class") == 1:
         return cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size)
 
-    rows = _rows(queries, shards)
+    rows = _rows(queries)
 
     def local(queries, table, labels, mask, hard):
         queries, table = _align(rows, queries, table)
@@ -165,7 +164,6 @@ def group_cosines(
     scale: float,
     hard,
     block_size: int | None,
-    shards: int,
 ):
     """`cosines.own_and_others` over the members of groups [parts, U] of `sampling.parted_groups`.
 
@@ -173,11 +171,10 @@ def group_cosines(
       queries, labels, scale, hard, block_size: as there; labels are codes, group * n + member.
       weight: float [P, n, D], the whole table, or with `gathered` [parts * U, n, D], the groups alone in their order.
         Split over 'class', of which each device then holds whole parts.
-      groups: int [parts, U].
+      groups: int [parts, U], parts a multiple of the devices along 'class'.
       num_codes: members at or above are no classes.
       num_groups: groups that exist.
       gathered: see `weight`.
-      shards: size of 'class', a divisor of `parts`.
     """
     length = -(-num_groups // groups.shape[0])
 
@@ -190,10 +187,10 @@ def group_cosines(
         rows = cosine_ops.rows_of_groups(weight, flat, live, labels, num_codes)
         return cosine_ops.own_and_others(queries, rows.table, rows.labels, rows.mask, scale, hard, block_size)
 
-    if shards == 1:
+    if per_row.axis_size("class") == 1:
         return local(queries, weight, groups, labels, hard, 0)
 
-    rows = _rows(queries, shards)
+    rows = _rows(queries)
 
     def on_device(queries, weight, groups, labels, hard):
         queries, weight = _align(rows, queries, weight)
@@ -206,17 +203,17 @@ def group_cosines(
     return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(queries, weight, groups, labels, hard)
 
 
-def block_cosines(table, queries, block_ids, shards: int):
+def block_cosines(table, queries, block_ids):
     """`cosines.block_cosines` of a table [P, n, D] split over 'class': its owner scores a block, the others add 0."""
-    if shards == 1:
+    if per_row.axis_size("class") == 1:
         return cosine_ops.block_cosines(table, queries, block_ids)
 
-    return _of_owners(cosine_ops.block_cosines, table, queries, block_ids, shards)
+    return _of_owners(cosine_ops.block_cosines, table, queries, block_ids)
 
 
-def _of_owners(compare, table, queries, block_ids, shards):
+def _of_owners(compare, table, queries, block_ids):
     """`compare(table, queries, block_ids)` [B, W, n] of a split table: of each block its owner's, added to zeros."""
-    rows = _rows(queries, shards)
+    rows = _rows(queries)
 
     def local(table, queries, block_ids):
         queries, table = _align(rows, queries, table)
@@ -251,14 +248,11 @@ def _divides(features, axes, shape) -> bool:
     return devices > 1 and features.shape[0] % devices == 0
 
 
-def _rows(features, shards) -> _Rows:
+def _rows(features) -> _Rows:
     """The split of a batch; what does not divide, as a single example, stays whole."""
     shape = jax.sharding.get_abstract_mesh().shape
-    if shape.get("class") != shards or "data" not in shape:
-        raise ValueError(
-            f"class_shards={shards} needs an ambient mesh with axes 'data' and 'class' of that size (jax.set_mesh); "
-            f"the ambient mesh is {dict(shape)}"
-        )
+    if "data" not in shape:
+        raise ValueError(f"a mesh with axis 'class' needs axis 'data' too; the ambient mesh is {dict(shape)}")
     if _divides(features, ("data", "class"), shape):
         return _Rows(P(("data", "class")), "data")
     axis = "data" if features.shape[0] % shape["data"] == 0 else None

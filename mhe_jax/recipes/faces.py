@@ -72,7 +72,7 @@ def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
     config.backbone = dict(BACKBONES[backbone])
     config.head = section
     if variant == "partial":
-        config.head.sample_rate = recipe.get("sample_rate", 0.1)
+        config.head.sampler.rate = recipe.get("sample_rate", 0.1)
     decay = recipe.get("weight_decay", 5e-4)
     reference = "reference" in words
     config.optimizer = {
@@ -105,6 +105,6 @@ def smoke(config):
     config.data.update(num_classes=0, image_size=32, num_workers=0)
     if config.backbone.name == "iresnet":
         config.backbone.depth = 18
-    config.head.head_sizes = (0, 1) if config.head.get("sampler") == "random_groups" else ()
+    config.head.head_sizes = (0, 1) if config.head.get("sampler", {}).get("name") == "random_groups" else ()
     config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
     config.dtype = "float32"

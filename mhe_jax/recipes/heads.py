@@ -50,15 +50,24 @@ def mhs(head_sizes=(), num_groups=4):
         "name": "mhs",
         "head_sizes": head_sizes,
         "label_smoothing": 0.0,
-        "sampler": "per_example",
-        # For sampler 'per_example': groups per example, the true one included.
-        "num_groups": num_groups,
-        # For sampler 'random_groups': share of all groups in a step.
-        "sample_rate": 0.1,
-        "drop_one_group": False,
+        "sampler": sampler("per_example", num_groups=num_groups),
         "mask_padding": True,
         "block_size": 0,
     }
+
+
+def sampler(name, **fields):
+    """A sampler of `mhe_jax.ops.sampling` with all its fields."""
+    defaults: dict[str, dict] = {
+        # Groups per example, the true one included.
+        "per_example": {"num_groups": 4, "drop_one_group": False},
+        "positive_only": {},
+        # Parts of the groups that are sampled apart; 0: as many as devices along 'class'.
+        "batch_union": {"parts": 0},
+        # Share of all groups in a step.
+        "random_groups": {"rate": 0.1, "parts": 0},
+    }
+    return {"name": name, **defaults[name], **fields}
 
 
 # Section 8.1 of the comparison in docs/reference.md: each line is one difference that changes numbers.
@@ -69,7 +78,7 @@ REFERENCE = {
     # Greedy inference.
     "mhc": {"mask_padding": False, "beam_width": 1},
     # The published sampler overwrites one of the other groups, so at most n_0 - 1 groups take part.
-    "mhs": {"mask_padding": False, "drop_one_group": True},
+    "mhs": {"mask_padding": False, "sampler": {"drop_one_group": True}},
 }
 
 
@@ -108,8 +117,7 @@ def xmc_mhc(head_sizes=()):
 
 def xmc_mhs(head_sizes=()):
     """A softmax over the groups of labels that occur in a batch, for each label of a document."""
-    fields = {name: value for name, value in mhs(head_sizes).items() if name not in ("num_groups", "drop_one_group")}
-    return {**fields, "sampler": "batch_union", "reduction": "sum"}
+    return {**mhs(head_sizes), "sampler": sampler("batch_union"), "reduction": "sum"}
 
 
 XMC_REFERENCE = {
@@ -143,7 +151,7 @@ def margin(name="arcface", **fields):
 
 def face_ohe(head_sizes=()):
     """A margin softmax over all identities."""
-    return {"name": "ohe", "head_sizes": head_sizes, "label_smoothing": 0.0, "margin": margin(), "block_size": 0}
+    return {"name": "ohe", "head_sizes": head_sizes, "margin": margin(), "block_size": 0}
 
 
 def face_mhs(head_sizes=()):
@@ -151,15 +159,8 @@ def face_mhs(head_sizes=()):
     return {
         "name": "mhs",
         "head_sizes": head_sizes,
-        "label_smoothing": 0.0,
         "margin": margin(),
-        "sampler": "batch_union",
-        # For sampler 'per_example': groups per example, the true one included.
-        "num_groups": 2,
-        # For sampler 'random_groups': share of all groups in a step.
-        "sample_rate": 0.1,
-        # Parts of the table that are sampled apart; 0: as many as devices along 'class'.
-        "sample_parts": 0,
+        "sampler": sampler("batch_union"),
         "block_size": 0,
         "mask_padding": True,
     }
@@ -167,7 +168,7 @@ def face_mhs(head_sizes=()):
 
 def face_partial(head_sizes=()):
     """A margin softmax over the identities of a batch and random others (PartialFC): groups of one identity."""
-    return {**face_mhs(head_sizes or (0, 1)), "sampler": "random_groups"}
+    return {**face_mhs(head_sizes or (0, 1)), "sampler": sampler("random_groups")}
 
 
 def face_mhp(head_sizes=()):
@@ -175,7 +176,6 @@ def face_mhp(head_sizes=()):
     return {
         "name": "mhp",
         "head_sizes": head_sizes,
-        "label_smoothing": 0.0,
         "margin": margin(),
         "objective": "ce_per_head",
     }
@@ -186,7 +186,6 @@ def face_mhc(head_sizes=()):
     return {
         "name": "mhc",
         "head_sizes": head_sizes,
-        "label_smoothing": 0.0,
         "margin": margin(),
         "beam_width": 10,
         "mask_padding": True,

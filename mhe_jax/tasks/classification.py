@@ -3,19 +3,17 @@
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mhe_jax.data.images.dataset import ImageData
+from mhe_jax.tasks.base import Task
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
+class Classification(Task):
     """A backbone and a head on batches {'image': [B, ...], 'label': int32 [B], 'weight': float32 [B]}."""
 
-    backbone: nn.Module
-    head: nn.Module
     data: ImageData
 
     def init(self, key: jax.Array) -> tuple[dict, Any]:
@@ -39,11 +37,6 @@ class Classification:
         features, updated = self.backbone.apply(variables, images, train=True, mutable=["batch_stats"])
         return features, updated.get("batch_stats", {})
 
-    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks, statistics):
-        """Loss of each example, float32 [B], further per-example metrics, and the head's statistics after the batch."""
-        loss, values = self.head.apply({"params": params}, features, batch["label"], key, method="loss")
-        return loss, values, statistics
-
     def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
         """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
         features = self._features(weights, batch["image"])
@@ -61,9 +54,6 @@ class Classification:
     def predict(self, weights: dict, images: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
         """Log-probabilities and ids of the k best classes of uint8 images, each [B, k]."""
         return self._head(weights, "topk", self._features(weights, images), k)
-
-    def _head(self, weights: dict, method: str, *args: Any) -> Any:
-        return self.head.apply({"params": weights["params"]["head"]}, *args, method=method)
 
     def _features(self, weights: dict, images: jax.Array) -> Any:
         variables = {"params": weights["params"]["backbone"], "batch_stats": weights["batch_stats"]}

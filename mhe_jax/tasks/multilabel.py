@@ -3,26 +3,23 @@
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
+from mhe_jax.tasks.base import Task
 
 # Lengths of the rankings that are measured; the longest decides how many labels are asked of the head.
 KS = (1, 3, 5)
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiLabel:
+class MultiLabel(Task):
     """An encoder and a head on batches {'input_ids' int32 [B, T], 'length' [B], 'label' int32 [B, W], 'weight' [B]}.
 
     Labels are padded with -1. For evaluation the batch may hold `filtered` int32 [B, F], labels left out of the
     ranking, and `inverse_propensity` float32 [L].
     """
-
-    backbone: nn.Module
-    head: nn.Module
 
     def init(self, key: jax.Array) -> tuple[dict, Any]:
         """Parameters {'backbone', 'head'} with their partitioning metadata; encoders keep no running statistics."""
@@ -41,18 +38,6 @@ class MultiLabel:
         """Features [B, D] of the encoder. `train`, possibly traced, says whether dropout is on."""
         features: Any = self.backbone.apply({"params": params}, *inputs, train=train, rngs={"dropout": key})
         return features, batch_stats
-
-    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks, statistics):
-        """Loss of each document, float32 [B], further per-document metrics, and the head's statistics, of which it has
-        none."""
-        arguments = features, batch["label"], key, want_value
-        loss, values = self.head.apply({"params": params}, *arguments, blocks=blocks or None, method="loss")
-        return loss, values, statistics
-
-    def head_blocks(self, params: Any, features: jax.Array, batch: dict, key: jax.Array) -> dict[str, jax.Array]:
-        """The blocks of the head's sparse tables that `head_loss` will use."""
-        blocks: Any = self.head.apply({"params": params}, features, batch["label"], key, method="blocks")
-        return blocks
 
     def evaluate(self, weights: dict, batch: dict) -> dict[str, Any]:
         """Ranking metrics per document as (numerator, denominator), see `mhe_jax.ops.ranking`."""
@@ -83,9 +68,6 @@ class MultiLabel:
     def predict(self, weights: dict, inputs: dict, k: int) -> tuple[jax.Array, jax.Array]:
         """Log-scores and ids of the k best labels of documents {'input_ids', 'length'}, each [B, k]."""
         return self._head(weights, "topk", self._features(weights, inputs), k)
-
-    def _head(self, weights: dict, method: str, *args: Any) -> Any:
-        return self.head.apply({"params": weights["params"]["head"]}, *args, method=method)
 
     def _features(self, weights: dict, batch: dict) -> Any:
         params = weights["params"]["backbone"]

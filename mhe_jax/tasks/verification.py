@@ -1,7 +1,6 @@
 """Verification: trained to tell identities apart, used to say whether two pictures show the same one."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,18 +18,6 @@ class Verification(Classification):
     """
 
     data: FaceData
-
-    def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks, statistics):
-        """Loss of each example, float32 [B], further per-example metrics, and the head's statistics after the batch."""
-        weight = batch["weight"]
-        arguments = features, batch["label"], key, statistics, weight, blocks or None
-        loss, values = self.head.apply({"params": params}, *arguments, method="loss")
-        return loss, values, self.head.updated_statistics(statistics, values, weight)
-
-    def head_blocks(self, params: Any, features: jax.Array, batch: dict, key: jax.Array) -> dict[str, jax.Array]:
-        """The blocks of the head's sparse tables that `head_loss` will use."""
-        blocks: Any = self.head.apply({"params": params}, features, batch["label"], key, method="blocks")
-        return blocks
 
     def embed(self, weights: dict, images: jax.Array) -> jax.Array:
         """Embeddings of uint8 images, float32 [B, D], not normalised; the mirrored image's is added where data has it.

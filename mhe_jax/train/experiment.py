@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
-from mhe_jax.heads import DEFAULT_NUM_HEADS, HEADS, build_head
+from mhe_jax.heads import build_head, digits_of
 from mhe_jax.interop import huggingface
 from mhe_jax.interop.face_heads import is_face_folder, read_face_folder
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
@@ -68,31 +68,6 @@ class Classes:
         return self.names[index] if self.names else str(index)
 
 
-def label_space_of(section: ConfigDict, num_classes: int) -> LabelSpace:
-    """The label space of `config.head`.
-
-    An empty `head_sizes` means balanced digits, as many as the head needs. (8400, 0) asks for 8,400 groups of labels,
-    and leaves their size, and a few groups less, to the block rule of the published text pipeline. (0, 12) asks for
-    groups of 12 classes, as many as it takes.
-
-    Raises:
-      ValueError: if the sizes do not fit the classes, or the head.
-    """
-    sizes = tuple(section.head_sizes)
-    if section.name not in HEADS:
-        raise ValueError(f"config.head.name is {section.name!r}; it must be one of {', '.join(HEADS)}")
-    if not sizes:
-        return LabelSpace.balanced(num_classes, DEFAULT_NUM_HEADS[section.name])
-    try:
-        if len(sizes) == 2 and sizes[1] == 0:
-            return LabelSpace.grouped(num_classes, sizes[0])
-        if len(sizes) == 2 and sizes[0] == 0 and sizes[1] > 0:
-            return LabelSpace(num_classes, (-(-num_classes // sizes[1]), sizes[1]))
-        return LabelSpace(num_classes, sizes)
-    except ValueError as error:
-        raise ValueError(f"config.head.head_sizes: {error}") from None
-
-
 def backbone_section(settings: Settings, data: ImageData | TextData) -> ConfigDict:
     """`config.backbone` with all its sizes: those of a pretrained checkpoint, and the tokenizer's vocabulary.
 
@@ -113,17 +88,15 @@ def backbone_section(settings: Settings, data: ImageData | TextData) -> ConfigDi
     return section
 
 
-def build_task(
-    settings: Settings, head_section: ConfigDict, data: ImageData | TextData, num_classes: int, mesh: Mesh
-) -> Task:
-    """The backbone of a config and a head on a mesh; nothing is computed yet."""
+def build_task(settings: Settings, head_section: ConfigDict, data: ImageData | TextData, num_classes: int) -> Task:
+    """The backbone of a config and a head; nothing is computed yet."""
     dtype = jnp.dtype(settings.dtype)
     backbone = build_backbone(backbone_section(settings, data), dtype)
-    space = label_space_of(head_section, num_classes)
-    many = isinstance(data, TextData)
+    space = digits_of(head_section.name, head_section.get("head_sizes", ()), num_classes)
     if isinstance(data, FaceData) and "margin" not in head_section:
         raise ValueError("config.head.margin is missing: faces are verified by angles, and trained by heads on cosines")
-    head = build_head(head_section, space, backbone.features_dim, mesh.shape["class"], dtype, multilabel=many)
+    kind = "multilabel" if isinstance(data, TextData) else "softmax"
+    head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype)
     if isinstance(data, TextData):
         return MultiLabel(backbone, head)
     if isinstance(data, FaceData):

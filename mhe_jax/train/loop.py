@@ -78,7 +78,7 @@ def _train(
     check_batch(mesh, settings)
     data = build_data(settings.data)
     splits = data.load()
-    task = experiment.build_task(settings, settings.head, data, data.num_classes, mesh)
+    task = experiment.build_task(settings, settings.head, data, data.num_classes)
     batch_size = settings.global_batch_size
     parts = shares(mesh, settings.accumulate_steps)
     train = train_feed(splits.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.heads.base import Context
 from mhe_jax.train.optim import averages, rules
 from mhe_jax.train.optim.optimizer import Optimizer
 from mhe_jax.train.parallel import fsdp
@@ -61,14 +62,16 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         forward = lambda p: task.train_features(gather(p), batch_stats, inputs, dropout_key, train)
         features, backbone_vjp, batch_stats = jax.vjp(forward, params["backbone"], has_aux=True)
 
+        wanted = (step + 1) % options.log_every_steps == 0
+        context = Context(key=head_key, weight=batch["weight"], statistics=statistics, want_value=wanted)
         head, blocks = params["head"], {}
         if optimizer.sparse:
-            blocks = task.head_blocks(head, jax.lax.stop_gradient(features), batch, head_key)
+            blocks = task.head_blocks(head, jax.lax.stop_gradient(features), batch, context)
             head = {**head, **{name: rules.gather(head[name], ids) for name, ids in blocks.items()}}
-        wanted = (step + 1) % options.log_every_steps == 0
+            context = dataclasses.replace(context, blocks=blocks)
 
         def head_loss(p, features):
-            per_example, values, after = task.head_loss(p, features, batch, head_key, wanted, blocks, statistics)
+            per_example, values, after = task.head_loss(p, features, batch, context)
             weight = batch["weight"]
             # A head may skip the value of its loss where nobody reads it.
             read = weight * wanted if task.head.lazy_value else weight

@@ -39,7 +39,7 @@ class BareStep:
         settings = Settings.from_config(config)
         mesh = make_mesh(settings.mesh)
         feed = train_feed(images.train, settings.global_batch_size, seed=0, **shares(mesh))
-        task = experiment.build_task(settings, ConfigDict(head), data, data.num_classes, mesh)
+        task = experiment.build_task(settings, ConfigDict(head), data, data.num_classes)
         schedule = build_schedule(settings.schedule, 1000, 100)
         sparse = task.head.sparse_tables()
         optimizer = build_optimizer(settings.optimizer, schedule, 0.0, settings.table_optimizer, sparse)

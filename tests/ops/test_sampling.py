@@ -37,7 +37,7 @@ def test_per_example_refuses_more_groups_than_there_are():
 
 
 def test_positive_only_is_the_true_group():
-    np.testing.assert_array_equal(sampling.positive_only(jnp.array([3, 0])), [[3], [0]])
+    np.testing.assert_array_equal(sampling.PositiveOnly().draw(jnp.array([3, 0]), 5), [[3], [0]])
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,8 @@ def test_positive_only_is_the_true_group():
     ],
 )
 def test_batch_union_is_ascending_and_filled(groups, num_groups, union):
-    ours = jax.jit(sampling.batch_union, static_argnums=1)(jnp.array(groups), num_groups)
+    sampler = sampling.BatchUnion()
+    ours = jax.jit(lambda groups: sampling.as_one_set(sampler.draw(groups, num_groups), num_groups))(jnp.array(groups))
     np.testing.assert_array_equal(ours, union)
 
 
@@ -61,7 +62,7 @@ def test_batch_union_is_ascending_and_filled(groups, num_groups, union):
 )
 def test_random_groups_keep_every_true_group(rate, groups, held):
     for seed in range(5):
-        ids = np.asarray(sampling.random_groups(jax.random.key(seed), jnp.array(groups), 10, rate))
+        ids = np.asarray(sampling.RandomGroups(rate=rate).draw(jnp.array(groups), 10, jax.random.key(seed)))[0]
         assert ids.shape == (max(int(rate * 10), 4),)
         assert (np.diff(ids) >= 0).all()
         real = ids[ids < 10]
@@ -72,7 +73,7 @@ def test_random_groups_keep_every_true_group(rate, groups, held):
 
 def test_random_groups_draw_the_others_alike():
     keys = jax.random.split(jax.random.key(0), 20_000)
-    draw = jax.jit(jax.vmap(lambda key: sampling.random_groups(key, jnp.array([2, 5, 5]), 11, 0.6)))
+    draw = jax.jit(jax.vmap(lambda key: sampling.RandomGroups(rate=0.6).draw(jnp.array([2, 5, 5]), 11, key)))
     frequency = np.bincount(np.asarray(draw(keys)).ravel(), minlength=11) / len(keys)
     np.testing.assert_array_equal(frequency[[2, 5]], 1.0)
     np.testing.assert_allclose(np.delete(frequency, [2, 5]), 4 / 9, rtol=0.04)
@@ -108,3 +109,13 @@ def test_parted_groups_draws_others_uniformly_and_asks_for_a_key():
     np.testing.assert_allclose(counts[10:], 0.5, atol=0.05)
     with pytest.raises(ValueError, match="needs a key"):
         sampling.parted_groups(None, jnp.array([0]), 20, 2, 0.5)
+
+
+@pytest.mark.parametrize(("num_groups", "parts"), [(23, 1), (23, 4), (24, 8)])
+def test_parts_in_one_set_are_the_same_groups_each_once(num_groups, parts):
+    parted = sampling.parted_groups(jax.random.key(4), jnp.array([3, 1, num_groups - 1]), num_groups, parts, 0.5)
+    one_set = np.asarray(sampling.as_one_set(parted, num_groups))
+    length = -(-num_groups // parts)
+    held = [g for part, row in enumerate(np.asarray(parted)) for g in row[row // length == part] if g < num_groups]
+    assert one_set[: len(held)].tolist() == sorted(set(held))
+    assert (one_set[len(held) :] == num_groups).all()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from mhe_jax.heads import HEADS
 from mhe_jax.interop.torch import import_state_dict
 from mhe_jax.labels import LabelSpace
+from mhe_jax.ops.sampling import BatchUnion
 from tests.parity import torch_models
 
 pytestmark = pytest.mark.torch
@@ -126,7 +127,7 @@ CASES = {
     "mhs": ("mhs", FULL, {}, sampled),
     "mhs-padded": ("mhs", PADDED, {}, lambda *a: sampled(*a, mask_padding=True)),
     "mhs-padded-reference": ("mhs", PADDED, REFERENCE, sampled),
-    "mhs-union": ("mhs", FULL, {"sampler": "batch_union"}, sampled_union),
+    "mhs-union": ("mhs", FULL, {"sampler": BatchUnion()}, sampled_union),
 }
 
 
@@ -150,12 +151,13 @@ def test_loss_and_gradients(case):
     extra = {"hidden_dim": HIDDEN} if head_name == "mhc" else {}
     head = HEADS[head_name](label_space=space, features_dim=DIM, **fields, **extra)
     params = head_params(head, {name: tensor.detach() for name, tensor in model.state_dict().items()})
-    groups = (
-        {"group_ids": sampled_groups(labels, space)} if torch_loss is not sampled_union and head_name == "mhs" else {}
-    )
 
     def mean_loss(params, features):
-        losses, _ = head.apply({"params": params}, features, labels, method="loss", **groups)
+        if head_name == "mhs" and torch_loss is not sampled_union:
+            groups = sampled_groups(labels, space)
+            losses = head.apply({"params": params}, features, labels, groups, method="loss_among")
+        else:
+            losses = head.apply({"params": params}, features, labels)
         return losses.mean(), losses
 
     (gradients, feature_gradients), losses = jax.grad(mean_loss, (0, 1), has_aux=True)(params, features)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from torch.nn import functional as F
 
 from mhe_jax.heads import build_head
+from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
 from mhe_jax.train.optim import rules
 from tests.parity import torch_margins
@@ -44,7 +45,8 @@ def ours(section, params, step_features, step_labels, statistics, key=None):
     weight = jnp.ones(BATCH)
 
     def loss(params, features):
-        arguments = features, jnp.asarray(step_labels), key, statistics, weight
+        context = Context(key=key, weight=weight, statistics=statistics)
+        arguments = features, jnp.asarray(step_labels), context
         per_example, values = head.apply({"params": params}, *arguments, method="loss")
         return per_example.mean(), (per_example, head.updated_statistics(statistics, values, weight))
 
@@ -110,7 +112,12 @@ def own_alone(y):
 @pytest.mark.parametrize("name", ["arcface", "curricularface"])
 def test_sampled_groups(name, sampler, choose, mask_padding):
     fields = MARGINS[name][1]
-    section = {"name": "mhs", "margin": margin(name, fields), "sampler": sampler, "mask_padding": mask_padding}
+    section = {
+        "name": "mhs",
+        "margin": margin(name, fields),
+        "sampler": {"name": sampler},
+        "mask_padding": mask_padding,
+    }
     to_params = lambda table: {"weight": table.reshape(8, 5, DIM)}
     compare(section, to_params, sampled_torch(name, fields, choose, mask_padding))
 
@@ -163,7 +170,8 @@ def test_sampled_rows_move_as_partial_fc_moves_them():
     """Its first version makes the sampled rows and their momentum a parameter of the optimizer for one step."""
     features, labels, table = batches()
     space = LabelSpace(37, (37, 1))
-    section = {"name": "mhs", "margin": margin("arcface", {"m": 0.3}), "sampler": "random_groups", "sample_rate": 0.4}
+    sampler = {"name": "random_groups", "rate": 0.4}
+    section = {"name": "mhs", "margin": margin("arcface", {"m": 0.3}), "sampler": sampler}
     head = build_head(ConfigDict({**section, "head_sizes": space.head_sizes}), space, DIM)
     rule = rules.SparseSGD(momentum=0.9, weight_decay=0.1)
     tables = {"weight": jnp.asarray(table[:37, None])}
@@ -171,11 +179,10 @@ def test_sampled_rows_move_as_partial_fc_moves_them():
     weight, momentum = torch.tensor(table[:37]), torch.zeros(37, DIM)
     for step in range(3):
         x, y, key = jnp.asarray(features[step]), jnp.asarray(labels[step]), jax.random.key(step)
-        blocks = head.apply({"params": tables}, x, y, key, method="blocks")
+        blocks = head.apply({"params": tables}, x, y, Context(key=key), method="blocks")
         rows = {"weight": rules.gather(tables["weight"], blocks["weight"])}
-        loss = lambda p, x=x, y=y, blocks=blocks: head.apply({"params": p}, x, y, blocks=blocks, method="loss")[
-            0
-        ].mean()
+        context = Context(key=key, blocks=blocks)
+        loss = lambda p, x=x, y=y, context=context: head.apply({"params": p}, x, y, context).mean()
         tables, slots = rules.apply(rule, tables, slots, blocks, jax.grad(loss)(rows), 0.5)
 
         index = torch.tensor(np.asarray(blocks["weight"]).reshape(-1))

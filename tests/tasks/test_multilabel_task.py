@@ -16,7 +16,7 @@ LABELS = 23
 def make_task():
     width = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8, "max_positions": 8}
     backbone = build_backbone(ConfigDict({"name": "bert", "vocab_size": 31, **width}), jnp.float32)
-    head = build_head(ConfigDict({"name": "ohe"}), LabelSpace(LABELS, (LABELS,)), 8, multilabel=True)
+    head = build_head(ConfigDict({"name": "ohe"}), LabelSpace(LABELS, (LABELS,)), 8, kind="multilabel")
     return MultiLabel(backbone, head)
 
 

@@ -21,7 +21,7 @@ MARGIN = heads.margin("arcface", scale=16.0, m=0.2)
 HEADS = {
     "full": heads.face_ohe(),
     "adaface": {**heads.face_ohe(), "margin": heads.margin("adaface", scale=16.0)},
-    "partial": {**heads.face_partial(), "sample_rate": 0.5},
+    "partial": {**heads.face_partial(), "sampler": heads.sampler("random_groups", rate=0.5)},
     "mhs": heads.face_mhs((5, 4)),
     "mhp": heads.face_mhp((5, 4)),
     "mhc": heads.face_mhc((5, 4)),

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import Head
+from mhe_jax.heads.base import Context, Head
 from mhe_jax.ops import sharded
 from mhe_jax.ops.cosines import HardNegatives
 from mhe_jax.ops.margins import Margin, safe_normalize
@@ -26,59 +26,26 @@ Comparison = Callable[[HardNegatives | None], tuple[jax.Array, jax.Array]]
 class MarginHead(Head):
     """A head on cosines whose loss has a margin; norms, margins and losses are float32.
 
+    The metrics of `loss` are `cosine`, of the own class before the margin, and `norm`, of the features, [B] each.
+
     Attributes:
       margin: see `ops.margins`; `config.head.margin`.
     """
 
     margin: Margin = Margin()
 
-    def setup(self):
-        super().setup()
-        if self.label_smoothing:
-            raise ValueError(
-                f"config.head.label_smoothing is {self.label_smoothing}, but a margin is about an example's own class: "
-                "set it to 0"
-            )
-
-    def statistics(self) -> dict:
-        """The margin's running statistics before the first step."""
+    def statistics(self):
         return self.margin.statistics()
 
-    def updated_statistics(self, statistics: dict, values: dict[str, jax.Array], weight: jax.Array) -> dict:
-        """The running statistics after a batch with the metrics `values` of `loss`; rows of weight 0 do not count."""
+    def updated_statistics(self, statistics, values, weight):
         return self.margin.updated(statistics, values["cosine"], values["norm"], weight)
-
-    def loss(
-        self,
-        features: jax.Array,
-        labels: jax.Array,
-        key: jax.Array | None = None,
-        statistics: dict | None = None,
-        weight: jax.Array | None = None,
-        blocks: dict[str, jax.Array] | None = None,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """As `Head.loss`, with the metrics `cosine`, of the own class before the margin, and `norm`, of the features.
-
-        Args:
-          features: float [B, D].
-          labels: int [B].
-          key: for heads that sample.
-          statistics: those before the batch, which the batch's own loss already updates; None: those of the start.
-          weight: float [B], 0 for rows that do not count in the statistics; None: all count.
-          blocks: what the method `blocks` returned for the same arguments, if the sparse tables hold these blocks only.
-        """
-        raise NotImplementedError
-
-    def blocks(self, features: jax.Array, labels: jax.Array, key: jax.Array | None = None) -> dict[str, jax.Array]:
-        """The blocks of each sparse table that `loss` uses, see `mhe_jax.train.optim.rules`."""
-        return {}
 
     def _normalized(self, features):
         """Unit vectors in the compute dtype, and float32 norms [B]."""
         units, norms = safe_normalize(features)
         return units.astype(self.dtype), norms
 
-    def _margin_loss(self, comparisons: Sequence[Comparison], norms, statistics, weight) -> tuple[jax.Array, jax.Array]:
+    def _margin_loss(self, comparisons: Sequence[Comparison], norms, context: Context) -> tuple[jax.Array, jax.Array]:
         """Softmax cross-entropies with the margin and its penalty, summed, and the mean own cosine: float32 [B] each.
 
         Each comparison is one softmax. Where hard negatives count more, what is hard depends on the own cosine and on
@@ -86,7 +53,7 @@ class MarginHead(Head):
         """
         found = [compare(None) for compare in comparisons]
         cosine = _mean([own for own, _ in found])
-        statistics = self._batch_statistics(cosine, norms, statistics, weight)
+        statistics = self._batch_statistics(cosine, norms, context)
         boost = self.margin.hard_boost(statistics)
         if boost is not None:
             thresholds = [self.margin.threshold(own, norms, statistics) for own, _ in found]
@@ -107,10 +74,11 @@ class MarginHead(Head):
 
         return compare
 
-    def _batch_statistics(self, cosine, norms, statistics, weight):
+    def _batch_statistics(self, cosine, norms, context: Context):
         """The statistics that the loss of a batch uses."""
-        statistics = self.statistics() if statistics is None else statistics
-        return self.margin.updated(statistics, cosine, norms, jnp.ones_like(norms) if weight is None else weight)
+        statistics = self.statistics() if context.statistics is None else context.statistics
+        weight = jnp.ones_like(norms) if context.weight is None else context.weight
+        return self.margin.updated(statistics, cosine, norms, weight)
 
     def _target(self, own, norms, statistics):
         """The own class's logit."""
@@ -124,7 +92,7 @@ class MarginHead(Head):
 def all_classes_topk(head: MarginHead, rows: jax.Array, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """`Head.topk` of a normalised softmax over the rows [N, D] of a table; makes a normalised copy of it."""
     queries, units, is_class = _scaled(head, rows, features)
-    logits, ids, lse = sharded.topk(queries, units, None, is_class, k, head.block_size, head.class_shards)
+    logits, ids, lse = sharded.topk(queries, units, None, is_class, k, head.block_size)
     return logits - lse[:, None], ids
 
 
@@ -132,8 +100,8 @@ def all_classes_scores(head: MarginHead, rows: jax.Array, features: jax.Array, i
     """`Head.scores` likewise."""
     queries, units, is_class = _scaled(head, rows, features)
     nothing = jnp.full(ids.shape[0], -1)
-    lse, _, _ = sharded.lse(queries, units, None, nothing, is_class, head.block_size, False, head.class_shards)
-    logits = sharded.block_logits(units[:, None, :], queries, ids, head.class_shards)[:, :, 0]
+    lse, _, _ = sharded.lse(queries, units, None, nothing, is_class, head.block_size, False)
+    logits = sharded.block_logits(units[:, None, :], queries, ids)[:, :, 0]
     return logits - lse[:, None]
 
 

@@ -5,8 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.heads.base import NOTHING
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead
-from mhe_jax.ops import candidates, sharded
+from mhe_jax.ops import candidates, cosines, sharded
 
 
 class CascadeMarginHead(MarginHead):
@@ -26,7 +27,6 @@ class CascadeMarginHead(MarginHead):
     mask_padding: bool = True
 
     def setup(self):
-        super().setup()
         if self.beam_width < 1:
             raise ValueError(f"config.head.beam_width is {self.beam_width}; it must be at least 1")
         sizes = self.label_space.head_sizes
@@ -38,7 +38,7 @@ class CascadeMarginHead(MarginHead):
             for level in range(1, len(sizes))
         }
 
-    def loss(self, features, labels, key=None, statistics=None, weight=None, blocks=None):
+    def loss(self, features, labels, context=NOTHING):
         """As `MarginHead.loss`; `cosine` is the mean over the levels."""
         labels = jnp.maximum(labels, 0)
         queries, norms = self._normalized(features)
@@ -51,7 +51,7 @@ class CascadeMarginHead(MarginHead):
                 is_other &= candidates.child_mask(self.label_space, level, parents)
             own = jnp.take_along_axis(cosines, digits[:, level, None], axis=1)[:, 0]
             comparisons.append(self._among(cosines, own, is_other))
-        loss, cosine = self._margin_loss(comparisons, norms, statistics, weight)
+        loss, cosine = self._margin_loss(comparisons, norms, context)
         return loss, {"cosine": cosine, "norm": norms}
 
     def topk(self, features, k):
@@ -81,8 +81,8 @@ class CascadeMarginHead(MarginHead):
     def _cosines(self, queries, level, parents):
         """Cosines [B, W, n_level] with the children of nodes [B, W]."""
         if level == 0:
-            return sharded.block_cosines(self.root, queries, parents, 1)
-        return sharded.block_cosines(self.tables[level], queries, parents, self.class_shards)
+            return cosines.block_cosines(self.root, queries, parents)
+        return sharded.block_cosines(self.tables[level], queries, parents)
 
     def _child_log_probs(self, queries, level, parents):
         """Log-probabilities of the children that lead to a class, given the parent; -inf for the others."""

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from mhe_jax.heads.base import NOTHING
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk
 from mhe_jax.ops import sharded
 
@@ -19,16 +20,15 @@ class OneHotMarginHead(MarginHead):
     block_size: int = 0
 
     def setup(self):
-        super().setup()
         self.kernel = self.class_table("kernel", ROW_INIT, self.label_space.num_classes, self.features_dim)
 
-    def loss(self, features, labels, key=None, statistics=None, weight=None, blocks=None):
+    def loss(self, features, labels, context=NOTHING):
         queries, norms = self._normalized(features)
         is_class, labels = jnp.arange(self.kernel.shape[0]) < self.label_space.num_classes, jnp.maximum(labels, 0)
         compare = lambda hard: sharded.cosines(
-            queries, self.kernel, labels, is_class, self.margin.scale, hard, self.block_size, self.class_shards
+            queries, self.kernel, labels, is_class, self.margin.scale, hard, self.block_size
         )
-        loss, cosine = self._margin_loss([compare], norms, statistics, weight)
+        loss, cosine = self._margin_loss([compare], norms, context)
         return loss, {"cosine": cosine, "norm": norms}
 
     def topk(self, features, k):

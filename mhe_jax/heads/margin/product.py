@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.heads.base import NOTHING
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead
 from mhe_jax.ops import kronecker
 from mhe_jax.ops.margins import safe_normalize
@@ -25,7 +26,6 @@ class ProductMarginHead(MarginHead):
     objective: str = "ce_per_head"
 
     def setup(self):
-        super().setup()
         if self.objective not in OBJECTIVES:
             raise ValueError(f"config.head.objective is {self.objective!r}; it must be one of {', '.join(OBJECTIVES)}")
         if self.objective == "bce_per_head" and self.margin.hard_boost(self.margin.statistics()) is not None:
@@ -36,7 +36,7 @@ class ProductMarginHead(MarginHead):
         shape = (sum(self.label_space.head_sizes), self.features_dim)
         self.kernel = self.param("kernel", ROW_INIT, shape, jnp.float32)
 
-    def loss(self, features, labels, key=None, statistics=None, weight=None, blocks=None):
+    def loss(self, features, labels, context=NOTHING):
         """As `MarginHead.loss`; `cosine` is the mean over the digits."""
         digits = self.label_space.encode(jnp.maximum(labels, 0))
         cosines, norms = self._cosines(features)
@@ -47,10 +47,10 @@ class ProductMarginHead(MarginHead):
             others.append(jnp.arange(head_cosines.shape[1])[None, :] != digit)
         parts = list(zip(cosines, owns, others, strict=True))
         if self.objective == "ce_per_head":
-            loss, cosine = self._margin_loss([self._among(*part) for part in parts], norms, statistics, weight)
+            loss, cosine = self._margin_loss([self._among(*part) for part in parts], norms, context)
         else:
             cosine = sum(owns[1:], start=owns[0]) / len(owns)
-            statistics = self._batch_statistics(cosine, norms, statistics, weight)
+            statistics = self._batch_statistics(cosine, norms, context)
             loss = self._penalty(norms)
             for head_cosines, own, is_other in parts:
                 softplus = jnp.where(is_other, jax.nn.softplus(self.margin.scale * head_cosines), 0.0).sum(axis=1)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import Linear, symmetric_uniform
-from mhe_jax.heads.multilabel.base import MultiLabelHead, check_prior, check_reduction, refuse_smoothing
+from mhe_jax.heads.base import NOTHING, Head, Linear, symmetric_uniform
+from mhe_jax.heads.multilabel.checks import check_prior, check_reduction
 from mhe_jax.ops import candidates, multilabel, sharded
 
 
@@ -28,7 +28,7 @@ class _Level(NamedTuple):
     own_logits: jax.Array  # float32 [B, W]: its logit, also where it is not among them
 
 
-class MultiLabelCascadeHead(MultiLabelHead):
+class MultiLabelCascadeHead(Head):
     """A tree of sigmoids over H >= 2 levels: a level scores the children of the best nodes above it.
 
     In training the nodes of a document's labels are kept by force, and where there are more of them than are kept,
@@ -63,8 +63,6 @@ class MultiLabelCascadeHead(MultiLabelHead):
     reduction: str = "mean"
 
     def setup(self):
-        super().setup()
-        refuse_smoothing(self)
         check_reduction(self.reduction)
         check_prior(self.prior)
         space = self.label_space
@@ -87,8 +85,8 @@ class MultiLabelCascadeHead(MultiLabelHead):
     def sparse_tables(self):
         return tuple(f"table_{level}" for level in range(1, self.label_space.num_heads))
 
-    def loss(self, features, labels, key=None, want_value=None, blocks=None):
-        features = features.astype(self.dtype)
+    def loss(self, features, labels, context=NOTHING):
+        features, blocks = features.astype(self.dtype), context.blocks
         labels, counts = multilabel.sort_labels(labels, self.max_labels)
         beam, total = self._start(labels), jnp.zeros(labels.shape[0])
         values: dict[str, jax.Array] = {}
@@ -115,7 +113,7 @@ class MultiLabelCascadeHead(MultiLabelHead):
                     beam = beam._replace(nodes=jnp.where(known, beam.nodes, -1))
         return total, values
 
-    def blocks(self, features, labels, key=None):
+    def blocks(self, features, labels, context=NOTHING):
         features = features.astype(self.dtype)
         labels, _ = multilabel.sort_labels(labels)
         beam, result = self._start(labels), {}
@@ -144,7 +142,7 @@ class MultiLabelCascadeHead(MultiLabelHead):
         total = jax.nn.log_sigmoid(groups + self._offset(0))
         for level in range(1, self._last + 1):
             rows, nodes = self.tables[level].reshape(-1, 1, self.hidden_dim), ids // self.label_space.strides[level]
-            logits = sharded.block_logits(rows, self._queries(level, features), nodes, self.class_shards)
+            logits = sharded.block_logits(rows, self._queries(level, features), nodes)
             total += jax.nn.log_sigmoid(logits[:, :, 0] + self._offset(level))
         return total
 
@@ -222,10 +220,10 @@ class MultiLabelCascadeHead(MultiLabelHead):
     def _candidate_logits(self, level, features, parents, missing, blocks):
         table, queries = self.tables[level], self._queries(level, features)
         if not blocks:
-            return sharded.candidate_logits(table, queries, parents, missing, self.class_shards)
+            return sharded.candidate_logits(table, queries, parents, missing)
         held, size = blocks[f"table_{level}"], self.label_space.head_sizes[level]
         rows = multilabel.find_blocks(held, missing // size) * size + missing % size
-        return sharded.candidate_logits(table, queries, multilabel.find_blocks(held, parents), rows, shards=1)
+        return sharded.candidate_logits(table, queries, multilabel.find_blocks(held, parents), rows, split=False)
 
     def _queries(self, level, features):
         return self.projections[level](features).astype(self.dtype)

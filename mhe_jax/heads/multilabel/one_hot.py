@@ -5,15 +5,16 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.multilabel.base import MultiLabelHead, check_prior, check_reduction, refuse_smoothing
-from mhe_jax.heads.softmax.one_hot import OneHotHead
+from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.multilabel.checks import check_prior, check_reduction
+from mhe_jax.heads.one_hot_table import OneHotTable
 from mhe_jax.ops import sharded
 
 
-class MultiLabelOneHotHead(MultiLabelHead, OneHotHead):
+class MultiLabelOneHotHead(OneHotTable):
     """Sigmoid cross-entropy of all labels, block by block; scores are the labels' probabilities.
 
-    Parameters and fields are those of `OneHotHead`.
+    Parameters and further fields are those of `OneHotTable`.
 
     Attributes:
       prior: expected share of the labels that a document has; biases start around its log-odds, so that training need
@@ -29,39 +30,29 @@ class MultiLabelOneHotHead(MultiLabelHead, OneHotHead):
 
     def setup(self):
         check_prior(self.prior)
-        super().setup()
-        refuse_smoothing(self)
         check_reduction(self.reduction)
+        super().setup()
 
     def bias_init(self):
         init = super().bias_init()
         shift = math.log(self.prior / (1 - self.prior)) if self.prior else 0.0
         return lambda key, shape, dtype=jnp.float32: init(key, shape, dtype) + shift
 
-    def loss(self, features, labels, key=None, want_value=None, blocks=None):
+    def loss(self, features, labels, context=NOTHING):
         loss = sharded.bce(
             features.astype(self.dtype),
             self.kernel,
             self.bias,
             labels,
-            self._is_class(),
-            want_value,
+            self.is_class,
+            context.want_value,
             self.block_size,
-            self.class_shards,
         )
         return loss / self.label_space.num_classes if self.reduction == "mean" else loss, {}
 
     def topk(self, features, k):
-        self.check_k(k)
-        logits, ids, _ = sharded.topk(
-            features.astype(self.dtype), self.kernel, self.bias, self._is_class(), k, self.block_size, self.class_shards
-        )
+        logits, ids, _ = self.best_logits(features, k)
         return jax.nn.log_sigmoid(logits), ids
 
     def scores(self, features, ids):
-        ids = jnp.maximum(ids, 0)
-        rows = self.kernel[:, None, :]  # each class is a block of one
-        logits = sharded.block_logits(rows, features.astype(self.dtype), ids, self.class_shards)[:, :, 0]
-        if self.bias is not None:
-            logits += self.bias[ids]
-        return jax.nn.log_sigmoid(logits)
+        return jax.nn.log_sigmoid(self.logits_of(features, jnp.maximum(ids, 0)))

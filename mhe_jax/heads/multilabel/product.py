@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.multilabel.base import MultiLabelHead, check_reduction
+from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.multilabel.checks import check_reduction
 from mhe_jax.heads.softmax.product import ProductHead
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import kronecker, multilabel
 
 
-class MultiLabelProductHead(MultiLabelHead, ProductHead):
+class MultiLabelProductHead(ProductHead):
     """Pick-all-labels: the softmax cross-entropy of the Kronecker-sum logits, for each label of a document.
 
     Independent sigmoids are not offered: a softmax's sum over all labels factorises over the digits, the product over
@@ -33,7 +34,7 @@ class MultiLabelProductHead(MultiLabelHead, ProductHead):
             )
         super().setup()
 
-    def loss(self, features, labels, key=None, want_value=None, blocks=None):
+    def loss(self, features, labels, context=NOTHING):
         space, logits = self.label_space, self._split(self._flat_logits(features))
         if not self.mask_padding:
             space = LabelSpace(space.num_codes, space.head_sizes)  # every code counts as a class

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import Head, Linear, symmetric_uniform
+from mhe_jax.heads.base import NOTHING, Head, Linear, check_smoothing, symmetric_uniform
 from mhe_jax.ops import candidates, losses, sharded
 
 
@@ -23,15 +23,17 @@ class CascadeHead(Head):
       beam_width: nodes kept at each level; 1 is the reference's greedy search.
       use_bias: whether root and projections have a bias.
       mask_padding: whether children without a class stay out of the loss's softmax; the reference lets them in.
+      label_smoothing: probability of each level's softmax spread evenly over its children, in [0, 1).
     """
 
     hidden_dim: int = 256
     beam_width: int = 10
     use_bias: bool = True
     mask_padding: bool = True
+    label_smoothing: float = 0.0
 
     def setup(self):
-        super().setup()
+        check_smoothing(self.label_smoothing)
         if self.hidden_dim < 1 or self.beam_width < 1:
             raise ValueError(
                 f"config.head.hidden_dim ({self.hidden_dim}) and beam_width ({self.beam_width}) must be at least 1"
@@ -46,7 +48,7 @@ class CascadeHead(Head):
             tables[level] = self.class_table(f"table_{level}", xavier, nodes, sizes[level], self.hidden_dim)
         self.projections, self.tables = projections, tables
 
-    def loss(self, features, labels, key=None):
+    def loss(self, features, labels, context=NOTHING):
         features = features.astype(self.dtype)
         labels = jnp.maximum(labels, 0)
         digits, nodes = self.label_space.encode(labels), self._path(labels)
@@ -90,7 +92,7 @@ class CascadeHead(Head):
             root = self.root(features)[:, None, :]
             return jnp.broadcast_to(root, (*parents.shape, root.shape[-1]))
         queries = self.projections[level](features).astype(self.dtype)
-        return sharded.block_logits(self.tables[level], queries, parents, self.class_shards)
+        return sharded.block_logits(self.tables[level], queries, parents)
 
     def _child_log_probs(self, features, level, parents):
         """Log-probabilities of the children that lead to a class, given the parent; -inf for the others."""

@@ -2,60 +2,39 @@
 
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import Head, torch_linear
+from mhe_jax.heads.base import NOTHING, check_smoothing
+from mhe_jax.heads.one_hot_table import OneHotTable
 from mhe_jax.ops import losses, sharded
 
 
-class OneHotHead(Head):
-    """One row of weights per class, and a softmax over all of them, computed block by block.
+class OneHotHead(OneHotTable):
+    """A softmax over all classes, computed block by block.
 
-    Parameters: kernel [C, D], bias [C]; split over 'class'.
+    Parameters and further fields are those of `OneHotTable`.
 
     Attributes:
-      use_bias: whether classes have a bias.
-      block_size: classes per block; 0 chooses one that keeps a block of logits within 64 MiB.
+      label_smoothing: probability spread evenly over all classes, in [0, 1).
     """
 
-    use_bias: bool = True
-    block_size: int = 0
+    label_smoothing: float = 0.0
 
     def setup(self):
         super().setup()
-        init, classes = torch_linear(self.features_dim), self.label_space.num_classes
-        self.kernel = self.class_table("kernel", init, classes, self.features_dim)
-        self.bias = self.class_table("bias", self.bias_init(), classes) if self.use_bias else None
+        check_smoothing(self.label_smoothing)
 
-    def bias_init(self):
-        """What the biases start from."""
-        return torch_linear(self.features_dim)
-
-    def loss(self, features, labels, key=None):
+    def loss(self, features, labels, context=NOTHING):
         lse, target, total = self._statistics(features, jnp.maximum(labels, 0), with_total=self.label_smoothing > 0)
         num_classes = self.label_space.num_classes
         return losses.smoothed_cross_entropy(lse, target, total, num_classes, self.label_smoothing), {}
 
     def topk(self, features, k):
-        self.check_k(k)
-        features, is_class = features.astype(self.dtype), self._is_class()
-        logits, ids, lse = sharded.topk(
-            features, self.kernel, self.bias, is_class, k, self.block_size, self.class_shards
-        )
+        logits, ids, lse = self.best_logits(features, k)
         return logits - lse[:, None], ids
 
     def scores(self, features, ids):
         lse, _, _ = self._statistics(features, jnp.full(ids.shape[0], -1))
-        rows = self.kernel[:, None, :]  # each class is a block of one
-        logits = sharded.block_logits(rows, features.astype(self.dtype), ids, self.class_shards)[:, :, 0]
-        if self.bias is not None:
-            logits += self.bias[ids]
-        return logits - lse[:, None]
+        return self.logits_of(features, ids) - lse[:, None]
 
     def _statistics(self, features, labels, with_total=False):
-        features, is_class = features.astype(self.dtype), self._is_class()
-        return sharded.lse(
-            features, self.kernel, self.bias, labels, is_class, self.block_size, with_total, self.class_shards
-        )
-
-    def _is_class(self):
-        """Which rows of the table are classes: the others fill it up to a multiple of the shards."""
-        return jnp.arange(self.kernel.shape[0]) < self.label_space.num_classes
+        features = features.astype(self.dtype)
+        return sharded.lse(features, self.kernel, self.bias, labels, self.is_class, self.block_size, with_total)

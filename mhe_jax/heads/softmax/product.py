@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import Head, torch_linear
+from mhe_jax.heads.base import NOTHING, Head, check_smoothing, torch_linear
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import kronecker, losses
 
@@ -26,6 +26,7 @@ class ProductHead(Head):
       rank: how many products R are added up (eq. 16); 1 is the plain head.
       num_candidates: for rank > 1, how many codes of each product are rescored for a top-k.
       mask_padding: whether codes that are no class stay out of the loss's softmax; the reference lets them in.
+      label_smoothing: probability spread evenly over all classes, in [0, 1).
     """
 
     use_bias: bool = True
@@ -33,9 +34,10 @@ class ProductHead(Head):
     rank: int = 1
     num_candidates: int = 64
     mask_padding: bool = True
+    label_smoothing: float = 0.0
 
     def setup(self):
-        super().setup()
+        check_smoothing(self.label_smoothing)
         if self.objective not in OBJECTIVES:
             raise ValueError(f"config.head.objective is {self.objective!r}; it must be one of {', '.join(OBJECTIVES)}")
         if self.rank < 1:
@@ -54,7 +56,7 @@ class ProductHead(Head):
         self.kernel = self.param("kernel", init, (self.features_dim, outputs), jnp.float32)
         self.bias = self.param("bias", init, (outputs,), jnp.float32) if self.use_bias else None
 
-    def loss(self, features, labels, key=None):
+    def loss(self, features, labels, context=NOTHING):
         digits = jnp.maximum(self.label_space.encode(labels), 0)
         flat = self._flat_logits(features)
         if self.objective == "ce_per_head":

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
+from mhe_jax.ops import per_row
 
 # Arrays by name whose leading axis is that of the table, [P, ...].
 Slots = dict[str, Any]
@@ -129,13 +130,9 @@ def gather(tree: Any, blocks: jax.Array) -> Any:
 _SPLIT = PartitionSpec("class"), PartitionSpec("class")
 
 
-def _class_size() -> int:
-    return jax.sharding.get_abstract_mesh().shape.get("class", 1)
-
-
 def _on_devices(blocks: jax.Array) -> bool:
     """Whether each device along 'class' holds its own of the blocks."""
-    return blocks.ndim == 2 and _class_size() > 1
+    return blocks.ndim == 2 and per_row.axis_size("class") > 1
 
 
 def apply(rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_rate) -> tuple[dict, dict]:
@@ -159,7 +156,7 @@ def apply(rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_r
 
 def _update(rule, table, slots, blocks, grads, learning_rate):
     """`apply` of one table. Each device reads and writes what it holds, and of blocks alone: no slot is sent."""
-    num_blocks, parts, shards = table.shape[0], blocks.shape[0], _class_size()
+    num_blocks, parts, shards = table.shape[0], blocks.shape[0], per_row.axis_size("class")
 
     def local(table, slots, ids, grads, learning_rate, first):
         places = ids.reshape(-1) - first

@@ -33,7 +33,7 @@ def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
     Raises:
       ValueError: for anything wrong with them.
     """
-    task = experiment.build_task(settings, head, build_data(settings.data), settings.data.num_classes, mesh)
+    task = experiment.build_task(settings, head, build_data(settings.data), settings.data.num_classes)
     schedule = build_schedule(settings.schedule, total_steps=1, steps_per_epoch=1)
     sparse = task.head.sparse_tables()
     table_section = settings.table_optimizer if sparse else None

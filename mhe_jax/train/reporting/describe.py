@@ -4,9 +4,8 @@ import jax
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
-from mhe_jax.heads import HEADS
+from mhe_jax.heads import HEADS, digits_of
 from mhe_jax.settings import Settings
-from mhe_jax.train import experiment
 from mhe_jax.train.parallel.collectives import bytes_sent
 from mhe_jax.train.parallel.mesh import check_batch, make_mesh
 from mhe_jax.train.reporting import report
@@ -26,7 +25,7 @@ def describe(config: ConfigDict) -> str:
         raise ValueError("describe reads no data: say how many classes there are with --config.data.num_classes")
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings)
-    space = experiment.label_space_of(settings.head, settings.data.num_classes)
+    space = digits_of(settings.head.name, settings.head.get("head_sizes", ()), settings.data.num_classes)
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         model = build_model(settings, settings.head, mesh)
         text = [

@@ -1,5 +1,7 @@
 """What every head on cosines must do alike: one result on every mesh, and on the blocks of a sparse table."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ from flax.core import meta
 from ml_collections import ConfigDict
 
 from mhe_jax.heads import MARGIN_HEADS, build_head
+from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
 from mhe_jax.train.optim import rules
 
@@ -19,17 +22,15 @@ VARIANTS = {
     "mhp": {"name": "mhp", "margin": ARCFACE},
     "mhp bce": {"name": "mhp", "margin": ARCFACE, "objective": "bce_per_head"},
     "mhc": {"name": "mhc", "margin": CURRICULAR},
-    "mhs batch_union": {"name": "mhs", "margin": ARCFACE, "sample_parts": 8},
+    "mhs batch_union": {"name": "mhs", "margin": ARCFACE, "sampler": {"name": "batch_union", "parts": 8}},
     "mhs random_groups": {
         "name": "mhs",
         "margin": CURRICULAR,
-        "sampler": "random_groups",
-        "sample_rate": 0.5,
-        "sample_parts": 8,
+        "sampler": {"name": "random_groups", "rate": 0.5, "parts": 8},
         "block_size": 5,
     },
-    "mhs positive_only": {"name": "mhs", "margin": ARCFACE, "sampler": "positive_only"},
-    "mhs per_example": {"name": "mhs", "margin": CURRICULAR, "sampler": "per_example"},
+    "mhs positive_only": {"name": "mhs", "margin": ARCFACE, "sampler": {"name": "positive_only"}},
+    "mhs per_example": {"name": "mhs", "margin": CURRICULAR, "sampler": {"name": "per_example", "num_groups": 2}},
 }
 SPARSE = ["mhs batch_union", "mhs random_groups"]
 
@@ -39,29 +40,29 @@ def batch():
     return features, jax.random.randint(jax.random.key(2), (BATCH,), 0, NUM_CLASSES).at[3].set(-1)
 
 
-def head_and_params(fields, class_shards=1):
-    head = build_head(ConfigDict({**fields, "head_sizes": SPACE.head_sizes}), SPACE, DIM, class_shards)
+def head_and_params(fields):
+    head = build_head(ConfigDict({**fields, "head_sizes": SPACE.head_sizes}), SPACE, DIM)
     # Rows of about unit length, so that gradients with respect to them are of order one.
     init = lambda x: meta.unbox(head.init(jax.random.key(0), x[:1], 1, method="topk"))["params"]
     return head, lambda x: jax.tree.map(lambda leaf: 40 * leaf, init(x))
 
 
-def results(fields, class_shards, sparse=False):
+def results(fields, sparse=False):
     """Loss, metrics, gradients, top-k and scores, all from one jitted function."""
-    head, init = head_and_params(fields, class_shards)
+    head, init = head_and_params(fields)
     features, labels = batch()
-    key, weight = jax.random.key(3), (labels >= 0).astype(jnp.float32)
+    weight = (labels >= 0).astype(jnp.float32)
+    context = Context(key=jax.random.key(3), weight=weight, statistics=head.statistics())
 
     @jax.jit
     def run(features):
         params = init(features)
-        blocks = head.apply({"params": params}, features, labels, key, method="blocks") if sparse else {}
+        blocks = head.apply({"params": params}, features, labels, context, method="blocks") if sparse else {}
+        held = dataclasses.replace(context, blocks=blocks)
         used = {**params, **{name: rules.gather(params[name], ids) for name, ids in blocks.items()}}
 
         def loss(params, features):
-            per_example, values = head.apply(
-                {"params": params}, features, labels, key, head.statistics(), weight, blocks or None, method="loss"
-            )
+            per_example, values = head.apply({"params": params}, features, labels, held, method="loss")
             return jnp.where(weight > 0, per_example, 0.0) @ jnp.linspace(0.5, 1.5, BATCH), (per_example, values)
 
         (_, (per_example, values)), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(used, features)
@@ -78,7 +79,7 @@ def results(fields, class_shards, sparse=False):
 
 @pytest.fixture(scope="module")
 def on_one_device():
-    return {name: results(fields, class_shards=1) for name, fields in VARIANTS.items()}
+    return {name: results(fields) for name, fields in VARIANTS.items()}
 
 
 def same(path, ours, oracle):
@@ -91,7 +92,7 @@ def same(path, ours, oracle):
 @pytest.mark.parametrize("mesh", [(4, 2), (1, 8)], indirect=True)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_mesh_gives_one_result(variant, mesh, on_one_device):
-    found = results(VARIANTS[variant], mesh.shape["class"])
+    found = results(VARIANTS[variant])
     jax.tree_util.tree_map_with_path(same, found, on_one_device[variant])
 
 
@@ -112,7 +113,7 @@ def test_scores_are_those_of_the_ranking_and_probabilities(variant, on_one_devic
 @pytest.mark.parametrize("mesh", [(8, 1), (2, 4)], indirect=True)
 @pytest.mark.parametrize("variant", SPARSE)
 def test_blocks_of_a_table_give_the_dense_loss_and_update(variant, mesh, on_one_device):
-    per_example, values, tables = results(VARIANTS[variant], mesh.shape["class"], sparse=True)
+    per_example, values, tables = results(VARIANTS[variant], sparse=True)
     expected, expected_values, (dense, _), *_, params = on_one_device[variant]
     np.testing.assert_allclose(per_example, expected, rtol=1e-5, atol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), values, expected_values)
@@ -127,18 +128,21 @@ def test_no_device_holds_the_whole_table(variant):
     """A class-parallel step on gathered blocks neither gathers the table nor the blocks of other devices."""
     space, dim = LabelSpace(1003, (1003, 1)), 16
     mesh = jax.make_mesh((2, 4), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
-    fields = {**VARIANTS[variant], "sample_parts": 4}
+    fields = {**VARIANTS[variant]}
+    fields["sampler"] = {**fields["sampler"], "parts": 4}
     with jax.set_mesh(mesh):
-        head = build_head(ConfigDict(fields), space, dim, 4)
+        head = build_head(ConfigDict(fields), space, dim)
         features, labels, key = jnp.ones((BATCH, dim)), jnp.arange(BATCH) * 60, jax.random.key(0)
         boxed = jax.eval_shape(lambda: head.init(key, features, 1, method="topk"))["params"]["weight"]
         sharding = jax.sharding.NamedSharding(mesh, boxed.get_partition_spec())
         table = jax.ShapeDtypeStruct(boxed.value.shape, jnp.float32, sharding=sharding)
 
         def update(table):
-            blocks = head.apply({"params": {"weight": table}}, features, labels, key, method="blocks")
+            blocks = head.apply({"params": {"weight": table}}, features, labels, Context(key=key), method="blocks")
             rows = {"weight": rules.gather(table, blocks["weight"])}
-            loss = lambda p: head.apply({"params": p}, features, labels, key, blocks=blocks, method="loss")[0].sum()
+            loss = lambda p: head.apply(
+                {"params": p}, features, labels, Context(key=key, blocks=blocks), method="loss"
+            )[0].sum()
             grads = jax.grad(loss)(rows)
             return rules.apply(rules.SparseSGD(), {"weight": table}, {"weight": {}}, blocks, grads, 1.0)[0]["weight"]
 
@@ -156,7 +160,7 @@ def test_zero_features_give_finite_losses_and_gradients(variant):
     head, init = head_and_params(VARIANTS[variant])
     features, labels = batch()
     features, params = features.at[2].set(0.0), init(features)
-    loss = lambda p, x: head.apply({"params": p}, x, labels, jax.random.key(0), method="loss")[0].sum()
+    loss = lambda p, x: head.apply({"params": p}, x, labels, Context(key=jax.random.key(0)), method="loss")[0].sum()
     grads = jax.jit(jax.grad(loss, (0, 1)))(params, features)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
@@ -166,7 +170,7 @@ def test_a_batch_of_one_identity_without_others_has_no_loss_on_devices_either():
     space, labels = LabelSpace(8, (8, 1)), jnp.full(8, 5)
     mesh = jax.make_mesh((2, 4), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     with jax.set_mesh(mesh):
-        head = build_head(ConfigDict({"name": "mhs", "margin": ARCFACE}), space, DIM, 4)
+        head = build_head(ConfigDict({"name": "mhs", "margin": ARCFACE}), space, DIM)
         params = meta.unbox(head.init(jax.random.key(0), jnp.ones((1, DIM)), 1, method="topk"))
         loss = lambda p, x: head.apply(p, x, labels, method="loss")[0].sum()
         value, grads = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, jnp.ones((8, DIM)))
@@ -177,38 +181,56 @@ def test_a_batch_of_one_identity_without_others_has_no_loss_on_devices_either():
 def test_coverage_is_the_share_of_the_groups_in_a_step():
     labels = jnp.array([0, 5, 6, 52])  # groups 0, 0, 1, 8 of 9
     features = jnp.ones((4, DIM))
-    for sampler, parts, expected in (("batch_union", 2, 3), ("positive_only", 0, 3), ("random_groups", 3, 5)):
-        fields = {"name": "mhs", "sampler": sampler, "sample_parts": parts, "sample_rate": 0.5, "margin": ARCFACE}
-        head, init = head_and_params(fields)
-        _, values = head.apply({"params": init(features)}, features, labels, jax.random.key(1), method="loss")
+    for sampler, expected in (
+        ({"name": "batch_union", "parts": 2}, 3),
+        ({"name": "positive_only"}, 3),
         # Of three parts of three groups one is drawn from each; the first holds two true ones, the last one.
-        np.testing.assert_allclose(values["coverage"], (expected if sampler != "random_groups" else 4) / 9, rtol=1e-6)
+        ({"name": "random_groups", "parts": 3, "rate": 0.5}, 4),
+    ):
+        fields = {"name": "mhs", "sampler": sampler, "margin": ARCFACE}
+        head, init = head_and_params(fields)
+        _, values = head.apply(
+            {"params": init(features)}, features, labels, Context(key=jax.random.key(1)), method="loss"
+        )
+        np.testing.assert_allclose(values["coverage"], expected / 9, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"name": "mhs", "sampler": "all"}, "config.head.sampler is 'all'; it must be one of batch_union"),
         (
-            {"name": "mhs", "sample_parts": 3, "class_shards": 2},
-            "config.head.sample_parts is 3; it must be 0 or a multiple",
+            {"name": "mhs", "sampler": {"name": "all"}},
+            "config.head.sampler.name is 'all'; it must be one of",
         ),
-        ({"name": "mhs", "sample_rate": -0.1}, "config.head.sample_rate is -0.1"),
-        ({"name": "mhs", "num_groups": 0}, "config.head.num_groups is 0"),
+        ({"name": "mhs", "sampler": {"name": "random_groups", "rate": -0.1}}, "config.head.sampler.rate is -0.1"),
+        ({"name": "mhs", "sampler": {"name": "per_example", "num_groups": 0}}, "config.head.sampler.num_groups is 0"),
+        (
+            {"name": "mhs", "sampler": {"name": "batch_union", "rate": 0.1}},
+            "config.head.sampler.rate is not a field",
+        ),
         ({"name": "mhp", "objective": "bce"}, "config.head.objective is 'bce'; it must be one of ce_per_head"),
         ({"name": "mhp", "objective": "bce_per_head", "margin": CURRICULAR}, "has no softmax in which hard negatives"),
         ({"name": "mhc", "beam_width": 0}, "config.head.beam_width is 0"),
-        ({"name": "ohe", "label_smoothing": 0.1}, "config.head.label_smoothing is 0.1, but a margin is about"),
+        ({"name": "ohe", "label_smoothing": 0.1}, "config.head.label_smoothing is not a field of 'ohe'"),
         ({"name": "ohe", "margin": {"name": "arc"}}, "config.head.margin.name is 'arc'; it must be one of adaface"),
         ({"name": "ohe", "use_bias": True}, "config.head.use_bias is not a field of 'ohe'"),
     ],
 )
 def test_impossible_settings_are_refused(fields, message):
-    shards = fields.get("class_shards", 1)
-    section = ConfigDict({"margin": ARCFACE, **{key: value for key, value in fields.items() if key != "class_shards"}})
+    section = ConfigDict({"margin": ARCFACE, **fields})
     with pytest.raises(ValueError, match=message):
-        build_head(section, SPACE, DIM, shards).init(jax.random.key(0), jnp.ones((1, DIM)), 1, method="topk")
+        build_head(section, SPACE, DIM).init(jax.random.key(0), jnp.ones((1, DIM)), 1, method="topk")
 
 
 def test_every_head_has_a_form_on_cosines():
     assert set(MARGIN_HEADS) == {"ohe", "mhp", "mhc", "mhs"}
+
+
+def test_parts_are_whole_on_every_device():
+    mesh = jax.make_mesh((4, 2), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    section = ConfigDict({"name": "mhs", "margin": ARCFACE, "sampler": {"name": "batch_union", "parts": 3}})
+    with (
+        jax.set_mesh(mesh),
+        pytest.raises(ValueError, match="sampler.parts is 3; it must be 0 or a multiple"),
+    ):
+        build_head(section, SPACE, DIM).init(jax.random.key(0), jnp.ones((1, DIM)), 1, method="topk")

@@ -232,7 +232,6 @@ def test_memory_of_the_candidates_is_estimated():
         ((2, 3), {"num_candidates": 0}, r"config.head.hidden_dim \(5\) and num_candidates \(0\) must be at least 1"),
         ((2, 3), {"max_labels": -1}, r"max_labels \(-1\) at least 0"),
         ((2, 3), {"reduction": "none"}, "config.head.reduction is 'none'; it must be mean or sum"),
-        ((2, 3), {"label_smoothing": 0.1}, "config.head.label_smoothing is 0.1, but the labels of this head are"),
     ],
 )
 def test_impossible_settings_are_refused(sizes, fields, message):
@@ -243,7 +242,7 @@ def test_impossible_settings_are_refused(sizes, fields, message):
 def test_a_prior_offsets_each_levels_logits_alike_in_loss_ranking_and_scores():
     space = LabelSpace(23, (6, 4))
     section = {"name": "mhc", "hidden_dim": 5, "num_candidates": 2, "reduction": "sum"}
-    build = lambda prior: build_head(ConfigDict({**section, "prior": prior}), space, 7, multilabel=True)
+    build = lambda prior: build_head(ConfigDict({**section, "prior": prior}), space, 7, kind="multilabel")
     heads = build(0.0), build(0.1)
     features, labels = jnp.zeros((2, 7)), jnp.array([[3, 9, 20], [-1, -1, -1]])
     params = heads[0].init(jax.random.key(0), features, 1, method="topk")

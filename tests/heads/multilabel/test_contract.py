@@ -8,10 +8,13 @@ from flax.core import meta
 from ml_collections import ConfigDict
 
 from mhe_jax.heads import HEADS, MULTILABEL_HEADS, build_head
+from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
 
 DIM, BATCH, WIDTH = 6, 16, 7
 TWO, THREE = LabelSpace(53, (11, 5)), LabelSpace(53, (5, 4, 3))
+
+RANDOM = {"name": "random_groups", "rate": 0.8, "parts": 1}
 
 VARIANTS = {
     "ohe": ({"name": "ohe", "block_size": 3}, TWO),
@@ -23,7 +26,10 @@ VARIANTS = {
     ),
     "mhp": ({"name": "mhp", "label_smoothing": 0.1}, THREE),
     "mhs": ({"name": "mhs", "label_smoothing": 0.1}, TWO),
-    "mhs random": ({"name": "mhs", "sampler": "random_groups", "sample_rate": 0.8, "reduction": "mean"}, TWO),
+    "mhs random": (
+        {"name": "mhs", "sampler": {"name": "random_groups", "rate": 0.8, "parts": 1}, "reduction": "mean"},
+        TWO,
+    ),
 }
 MESH = ["ohe", "mhc", "mhc 3", "mhc published", "mhs"]
 SPARSE = [name for name in VARIANTS if name[:3] in ("mhc", "mhs")]
@@ -39,10 +45,10 @@ def documents(space):
     return jnp.asarray(rng.standard_normal((BATCH, DIM), dtype=np.float32)), jnp.asarray(labels)
 
 
-def made(variant, class_shards=1):
+def made(variant):
     """A head, and parameters of order 1 that depend neither on the mesh nor on the padding of tables."""
     fields, space = VARIANTS[variant]
-    head = build_head(ConfigDict({**fields, "head_sizes": ()}), space, DIM, class_shards, multilabel=True)
+    head = build_head(ConfigDict({**fields, "head_sizes": ()}), space, DIM, kind="multilabel")
     boxed = jax.eval_shape(lambda: head.init(jax.random.key(0), jnp.zeros((1, DIM)), 1, method="topk"))["params"]
     table_rows = {"kernel": 53, "bias": 53, "table_1": space.head_sizes[0], "table_2": 20, "weight": 11}
 
@@ -60,14 +66,16 @@ def is_box(leaf):
     return isinstance(leaf, meta.Partitioned)
 
 
-def results(variant, class_shards):
-    head, params = made(variant, class_shards)
+def results(variant):
+    head, params = made(variant)
     features, labels = documents(head.label_space)
 
     @jax.jit
     def run(params, features):
         def loss(params, features):
-            per_example, _ = head.apply({"params": params}, features, labels, jax.random.key(3), method="loss")
+            per_example, _ = head.apply(
+                {"params": params}, features, labels, Context(key=jax.random.key(3)), method="loss"
+            )
             return per_example @ jnp.linspace(0.5, 1.5, BATCH), per_example
 
         (_, per_example), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, features)
@@ -81,12 +89,12 @@ def results(variant, class_shards):
 
 @pytest.fixture(scope="module")
 def on_one_device():
-    return {name: results(name, class_shards=1) for name in MESH}
+    return {name: results(name) for name in MESH}
 
 
 @pytest.mark.parametrize("variant", MESH)
 def test_every_mesh_gives_one_result(variant, mesh, on_one_device):
-    per_example, grads, scores, ids, again, single = results(variant, mesh.shape["class"])
+    per_example, grads, scores, ids, again, single = results(variant)
     expected = on_one_device[variant]
     np.testing.assert_allclose(per_example, expected[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(ids, expected[3])
@@ -111,7 +119,7 @@ def test_some_blocks_of_a_table_do_for_the_whole(variant):
 def test_some_blocks_of_a_sharded_table_do_for_the_whole(variant, shape):
     mesh = jax.make_mesh(shape, ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     with jax.set_mesh(mesh):
-        compare_with_blocks(*made(variant, shape[1]))
+        compare_with_blocks(*made(variant))
 
 
 def compare_with_blocks(head, params):
@@ -120,13 +128,13 @@ def compare_with_blocks(head, params):
     tables = head.sparse_tables()
 
     def loss(params, features, blocks):
-        arguments = features, labels, key, None, blocks
+        arguments = features, labels, Context(key=key, blocks=blocks)
         per_example, values = head.apply({"params": params}, *arguments, method="loss")
         return per_example @ weights, (per_example, values)
 
     @jax.jit
     def run(params, features):
-        blocks = head.apply({"params": params}, features, labels, key, method="blocks")
+        blocks = head.apply({"params": params}, features, labels, Context(key=key), method="blocks")
         held = {name: jnp.take(params[name], blocks[name], axis=0, mode="clip") for name in tables}
         gradient = jax.value_and_grad(loss, (0, 1), has_aux=True)
         return blocks, gradient(params, features, None), gradient({**params, **held}, features, blocks)
@@ -155,7 +163,7 @@ def test_few_documents_use_few_blocks():
     counts = {}
     for k in (2, 5):
         head = build_head(
-            ConfigDict({"name": "mhc", "hidden_dim": 4, "num_candidates": k}), space, DIM, multilabel=True
+            ConfigDict({"name": "mhc", "hidden_dim": 4, "num_candidates": k}), space, DIM, kind="multilabel"
         )
         run = lambda module: module.blocks(jnp.zeros((3, DIM)), jnp.full((3, 4), -1))
         shapes = jax.eval_shape(lambda: head.init_with_output(jax.random.key(0), method=run))[0]  # noqa: B023
@@ -170,7 +178,9 @@ def test_a_document_without_labels_has_a_finite_loss_and_gradient(variant):
     nothing = jnp.full((BATCH, WIDTH), -1)
 
     def loss(params, features):
-        per_example, _ = head.apply({"params": params}, features, nothing, jax.random.key(0), method="loss")
+        per_example, _ = head.apply(
+            {"params": params}, features, nothing, Context(key=jax.random.key(0)), method="loss"
+        )
         return per_example.sum(), per_example
 
     grads, per_example = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, features)
@@ -191,7 +201,7 @@ def test_no_device_holds_the_whole_table_nor_any_the_logits_of_all_labels(name):
     space, dim = LabelSpace(2003, (119, 17)), 16
     fields = {"name": name, **({"hidden_dim": dim, "num_candidates": 1} if name == "mhc" else {"block_size": 100})}
     with jax.set_mesh(mesh):
-        head = build_head(ConfigDict(fields), space, dim, 4, multilabel=True)
+        head = build_head(ConfigDict(fields), space, dim, kind="multilabel")
         features, labels = jnp.ones((BATCH, dim)), jnp.arange(BATCH * 3).reshape(BATCH, 3) * 40
         boxed = jax.eval_shape(lambda: head.init(jax.random.key(0), features, 1, method="topk"))["params"]
         place = lambda box: jax.ShapeDtypeStruct(
@@ -212,6 +222,6 @@ def test_no_device_holds_the_whole_table_nor_any_the_logits_of_all_labels(name):
 
 def test_build_head_names_wrong_fields():
     with pytest.raises(ValueError, match="config.head.num_candidates is not a field of 'ohe'"):
-        build_head(ConfigDict({"name": "ohe", "num_candidates": 3}), TWO, DIM, multilabel=True)
+        build_head(ConfigDict({"name": "ohe", "num_candidates": 3}), TWO, DIM, kind="multilabel")
     with pytest.raises(ValueError, match="config.head.beam_width is not a field of 'mhc'"):
-        build_head(ConfigDict({"name": "mhc", "beam_width": 3}), TWO, DIM, multilabel=True)
+        build_head(ConfigDict({"name": "mhc", "beam_width": 3}), TWO, DIM, kind="multilabel")

@@ -8,6 +8,7 @@ import pytest
 from flax.core import meta
 
 from mhe_jax.heads import MultiLabelOneHotHead
+from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
 
 CLASSES, DIM = 53, 6
@@ -51,7 +52,9 @@ def test_loss_and_gradients_equal_dense_sigmoids(fields):
 def test_without_its_value_the_gradient_is_the_same():
     head, params = initialised(reduction="mean")
     features, labels = batch()
-    loss = lambda p, wanted: head.apply({"params": p}, features, labels, None, wanted, method="loss")[0].sum()
+    loss = lambda p, wanted: head.apply({"params": p}, features, labels, Context(want_value=wanted), method="loss")[
+        0
+    ].sum()
     run = jax.jit(jax.value_and_grad(loss))
     (skipped, gradient), (value, expected) = run(params, jnp.array(False)), run(params, jnp.array(True))
     assert skipped == 0
@@ -85,7 +88,6 @@ def test_biases_start_around_the_log_odds_of_the_prior():
     [
         ({"reduction": "none"}, "config.head.reduction is 'none'; it must be mean or sum"),
         ({"prior": 1.0}, "config.head.prior is 1.0; it must be in"),
-        ({"label_smoothing": 0.1}, "config.head.label_smoothing is 0.1, but the labels of this head are independent"),
     ],
 )
 def test_impossible_settings_are_refused(fields, message):

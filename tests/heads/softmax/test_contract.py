@@ -8,6 +8,7 @@ from flax.core import meta
 from ml_collections import ConfigDict
 
 from mhe_jax.heads import DEFAULT_NUM_HEADS, HEADS, build_head
+from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
 
 SPACE, DIM, BATCH = LabelSpace(53, (5, 4, 3)), 6, 16
@@ -17,14 +18,19 @@ VARIANTS = {
     "mhp": {"name": "mhp", "label_smoothing": 0.1},
     "mhp rank": {"name": "mhp", "rank": 2},
     "mhc": {"name": "mhc", "hidden_dim": 5, "beam_width": 3, "label_smoothing": 0.1},
-    "mhs per_example": {"name": "mhs", "num_groups": 2},
-    "mhs random_groups": {"name": "mhs", "sampler": "random_groups", "sample_rate": 0.8, "label_smoothing": 0.1},
+    "mhs per_example": {"name": "mhs", "sampler": {"name": "per_example", "num_groups": 2}},
+    "mhs random_groups": {
+        "name": "mhs",
+        "sampler": {"name": "random_groups", "rate": 0.8, "parts": 1},
+        "label_smoothing": 0.1,
+    },
+    "mhs parts": {"name": "mhs", "sampler": {"name": "random_groups", "rate": 0.5, "parts": 3}},
 }
 
 
-def results(fields, class_shards):
+def results(fields):
     """Loss, gradients (tables without their padding), top-k and scores, all from one jitted function."""
-    head = build_head(ConfigDict({**fields, "head_sizes": (5, 4, 3)}), SPACE, DIM, class_shards)
+    head = build_head(ConfigDict({**fields, "head_sizes": (5, 4, 3)}), SPACE, DIM)
     features = 3 * jax.random.normal(jax.random.key(1), (BATCH, DIM))
     labels = jax.random.randint(jax.random.key(2), (BATCH,), 0, 53)
 
@@ -34,7 +40,9 @@ def results(fields, class_shards):
         params = jax.tree.map(lambda x: 3 * x, params)
 
         def loss(params, features):
-            per_example, _ = head.apply({"params": params}, features, labels, jax.random.key(3), method="loss")
+            per_example, _ = head.apply(
+                {"params": params}, features, labels, Context(key=jax.random.key(3)), method="loss"
+            )
             return per_example @ jnp.linspace(0.5, 1.5, BATCH), per_example
 
         (_, per_example), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, features)
@@ -48,12 +56,12 @@ def results(fields, class_shards):
 
 @pytest.fixture(scope="module")
 def on_one_device():
-    return {name: results(fields, class_shards=1) for name, fields in VARIANTS.items()}
+    return {name: results(fields) for name, fields in VARIANTS.items()}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_mesh_gives_one_result(variant, mesh, on_one_device):
-    per_example, grads, scores, ids, again, single = results(VARIANTS[variant], mesh.shape["class"])
+    per_example, grads, scores, ids, again, single = results(VARIANTS[variant])
     expected = on_one_device[variant]
     np.testing.assert_allclose(per_example, expected[0], rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(ids, expected[3])
@@ -73,9 +81,9 @@ def test_no_device_holds_the_whole_table(name):
     """The compiled gradient of a sharded table neither gathers the table nor reduces a whole one."""
     mesh = jax.make_mesh((2, 4), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     space, dim = LabelSpace(1003, (59, 17)), 16
-    fields = {"name": name, **({"sampler": "batch_union"} if name == "mhs" else {})}
+    fields = {"name": name, **({"sampler": {"name": "batch_union"}} if name == "mhs" else {})}
     with jax.set_mesh(mesh):
-        head = build_head(ConfigDict(fields), space, dim, 4)
+        head = build_head(ConfigDict(fields), space, dim)
         features, labels = jnp.ones((BATCH, dim)), jnp.arange(BATCH) * 60
         boxed = jax.eval_shape(lambda: head.init(jax.random.key(0), features, 1, method="topk"))["params"]
         sharding = lambda spec: jax.sharding.NamedSharding(mesh, spec)

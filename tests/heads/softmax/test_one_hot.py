@@ -57,27 +57,19 @@ def test_topk_and_scores_are_sorted_log_probabilities(size, k):
 
 def test_padding_rows_of_a_sharded_table_are_zero_and_leave_the_values_alone():
     _, params = initialised()
-    _, sharded = initialised_without_mesh(class_shards=8)
+    mesh = jax.make_mesh((1, 8), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    with jax.set_mesh(mesh):
+        variables = OneHotHead(LabelSpace(CLASSES, (CLASSES,)), DIM).init(
+            jax.random.key(0), method=lambda module: module.kernel
+        )
+    assert variables["params"]["kernel"].names == ("class", None)
+    assert variables["params"]["bias"].names == ("class",)
+    sharded = meta.unbox(variables)["params"]
     assert sharded["kernel"].shape == (56, DIM)
     np.testing.assert_array_equal(sharded["kernel"][:CLASSES], params["kernel"])
     np.testing.assert_array_equal(sharded["bias"][:CLASSES], params["bias"])
     assert not sharded["kernel"][CLASSES:].any()
     assert not sharded["bias"][CLASSES:].any()
-
-
-def initialised_without_mesh(class_shards):
-    """Parameters only: `setup` needs no mesh, the operations do."""
-    head = OneHotHead(LabelSpace(CLASSES, (CLASSES,)), DIM, class_shards)
-    variables = head.init(jax.random.key(0), method=lambda module: module.kernel)
-    assert variables["params"]["kernel"].names == ("class", None)
-    assert variables["params"]["bias"].names == ("class",)
-    return head, meta.unbox(variables)["params"]
-
-
-def test_sharded_without_a_mesh_says_what_is_missing():
-    head, params = initialised_without_mesh(class_shards=8)
-    with pytest.raises(ValueError, match="class_shards=8 needs an ambient mesh"):
-        head.apply({"params": params}, jnp.zeros((1, DIM)), 1, method="topk")
 
 
 def test_initial_values_are_those_of_a_torch_linear_layer():

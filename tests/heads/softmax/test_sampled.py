@@ -8,9 +8,13 @@ import pytest
 from flax.core import meta
 
 from mhe_jax.heads import SampledHead
+from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
+from mhe_jax.ops import sampling
+from mhe_jax.ops.sampling import BatchUnion, PerExample, PositiveOnly, RandomGroups
 
 DIM = 6
+EVERY = [PerExample(), PositiveOnly(), BatchUnion(), RandomGroups(rate=0.7), RandomGroups(rate=0.4, parts=2)]
 SPACES = [LabelSpace(13, (13,)), LabelSpace(37, (8, 5)), LabelSpace(53, (5, 4, 3))]
 
 
@@ -29,16 +33,17 @@ def logits_of_codes(params, features):
     return features @ params["weight"].reshape(-1, DIM).T
 
 
-@pytest.mark.parametrize("sampler", ["per_example", "positive_only", "batch_union", "random_groups"])
+@pytest.mark.parametrize("sampler", EVERY, ids=lambda sampler: type(sampler).__name__)
 @pytest.mark.parametrize(("space", "mask_padding"), [*((space, True) for space in SPACES), (SPACES[1], False)], ids=str)
 def test_loss_and_gradients_equal_a_softmax_over_the_sampled_classes(space, sampler, mask_padding):
-    head, params = initialised(
-        space, sampler=sampler, sample_rate=0.7, mask_padding=mask_padding, label_smoothing=0.1, block_size=4
-    )
+    head, params = initialised(space, sampler=sampler, mask_padding=mask_padding, label_smoothing=0.1, block_size=4)
     features, labels = batch(space)
     key, size = jax.random.key(5), space.strides[0]
     groups = np.asarray(head.apply({"params": params}, labels, key, method="sample_groups"))
-    sets = groups if groups.ndim == 2 else np.broadcast_to(groups, (7, len(groups)))
+    sets = groups
+    if sampler.one_set:
+        one_set = sampling.as_one_set(jnp.asarray(groups), space.head_sizes[0])
+        sets = np.broadcast_to(one_set, (7, len(one_set)))
     competing = space.num_classes if mask_padding else space.num_codes
     allowed = np.stack([np.isin(np.arange(space.num_codes) // size, row) for row in sets])
     allowed &= np.arange(space.num_codes) < competing
@@ -52,17 +57,17 @@ def test_loss_and_gradients_equal_a_softmax_over_the_sampled_classes(space, samp
     def targets(uniform):
         return 0.9 * jax.nn.one_hot(labels, space.num_codes) + 0.1 * uniform
 
-    ours = lambda p, x: head.apply({"params": p}, x, labels, key, method="loss")[0] @ weights
+    ours = lambda p, x: head.apply({"params": p}, x, labels, Context(key=key), method="loss")[0] @ weights
     ours, oracle = (jax.jit(jax.value_and_grad(fn, (0, 1)))(params, features) for fn in (ours, oracle))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), ours, oracle)
 
 
 @pytest.mark.parametrize("groups", [[[2, 0, 7]] * 3, [0, 2, 7, 8, 8]], ids=["per example", "whole batch"])
-def test_explicit_groups_replace_the_sampler(groups):
+def test_the_loss_among_given_groups(groups):
     space = LabelSpace(37, (8, 5))
     head, params = initialised(space)
     features, labels = batch(space, 3)[0], jnp.array([12, 10, 14])
-    ours, _ = head.apply({"params": params}, features, labels, group_ids=jnp.array(groups), method="loss")
+    ours = head.apply({"params": params}, features, labels, jnp.array(groups), method="loss_among")
     codes = np.concatenate([np.arange(g * 5, min(g * 5 + 5, 37)) for g in (0, 2, 7)])
     place = np.searchsorted(codes, labels)
     logits = logits_of_codes(params, features)[:, codes]
@@ -84,54 +89,69 @@ def test_topk_and_scores_are_log_probabilities_over_all_classes(space):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "fields", "shape"),
+    ("sizes", "sampler", "shape"),
     [
-        ((10, 10), {}, (7, 4)),
-        ((4, 25), {"drop_one_group": True}, (7, 3)),
-        ((2, 50), {"drop_one_group": True}, (7, 1)),
-        ((1, 100), {"drop_one_group": True}, (7, 1)),
-        ((4, 25), {"num_groups": 9}, (7, 4)),
-        ((10, 10), {"sampler": "positive_only"}, (7, 1)),
-        ((10, 10), {"sampler": "batch_union"}, (7,)),
-        ((20, 5), {"sampler": "random_groups", "sample_rate": 0.5}, (10,)),
+        ((10, 10), PerExample(), (7, 4)),
+        ((4, 25), PerExample(drop_one_group=True), (7, 3)),
+        ((2, 50), PerExample(drop_one_group=True), (7, 1)),
+        ((1, 100), PerExample(drop_one_group=True), (7, 1)),
+        ((4, 25), PerExample(num_groups=9), (7, 4)),
+        ((10, 10), PositiveOnly(), (7, 1)),
+        ((10, 10), BatchUnion(), (1, 7)),
+        ((20, 5), RandomGroups(rate=0.5, parts=2), (2, 7)),
     ],
 )
-def test_how_many_groups_a_step_trains(sizes, fields, shape):
+def test_how_many_groups_a_step_trains(sizes, sampler, shape):
     space = LabelSpace(100, sizes)
-    head = SampledHead(space, DIM, **fields)
+    head = SampledHead(space, DIM, sampler=sampler)
     draw = lambda module, labels: module.sample_groups(labels, jax.random.key(0))
     groups, _ = head.init_with_output(jax.random.key(0), batch(space)[1], method=draw)
     assert groups.shape == shape
 
 
-@pytest.mark.parametrize("sampler", ["per_example", "positive_only", "batch_union", "random_groups"])
+@pytest.mark.parametrize("sampler", EVERY, ids=lambda sampler: type(sampler).__name__)
 def test_negative_labels_give_finite_losses_and_gradients(sampler):
     space = LabelSpace(37, (8, 5))
     head, params = initialised(space, sampler=sampler)
     labels = jnp.array([-1, 3, -1, 36, -1, -1, 12])
-    loss = lambda x: head.apply({"params": params}, x, labels, jax.random.key(0), method="loss")[0]
+    loss = lambda x: head.apply({"params": params}, x, labels, Context(key=jax.random.key(0)), method="loss")[0]
     assert jnp.isfinite(loss(batch(space)[0])).all()
     assert jnp.isfinite(jax.grad(lambda x: loss(x).sum())(batch(space)[0])).all()
 
 
 @pytest.mark.parametrize("sampler", ["per_example", "random_groups"])
 def test_a_random_sampler_asks_for_its_key(sampler):
-    head, params = initialised(LabelSpace(6, (2, 3)), sampler=sampler)
-    with pytest.raises(ValueError, match=f"config.head.sampler '{sampler}' draws at random: loss needs a key"):
+    head, params = initialised(LabelSpace(6, (2, 3)), sampler=sampling.SAMPLERS[sampler]())
+    with pytest.raises(ValueError, match=f"config.head.sampler '{sampler}' draws at random and needs a key"):
         head.apply({"params": params}, jnp.zeros((1, DIM)), jnp.zeros(1, jnp.int32), method="loss")
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("make", "message"),
     [
-        ({"sampler": "all"}, "config.head.sampler is 'all'; it must be one of per_example"),
-        ({"num_groups": 0}, "config.head.num_groups is 0"),
-        ({"sample_rate": 1.5}, "config.head.sample_rate is 1.5"),
+        (lambda: PerExample(num_groups=0), "config.head.sampler.num_groups is 0"),
+        (lambda: RandomGroups(rate=1.5), "config.head.sampler.rate is 1.5"),
+        (lambda: BatchUnion(parts=-1), "config.head.sampler.parts is -1"),
+        (lambda: initialised(LabelSpace(6, (2, 3)), label_smoothing=1.0), "config.head.label_smoothing is 1.0"),
     ],
 )
-def test_impossible_settings_are_refused(fields, message):
+def test_impossible_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
-        initialised(LabelSpace(6, (2, 3)), **fields)
+        make()
+
+
+def test_the_module_itself_is_the_loss_and_draws_from_linens_random_numbers():
+    space = LabelSpace(37, (8, 5))
+    head, (features, labels) = SampledHead(space, DIM), batch(space)
+    variables = head.init(jax.random.key(0), features, labels)
+    first, again, other = (
+        head.apply(variables, features, labels, rngs={"sample": jax.random.key(k)}) for k in (1, 1, 2)
+    )
+    assert first.shape == (7,)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    with pytest.raises(ValueError, match="needs a key"):
+        head.apply(variables, features, labels)
 
 
 def test_initial_values_are_normal():

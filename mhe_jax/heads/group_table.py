@@ -1,0 +1,61 @@
+"""GroupTable: rows of weights by groups of classes, what softmax heads that train sampled groups have in common."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mhe_jax.heads.base import Head, check_smoothing
+from mhe_jax.ops import sharded
+from mhe_jax.ops.sampling import BatchUnion, Sampler
+
+
+class GroupTable(Head):
+    """A softmax classifier without bias whose classes lie in groups: those that share digit 0.
+
+    Heads 1 .. H-1 only number the members of a group, so any H works. Inference scores all classes.
+
+    Parameters: weight [n_0, n_1 * .. * n_{H-1}, D], split over 'class'.
+
+    Attributes:
+      sampler: which groups a step trains, see `ops.sampling`; `config.head.sampler`.
+      block_size: classes per block; 0 chooses one that keeps a block of logits within 64 MiB.
+      mask_padding: whether members that are no class stay out of the loss's softmax; the reference lets them in.
+      label_smoothing: probability spread evenly over the classes that compete in the loss, in [0, 1).
+    """
+
+    sampler: Sampler = BatchUnion()
+    block_size: int = 0
+    mask_padding: bool = True
+    label_smoothing: float = 0.0
+
+    def setup(self):
+        check_smoothing(self.label_smoothing)
+        shape = (self.label_space.head_sizes[0], self.label_space.strides[0], self.features_dim)
+        self.weight = self.class_table("weight", nn.initializers.normal(0.01), *shape)
+
+    def sample_groups(self, labels: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """The groups that a step trains: of each example, int [B, K], or a set for the batch, [parts, U]."""
+        groups = jnp.where(labels < 0, -1, labels // self.label_space.strides[0])
+        return self.sampler.draw(groups, self.label_space.head_sizes[0], key)
+
+    def topk(self, features, k):
+        self.check_k(k)
+        rows, is_class = self._rows()
+        logits, ids, lse = sharded.topk(features.astype(self.dtype), rows, None, is_class, k, self.block_size)
+        return logits - lse[:, None], ids
+
+    def scores(self, features, ids):
+        features, (rows, is_class) = features.astype(self.dtype), self._rows()
+        nothing = jnp.full(ids.shape[0], -1)
+        lse, _, _ = sharded.lse(features, rows, None, nothing, is_class, self.block_size, False)
+        return sharded.block_logits(rows[:, None, :], features, ids)[:, :, 0] - lse[:, None]
+
+    @property
+    def num_competing(self) -> int:
+        """Codes below this take part in the loss."""
+        return self.label_space.num_classes if self.mask_padding else self.label_space.num_codes
+
+    def _rows(self):
+        """All classes as one table [n_0 * n_1, D], and which of its rows are classes."""
+        rows = self.weight.reshape(-1, self.features_dim)
+        return rows, jnp.arange(rows.shape[0]) < self.label_space.num_classes

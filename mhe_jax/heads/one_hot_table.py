@@ -1,0 +1,47 @@
+"""OneHotTable: a row of weights and a bias for each class, what one-hot heads have in common."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mhe_jax.heads.base import Head, torch_linear
+from mhe_jax.ops import sharded
+
+
+class OneHotTable(Head):
+    """One row of weights per class, scored block by block.
+
+    Parameters: kernel [C, D], bias [C]; split over 'class'.
+
+    Attributes:
+      use_bias: whether classes have a bias.
+      block_size: classes per block; 0 chooses one that keeps a block of logits within 64 MiB.
+    """
+
+    use_bias: bool = True
+    block_size: int = 0
+
+    def setup(self):
+        init, classes = torch_linear(self.features_dim), self.label_space.num_classes
+        self.kernel = self.class_table("kernel", init, classes, self.features_dim)
+        self.bias = self.class_table("bias", self.bias_init(), classes) if self.use_bias else None
+
+    def bias_init(self) -> nn.initializers.Initializer:
+        """What the biases start from."""
+        return torch_linear(self.features_dim)
+
+    def best_logits(self, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The k largest logits [B, k], their classes, and the log-sum-exp over all [B]."""
+        self.check_k(k)
+        return sharded.topk(features.astype(self.dtype), self.kernel, self.bias, self.is_class, k, self.block_size)
+
+    def logits_of(self, features: jax.Array, ids: jax.Array) -> jax.Array:
+        """Logits of given classes: [B, D], int [B, M] -> float32 [B, M]."""
+        rows = self.kernel[:, None, :]  # each class is a block of one
+        logits = sharded.block_logits(rows, features.astype(self.dtype), ids)[:, :, 0]
+        return logits if self.bias is None else logits + self.bias[ids]
+
+    @property
+    def is_class(self) -> jax.Array:
+        """Which rows of the table are classes: the others fill it up to a multiple of the devices."""
+        return jnp.arange(self.kernel.shape[0]) < self.label_space.num_classes
