@@ -4,6 +4,10 @@ XLA's partitioner has no rule for a top-k along one axis of an array that is spl
 every device first.
 """
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import jax
 from jax import lax
 from jax.sharding import PartitionSpec as P
@@ -19,10 +23,16 @@ def top_k(x: jax.Array, k: int, axes: tuple[str, ...] = ("data", "class")) -> tu
       k: how many, at most n.
       axes: mesh axes over which the rows are split.
     """
+    return on_own_rows(lambda x: lax.top_k(x, k), x, axes=axes)
+
+
+def on_own_rows(function: Callable, *arrays: jax.Array, axes: tuple[str, ...] = ("data", "class")) -> Any:
+    """`function` of arrays [B, ...], with results [B, ...], each device calling it with those rows it holds.
+
+    Without an ambient mesh that has the axes, or where the rows do not divide over it, a plain call.
+    """
     shape = jax.sharding.get_abstract_mesh().shape
-    shards = 1
-    for axis in axes:
-        shards *= shape.get(axis, 1)
-    if shards == 1 or x.shape[0] % shards:
-        return lax.top_k(x, k)
-    return jax.shard_map(lambda x: lax.top_k(x, k), in_specs=P(axes), out_specs=P(axes))(x)
+    shards = math.prod(shape.get(axis, 1) for axis in axes)
+    if shards == 1 or arrays[0].shape[0] % shards:
+        return function(*arrays)
+    return jax.shard_map(function, in_specs=P(axes), out_specs=P(axes))(*arrays)
