@@ -2,7 +2,8 @@
 
 The score of a code is the sum of its digits' logits, so over a product set of codes log-sum-exp, mean and top-k split
 into one short problem per head. `LabelSpace.boxes()` writes the valid codes as at most H product sets; everything here
-costs O(H * sum(head_sizes)) plus the k results, whatever the number of classes.
+costs O(H * sum(head_sizes)) plus the k results, whatever the number of classes. Only the top-k of a mixture does not
+split: it is searched for, and a bound says what the search may leave out.
 
 Logits are a tuple of H float arrays [..., n_h]; a mixture of R products has them as [B, R, n_h].
 
@@ -19,8 +20,11 @@ import numpy as np
 from jax import lax
 
 from mhe_jax.labels import LabelSpace
+from mhe_jax.ops import per_row
 
 Logits = Sequence[jax.Array]
+
+_BLOCK_FLOATS = 2**19  # what a search scores at a time, 2 MiB: it stays in a core's cache
 
 
 def split_heads(logits: jax.Array, head_sizes: Sequence[int]) -> tuple[jax.Array, ...]:
@@ -96,24 +100,93 @@ def mixture_code_scores(logits: Logits, digits: jax.Array) -> jax.Array:
 
 
 def mixture_top_codes(
-    logits: Logits, label_space: LabelSpace, k: int, num_candidates: int
+    logits: Logits, label_space: LabelSpace, k: int, num_candidates: int = 64
 ) -> tuple[jax.Array, jax.Array]:
-    """Top k codes of a sum of R products: H arrays [B, R, n_h] -> (scores [B, k], ids [B, k]).
+    """The k valid codes of largest `mixture_code_scores`, exactly: H arrays [B, R, n_h] -> (scores [B, k], ids [B, k]).
 
-    Candidates are the best m = max(k, num_candidates) codes of each product, rescored by the sum; exact for R = 1, an
-    approximation otherwise. A code in none of the lists scores at most logsumexp_r of the lists' m-th scores, so the
-    results above that bound are certainly right.
+    The leading digits name a row of the table of all codes and the others a column, so that product r scores a_r[row] +
+    b_r[column]. The k rows with the best codes hold the k best codes: any code elsewhere is beaten by one code of each.
+    The best code of a row is max_j sum_r exp(a_r[row]) exp(b_r[j]), a matrix product for many rows, and it is at most
+    sum_r exp(a_r[row]) max_j exp(b_r[j]). Rows are searched in the order of that bound until it is no better than the
+    k-th best row so far; the k rows left are then scored code by code, in logarithms.
+
+    An example costs at most R * num_codes multiply-adds, as it does where logits are flat; where they are peaked, a few
+    rows are enough. Exact is meant up to the rounding of float32, which may exchange scores that are equal but for some
+    units in the last place. Of equal scores in the rows that are left, the lower id comes first.
+
+    Args:
+      logits: H float32 arrays [B, R, n_h].
+      label_space: the codes that are classes.
+      k: how many, at most the number of classes.
+      num_candidates: rows searched at a time, fewer if the batch is large. It changes time and memory, not the result.
+
+    Raises:
+      ValueError: if `num_candidates` is not positive.
     """
-    groups = logits[0].shape[1]
-    if groups == 1:
+    if num_candidates < 1:
+        raise ValueError(f"num_candidates is {num_candidates}; it must be at least 1")
+    if logits[0].shape[1] == 1:
         return top_codes([logit[:, 0] for logit in logits], label_space, k)
-    num_candidates = min(max(k, num_candidates), label_space.num_classes)
-    _, ids = top_codes(logits, label_space, num_candidates)
-    ids = jnp.sort(ids.reshape(ids.shape[0], -1), axis=1)
-    repeated = jnp.diff(ids, axis=1, prepend=-1) == 0
-    scores = jnp.where(repeated, -jnp.inf, mixture_code_scores(logits, label_space.encode(ids)))
-    best, at = lax.top_k(scores, k)
-    return best, jnp.take_along_axis(ids, at, axis=1)
+    return per_row.on_own_rows(lambda *logits: _search(logits, label_space, k, num_candidates), *logits)
+
+
+def _search(logits, label_space, k, num_candidates):
+    """`mixture_top_codes` of the examples of one device."""
+    sizes = label_space.head_sizes
+    cut = min(range(len(sizes)), key=lambda h: math.prod(sizes[:h]) + math.prod(sizes[h:]))
+    rows, columns = _kronecker_sum(logits[:cut], logits[0]), _kronecker_sum(logits[cut:], logits[0])
+    width = columns.shape[2]
+    full, partial = divmod(label_space.num_classes, width)
+    if full > k:
+        best = _best_rows(rows[:, :, :full], columns, k, num_candidates)
+    else:
+        best = jnp.broadcast_to(jnp.arange(full)[None, :], (rows.shape[0], full))
+    if partial:  # padding codes may have raised this row's bound, and are only told apart below
+        best = jnp.pad(best, ((0, 0), (0, 1)), constant_values=full)
+    terms = jnp.take_along_axis(rows, best[:, None, :], axis=2)
+    scores = jax.nn.logsumexp(terms[:, :, :, None] + columns[:, :, None, :], axis=1)
+    ids = best[:, :, None] * width + jnp.arange(width)[None, None, :]
+    scores = jnp.where(ids < label_space.num_classes, scores, -jnp.inf)
+    scores, at = lax.top_k(scores.reshape(scores.shape[0], -1), k)
+    return scores, jnp.take_along_axis(ids.reshape(ids.shape[0], -1), at, axis=1)
+
+
+def _best_rows(rows, columns, k, num_candidates):
+    """The k rows with the best codes, in ascending order: [B, R, rows > k], [B, R, columns] -> int32 [B, k]."""
+    batch, _, num_rows = rows.shape
+    peaks = columns.max(axis=2, keepdims=True)
+    columns, rows = jnp.exp(columns - peaks), rows + peaks
+    size = max(1, min(num_candidates, num_rows, _BLOCK_FLOATS // (batch * columns.shape[2])))
+    blocks = -(-num_rows // size)
+    bounds = jnp.pad(jax.nn.logsumexp(rows, axis=1), ((0, 0), (0, blocks * size - num_rows)), constant_values=-jnp.inf)
+    bounds, order = lax.top_k(bounds, blocks * size)
+
+    def is_open(carry):
+        block, best, _ = carry
+        bound = lax.dynamic_index_in_dim(bounds, block * size, axis=1, keepdims=False)
+        return (block < blocks) & (bound > best[:, -1]).any()
+
+    def step(carry):
+        block, best, found = carry
+        ids = lax.dynamic_slice_in_dim(order, block * size, size, axis=1)
+        terms = jnp.take_along_axis(rows, ids[:, None, :], axis=2, mode="clip")
+        # The largest term of a row and the largest of each column are 1 here, so a row's best code never underflows.
+        shift = terms.max(axis=1)
+        sums = jnp.einsum("brm,brn->bmn", jnp.exp(terms - shift[:, None, :]), columns, precision="highest")
+        scores = jnp.where(ids < num_rows, shift + jnp.log(sums.max(axis=2)), -jnp.inf)
+        best, at = lax.top_k(jnp.concatenate([best, scores], axis=1), k)
+        return block + 1, best, jnp.take_along_axis(jnp.concatenate([found, ids], axis=1), at, axis=1)
+
+    nothing = jnp.full_like(bounds[:, :k], -jnp.inf), order[:, :k]
+    return jnp.sort(lax.while_loop(is_open, step, (0, *nothing))[2], axis=1)
+
+
+def _kronecker_sum(logits, like):
+    """The sums of all combinations of digits, in the order of their codes: arrays [B, R, n] -> [B, R, prod n]."""
+    total = jnp.zeros_like(like[:, :, :1])
+    for logit in logits:
+        total = (total[:, :, :, None] + logit[:, :, None, :]).reshape(*logit.shape[:2], -1)
+    return total
 
 
 def _top_range(logits, bounds, k):

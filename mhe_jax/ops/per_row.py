@@ -5,6 +5,8 @@ every device first.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import lax
@@ -26,7 +28,15 @@ def top_k(x: jax.Array, k: int, axes: tuple[str, ...] = ("data", "class")) -> tu
       k: how many, at most n.
       axes: mesh axes over which the rows are split.
     """
+    return on_own_rows(lambda x: lax.top_k(x, k), x, axes=axes)
+
+
+def on_own_rows(function: Callable, *arrays: jax.Array, axes: tuple[str, ...] = ("data", "class")) -> Any:
+    """`function` of arrays [B, ...], with results [B, ...], each device calling it with those rows it holds.
+
+    Without an ambient mesh that has the axes, or where the rows do not divide over it, a plain call.
+    """
     shards = math.prod(map(axis_size, axes))
-    if shards == 1 or x.shape[0] % shards:
-        return lax.top_k(x, k)
-    return jax.shard_map(lambda x: lax.top_k(x, k), in_specs=P(axes), out_specs=P(axes))(x)
+    if shards == 1 or arrays[0].shape[0] % shards:
+        return function(*arrays)
+    return jax.shard_map(function, in_specs=P(axes), out_specs=P(axes))(*arrays)

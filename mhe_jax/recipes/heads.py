@@ -24,7 +24,7 @@ def mhp(head_sizes=(), rank=1):
         "use_bias": True,
         "label_smoothing": 0.0,
         "objective": "ce_per_head",
-        # Kronecker products that are added up, and the codes each proposes for a top-k.
+        # Kronecker products that are added up, and the rows of codes that a top-k searches at a time.
         "rank": rank,
         "num_candidates": 64,
         "mask_padding": True,

@@ -24,7 +24,8 @@ class ProductHead(Head):
       use_bias: whether logits have a bias.
       objective: one of `OBJECTIVES`.
       rank: how many products R are added up (eq. 16); 1 is the plain head.
-      num_candidates: for rank > 1, how many codes of each product are rescored for a top-k.
+      num_candidates: for rank > 1, how many rows of codes a top-k searches at a time; it changes time and memory. The
+        result is exact in any case: see `ops.kronecker.mixture_top_codes`, and docs/results.md for what it costs.
       mask_padding: whether codes that are no class stay out of the loss's softmax; the reference lets them in.
       label_smoothing: probability spread evenly over all classes, in [0, 1).
     """
