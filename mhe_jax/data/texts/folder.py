@@ -6,13 +6,14 @@ from mhe_jax.data.dataset import DataError
 from mhe_jax.data.texts.corpus import Corpora
 from mhe_jax.data.texts.documents import CorpusText
 from mhe_jax.data.texts.formats.layouts import read_corpora
+from mhe_jax.settings import option
 
 
 @dataclasses.dataclass(kw_only=True)
 class XmcText(CorpusText):
     """The folder `path`; the layouts, and what is read from each, are told in `mhe_jax.data.texts.formats.layouts`."""
 
-    path: str
+    path: str = option(free=True)
 
     def read(self) -> Corpora:
         if not self.path:
