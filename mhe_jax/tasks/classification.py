@@ -62,6 +62,10 @@ class Classification:
         """Log-probabilities and ids of the k best classes of uint8 images, each [B, k]."""
         return self._head(weights, "topk", self._features(weights, images), k)
 
+    def embed(self, weights: dict, images: jax.Array) -> jax.Array:
+        """Features of uint8 images as the head sees them, float32 [B, D]."""
+        return self._features(weights, images).astype(jnp.float32)
+
     def _head(self, weights: dict, method: str, *args: Any) -> Any:
         return self.head.apply({"params": weights["params"]["head"]}, *args, method=method)
 

@@ -84,6 +84,10 @@ class MultiLabel:
         """Log-scores and ids of the k best labels of documents {'input_ids', 'length'}, each [B, k]."""
         return self._head(weights, "topk", self._features(weights, inputs), k)
 
+    def embed(self, weights: dict, inputs: dict) -> jax.Array:
+        """Features of documents {'input_ids', 'length'} as the head sees them, float32 [B, D]."""
+        return self._features(weights, inputs).astype(jnp.float32)
+
     def _head(self, weights: dict, method: str, *args: Any) -> Any:
         return self.head.apply({"params": weights["params"]["head"]}, *args, method=method)
 
