@@ -20,6 +20,14 @@ class LabelSpace:
     Codes `num_classes .. prod(head_sizes) - 1` are padding: they can be written, but mean no class. The object is
     frozen and hashable, so it may be a static argument of `jax.jit`.
 
+    >>> space = LabelSpace(num_classes=11, head_sizes=(3, 4))
+    >>> space.encode([0, 6, 10]).tolist()
+    [[0, 0], [1, 2], [2, 2]]
+    >>> space.decode([[1, 2]]).tolist()
+    [6]
+    >>> LabelSpace.balanced(1000, num_heads=3)
+    LabelSpace(num_classes=1000, head_sizes=(10, 10, 10))
+
     Args:
       num_classes: number of classes C >= 1.
       head_sizes: sizes n_0 .. n_{H-1} of the digits; their product must be at least C.
@@ -50,7 +58,11 @@ class LabelSpace:
 
     @classmethod
     def balanced(cls, num_classes: int, num_heads: int) -> "LabelSpace":
-        """The space with `num_heads` digits of nearly equal size, with less than one block of head 0 unused."""
+        """The space with `num_heads` digits of nearly equal size, with less than one block of head 0 unused.
+
+        Raises:
+          ValueError: if a number is below 1.
+        """
         if num_heads < 1:
             raise ValueError(f"num_heads must be at least 1, not {num_heads}")
         remaining, sizes = num_classes, []
@@ -66,6 +78,12 @@ class LabelSpace:
 
         Groups are dropped until the padding is smaller than one group: 670,091 labels in 8,400 asked groups become
         8,377 groups of 80.
+
+        >>> LabelSpace.grouped(670_091, 8_400)
+        LabelSpace(num_classes=670091, head_sizes=(8377, 80))
+
+        Raises:
+          ValueError: if `num_groups` is not in 1 .. num_labels.
         """
         if not 1 <= num_groups <= num_labels:
             raise ValueError(f"num_groups must be between 1 and num_labels={num_labels}, not {num_groups}")
@@ -77,6 +95,7 @@ class LabelSpace:
 
     @property
     def num_heads(self) -> int:
+        """Number of digits H."""
         return len(self.head_sizes)
 
     @property
@@ -113,7 +132,11 @@ class LabelSpace:
         return xp.where((ids < 0)[..., None], -1, xp.stack(digits, axis=-1))
 
     def decode(self, digits):
-        """Class ids of digits: the inverse of `encode`. int array [..., H] -> [...]; a negative digit gives -1."""
+        """Class ids of digits: the inverse of `encode`. int array [..., H] -> [...]; a negative digit gives -1.
+
+        Raises:
+          ValueError: if there are not H digits.
+        """
         xp = jnp if isinstance(digits, jax.Array) else np
         digits = xp.asarray(digits)
         if digits.shape[-1] != self.num_heads:

@@ -32,5 +32,5 @@ def command(argv: list[str]) -> None:
     options: dict[str, bool] = {
         name: bool(flags.FLAGS[name].value) for name in ("flip", "detector_score", "norm_score")
     }
-    with opened_embedder(usable_config(workdir), workdir) as embed:
-        print(json.dumps(evaluate(embed, folder, flags.FLAGS.target, workdir, **options)))
+    embed = opened_embedder(usable_config(workdir), workdir)
+    print(json.dumps(evaluate(embed, folder, flags.FLAGS.target, workdir, **options)))

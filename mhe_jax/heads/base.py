@@ -142,6 +142,7 @@ class Head(nn.Module):
         return table
 
     def check_k(self, k: int) -> None:
+        """Raises ValueError unless there are k classes."""
         if not 1 <= k <= self.label_space.num_classes:
             raise ValueError(f"k={k} classes asked for, but there are {self.label_space.num_classes} (k starts at 1)")
 

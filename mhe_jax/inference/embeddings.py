@@ -1,22 +1,18 @@
 """Embeddings of one's own pictures by a run on faces: as arrays, and as files."""
 
-import contextlib
 import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.inference.inputs import pictures
-from mhe_jax.inference.opened import Trained, opened
+from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train.parallel import distributed
-
-_BATCH = 64
 
 
 class Embedder:
@@ -38,12 +34,10 @@ class Embedder:
         return self._trained.task.head.features_dim
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [N, H, W, C] -> float32 [N, D]."""
-        parts = [np.zeros((0, self.features_dim), np.float32)]
-        for start in range(0, len(images), _BATCH):
-            some = images[start : start + _BATCH]
-            parts.append(jax.device_get(self._embed(self._trained.padded(some, _BATCH)))[: len(some)])
-        return np.concatenate(parts)
+        """uint8 [N, H, W, C] -> float32 [N, D], not normalised."""
+        batches = ((None, images[start : start + BATCH_SIZE]) for start in range(0, len(images), BATCH_SIZE))
+        nothing = np.zeros((0, self.features_dim), np.float32)
+        return np.concatenate([nothing, *(part for _, part in self._trained.results(self._embed, batches))])
 
     def read(self, path: str | pathlib.Path) -> np.ndarray:
         """A picture as the run sees it, uint8 [H, W, C]; raises decode.BadExample naming the file."""
@@ -51,29 +45,34 @@ class Embedder:
 
     def pictures(self, source: str) -> Iterator[tuple[list[str], np.ndarray]]:
         """Names and pixels of the pictures that `mhe_jax.inference.inputs.pictures` finds."""
-        return pictures(source, self._data, _BATCH)
+        return pictures(source, self._data, BATCH_SIZE)
 
     @property
     def _data(self) -> Any:
         return self._trained.data
 
 
-@contextlib.contextmanager
-def opened_embedder(config: ConfigDict, workdir: pathlib.Path, flip: bool = False) -> Iterator[Embedder]:
-    """The trained backbone of a run on faces.
+def opened_embedder(config: ConfigDict, workdir: pathlib.Path, flip: bool = False) -> Embedder:
+    """The model of a run on faces.
 
     Args:
-      config: of the run, see `mhe_jax.train.experiment.usable_config`.
+      config: of the run.
       workdir: the run.
-      flip: whether to add the embedding of the mirrored picture, as verification does, where the data allows it.
+      flip: whether the embedding of the mirrored picture is added, as verification does, where the data allows it.
 
     Raises:
       ValueError: if the run is not one on faces, or has no weights.
     """
-    with opened(config, workdir) as (trained, _):
-        if not isinstance(trained.data, FaceData) or not isinstance(trained.task, Verification):
-            raise ValueError(f"{workdir} is a run on {trained.settings.data.name!r}, whose features are no embeddings")
-        yield Embedder(trained, flip)
+    trained = opened(config, workdir)
+    if not isinstance(trained.data, FaceData) or not isinstance(trained.task, Verification):
+        raise ValueError(f"{workdir} is a run on {trained.settings.data.name!r}, whose features are no embeddings")
+    return Embedder(trained, flip)
+
+
+def unit_length(embeddings: np.ndarray) -> np.ndarray:
+    """Embeddings float32 [N, D] scaled to length 1; one of length 0 stays as it is."""
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0)
 
 
 def write_embeddings(config: ConfigDict, workdir: pathlib.Path, source: str, output: pathlib.Path | None) -> int:
@@ -95,15 +94,13 @@ def write_embeddings(config: ConfigDict, workdir: pathlib.Path, source: str, out
     if path.suffix != ".npy":
         raise ValueError(f"--output is {path}; embeddings are written to a .npy file, and names to the .json beside it")
     names: list[str] = []
-    with opened_embedder(config, workdir, flip=True) as embed:
-        parts = []
-        for some, images in embed.pictures(source):
-            names += some
-            parts.append(embed(images))
+    embed = opened_embedder(config, workdir, flip=True)
+    parts = []
+    for some, images in embed.pictures(source):
+        names += some
+        parts.append(embed(images))
     if not distributed.is_main():
         return len(names)
-    embeddings = np.concatenate(parts)
-    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
-    np.save(path, np.divide(embeddings, lengths, out=np.zeros_like(embeddings), where=lengths > 0))
+    np.save(path, unit_length(np.concatenate(parts)))
     path.with_suffix(".json").write_text(json.dumps(names, ensure_ascii=False, indent=0) + "\n")
     return len(names)

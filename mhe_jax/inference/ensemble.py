@@ -72,7 +72,7 @@ def combine(matrices: Sequence[scipy.sparse.csr_matrix], method: str, top_k: int
     return scipy.sparse.vstack(blocks, format="csr")
 
 
-class Run(NamedTuple):
+class Ranked(NamedTuple):
     """A workdir, its config and label names, and what it predicted."""
 
     workdir: pathlib.Path
@@ -81,16 +81,16 @@ class Run(NamedTuple):
     predictions: predictions.Predictions
 
 
-def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Run]:
+def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Ranked]:
     """The runs.
 
     Raises:
       ValueError: naming the run, if one has no predictions, or others' documents or labels, or is given twice.
     """
-    runs: list[Run] = []
+    runs: list[Ranked] = []
     for workdir in workdirs:
         config, classes = experiment.read_workdir(workdir)
-        runs.append(Run(workdir, config, tuple(classes.names), predictions.read_predictions(workdir)))
+        runs.append(Ranked(workdir, config, tuple(classes.names), predictions.read_predictions(workdir)))
     if len({workdir.resolve() for workdir in workdirs}) < len(workdirs):
         raise ValueError(f"a run is given twice: {', '.join(map(str, workdirs))}")
     first = runs[0]
@@ -103,7 +103,7 @@ def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Run]:
     return runs
 
 
-def true_split(runs: Sequence[Run]) -> TextSplit:
+def true_split(runs: Sequence[Ranked]) -> TextSplit:
     """The documents that all the runs ranked labels for, with their true labels.
 
     Raises:
@@ -184,7 +184,7 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _load_split(run: Run) -> TextSplit:
+def _load_split(run: Ranked) -> TextSplit:
     data = build_data(experiment.portable(run.config, run.workdir).data)
     if not isinstance(data, TextData):
         raise ValueError(f"{run.workdir} is not a run on texts")
@@ -200,7 +200,7 @@ def _load_split(run: Run) -> TextSplit:
     return split
 
 
-def _documents_section(run: Run) -> dict[str, Any]:
+def _documents_section(run: Ranked) -> dict[str, Any]:
     """The fields of `config.data` that say which documents there are."""
     about_tokens = {field.name for field in dataclasses.fields(TextData)}
     return {name: value for name, value in run.config.data.to_dict().items() if name not in about_tokens}

@@ -10,8 +10,6 @@ import json
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +22,7 @@ from mhe_jax.evaluation.identification import identify_templates
 from mhe_jax.evaluation.ijb_meta import Faces, read_faces, read_searches, read_template_pairs
 from mhe_jax.evaluation.roc_plot import plot_roc
 from mhe_jax.evaluation.templates import pool, verify_templates
+from mhe_jax.inference.inputs import read_ahead
 from mhe_jax.train.reporting.writers import write_atomically
 
 _BATCH = 256
@@ -63,21 +62,11 @@ def embed_faces(embed: Embed, folder: pathlib.Path, faces: Faces, flip: bool) ->
 
     parts = []
     with tqdm.tqdm(total=len(paths), unit="picture", disable=not sys.stderr.isatty()) as bar:
-        for images in _batches(load, len(paths)):
+        for _, images in read_ahead(load, range(len(paths)), _BATCH):
             embeddings = embed(images)
             parts.append(embeddings + embed(images[:, :, ::-1]) if flip else embeddings)
             bar.update(len(images))
     return np.concatenate(parts)
-
-
-def _batches(load: Callable[[int], np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """Pictures in order; those of the next batch are loaded while one is used."""
-    with ThreadPoolExecutor() as pool:
-        ahead: list = []
-        for start in range(0, count + _BATCH, _BATCH):
-            ready, ahead = ahead, [pool.submit(load, index) for index in range(start, min(start + _BATCH, count))]
-            if ready:
-                yield np.stack([future.result() for future in ready])
 
 
 def evaluate(

@@ -3,8 +3,9 @@
 import itertools
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from mhe_jax.data.texts.dataset import TextData
 
 # Names of some examples, and the arrays that the task takes for them.
 Batches = Iterator[tuple[list[str], Any]]
+
+Item = TypeVar("Item")
 
 # Of files of texts.
 _SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".gz")
@@ -47,8 +50,26 @@ def pictures(source: str, data: ImageData, batch_size: int) -> Batches:
     paths = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
     if not paths:
         raise ValueError(f"--input: there is no picture at {path}")
-    for some in _batched(paths, batch_size):
-        yield [str(path) for path in some], np.stack([data.read_image(path) for path in some])
+    for some, images in read_ahead(data.read_image, paths, batch_size):
+        yield [str(path) for path in some], images
+
+
+def read_ahead(
+    read: Callable[[Item], np.ndarray], items: Iterable[Item], batch_size: int
+) -> Iterator[tuple[tuple[Item, ...], np.ndarray]]:
+    """Batches of items and what was read of them, stacked; threads read the next batch while one is used.
+
+    Args:
+      read: array of one item, all of one shape.
+      items: what to read, in order.
+      batch_size: the most at a time.
+    """
+    with ThreadPoolExecutor() as pool:
+        ahead: tuple[tuple[Item, ...], list[Future]] = (), []
+        for some in itertools.chain(_batched(items, batch_size), [()]):
+            ready, ahead = ahead, (some, [pool.submit(read, item) for item in some])
+            if ready[0]:
+                yield ready[0], np.stack([future.result() for future in ready[1]])
 
 
 def texts(source: str, data: TextData, batch_size: int) -> Batches:

@@ -1,14 +1,16 @@
 """A finished run, opened for use: its model on a mesh with the weights of its best checkpoint."""
 
+import collections
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
@@ -16,13 +18,22 @@ from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.settings import Settings
 from mhe_jax.train import experiment
-from mhe_jax.train.parallel.mesh import make_mesh, replicate, whole
+from mhe_jax.train.parallel.mesh import BATCH, make_mesh, put, whole
+
+# A batch is filled up to one of these, rounded up to a multiple of the mesh: few shapes to compile, and never more than
+# four times the work.
+SIZES = (1, 4, 16, 64)
+BATCH_SIZE = SIZES[-1]
+
+# Programs over the same devices must be started in the same order on each of them, whichever threads start them.
+_STARTING = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A run that is ready to be applied, inside its mesh."""
+    """A run that is ready to be applied, from any thread and whatever mesh is ambient there."""
 
+    workdir: pathlib.Path
     settings: Settings
     data: ImageData | TextData
     classes: experiment.Classes
@@ -30,34 +41,74 @@ class Trained:
     task: experiment.Task
     weights: dict
 
-    def compiled(self, apply: Callable[[dict, Any], Any]) -> Callable[[Any], Any]:
-        """`inputs -> apply(weights, inputs)`, compiled; every process gets the whole result."""
-        run = jax.jit(apply, out_shardings=whole(self.mesh))
-        return lambda inputs: run(self.weights, inputs)
+    def load_splits(self) -> Any:
+        """The run's data; raises ValueError if it is not what the run was trained on."""
+        splits = self.data.load()
+        experiment.check_classes(self.workdir, experiment.Classes(self.data.num_classes, splits.class_names))
+        return splits
 
-    def padded(self, inputs: Any, size: int) -> Any:
-        """Host arrays on every device, filled up to `size` rows, rounded up to a multiple of the mesh: one shape for
-        all batches, that a sharded head can cut."""
+    def compiled(self, apply: Callable, static: tuple[str, ...] = ()) -> Callable:
+        """`inputs -> apply(weights, inputs)`, compiled for each shape and each value of the arguments named in
+        `static`; every process gets the whole result."""
+        run = jax.jit(apply, static_argnames=static, out_shardings=whole(self.mesh))
+
+        def call(inputs: Any, **options: Any) -> Any:
+            with _STARTING, _ambient(self.mesh, self.settings):
+                return run(self.weights, inputs, **options)
+
+        return call
+
+    def results(self, program: Callable[[Any], Any], batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+        """`(tag, program(inputs))` of each `(tag, inputs)`, on the host; the next batch is made ready meanwhile.
+
+        Args:
+          program: what `compiled` returned.
+          batches: host arrays of at most `BATCH_SIZE` rows, each with anything that says whose they are.
+        """
+        running: collections.deque = collections.deque()
+
+        def finished() -> tuple[Any, Any]:
+            tag, rows, result = running.popleft()
+            return tag, jax.tree.map(lambda part: part[:rows], jax.device_get(result))
+
+        for tag, inputs in batches:
+            running.append((tag, len(jax.tree.leaves(inputs)[0]), program(self._padded(inputs))))
+            if len(running) > 1:
+                yield finished()
+        while running:
+            yield finished()
+
+    def _padded(self, inputs: Any) -> Any:
+        """Host arrays split over the devices, filled up with copies of their last rows."""
+        rows = len(jax.tree.leaves(inputs)[0])
+        size = next(size for size in SIZES if size >= rows)
         size = -(-size // self.mesh.size) * self.mesh.size
-        fill = lambda rows: np.pad(rows, [(0, size - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
-        return replicate(self.mesh, jax.tree.map(fill, inputs))
+        layout = NamedSharding(self.mesh, BATCH)
+
+        def fill(part: np.ndarray) -> jax.Array:
+            filled = np.pad(part, [(0, size - rows), *[(0, 0)] * (part.ndim - 1)], mode="edge")
+            return put(filled, jax.ShapeDtypeStruct(filled.shape, filled.dtype, sharding=layout))
+
+        return jax.tree.map(fill, inputs)
 
 
-@contextlib.contextmanager
-def opened(config: ConfigDict, workdir: pathlib.Path, load: bool = False) -> Iterator[tuple[Trained, Any]]:
-    """The trained model of a run, and with `load` its data.
+def opened(config: ConfigDict, workdir: pathlib.Path) -> Trained:
+    """The trained model of a run.
 
     Raises:
-      ValueError: if the folder is not a run's or holds no weights, or the data is not what it was trained on.
+      ValueError: if the folder is not a run's or holds no weights.
     """
     settings = Settings.from_config(config)
     _, classes = experiment.read_workdir(workdir)
     mesh = make_mesh(settings.mesh)
     data = build_data(settings.data)
-    splits = data.load() if load else None
-    if splits is not None:
-        experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
     task = experiment.build_task(settings, settings.head, data, classes.number)
-    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
+    with _ambient(mesh, settings):
         weights, _ = experiment.trained_weights(settings, task, mesh, workdir)
-        yield Trained(settings, data, classes, mesh, task, weights), splits
+    return Trained(workdir, settings, data, classes, mesh, task, weights)
+
+
+@contextlib.contextmanager
+def _ambient(mesh: Mesh, settings: Settings) -> Iterator[None]:
+    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
+        yield

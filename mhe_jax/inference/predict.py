@@ -20,11 +20,10 @@ from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
 from mhe_jax.inference.embeddings import write_embeddings
 from mhe_jax.inference.inputs import Batches, pictures, texts
-from mhe_jax.inference.opened import Trained, opened
+from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import BATCH, place, shares
 
-_BATCH = 64
 # Labels kept per document of an evaluation split, as the published system and most later ones do.
 SPLIT_TOP_K = 100
 
@@ -58,15 +57,15 @@ def predict(
         raise ValueError("--input=- : several processes cannot share standard input; name a file, or start one process")
     if isinstance(build_data(config.data), FaceData):
         return write_embeddings(config, workdir, source, output)
-    with opened(config, workdir) as (trained, _):
-        _check_top_k(k, trained.classes.number)
-        data = trained.data
-        batches = texts(source, data, _BATCH) if isinstance(data, TextData) else pictures(source, data, _BATCH)
-        with _opened(output) as stream:
-            count = 0
-            for line in _lines(trained, batches, k):
-                stream.write(line)
-                count += 1
+    trained = opened(config, workdir)
+    _check_top_k(k, trained.classes.number)
+    data = trained.data
+    batches = texts(source, data, BATCH_SIZE) if isinstance(data, TextData) else pictures(source, data, BATCH_SIZE)
+    with _opened(output) as stream:
+        count = 0
+        for line in _lines(trained, batches, k):
+            stream.write(line)
+            count += 1
     return count
 
 
@@ -89,9 +88,8 @@ def _opened(output: pathlib.Path | None) -> Iterator[TextIO]:
 
 def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[str]:
     top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, k))
-    for names, inputs in batches:
-        scores, ids = jax.device_get(top(trained.padded(inputs, _BATCH)))
-        for name, row_scores, row_ids in zip(names, scores, ids, strict=False):
+    for names, (scores, ids) in trained.results(top, batches):
+        for name, row_scores, row_ids in zip(names, scores, ids, strict=True):
             yield _line(trained, name, row_ids, np.exp(row_scores))
 
 
@@ -119,28 +117,29 @@ def predict_split(
     """
     if not isinstance(build_data(config.data), TextData):
         raise ValueError("--input is missing: pictures to predict have to be named")
-    with opened(config, workdir, load=True) as (trained, splits):
-        if output:
-            _check_top_k(k, trained.classes.number)
-        name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
-        kept = min(SPLIT_TOP_K, trained.classes.number)
-        # With the numbers of the documents, which come from every process.
-        top = trained.compiled(
-            lambda weights, rows: (*trained.task.predict(weights, rows, kept), rows["index"], rows["weight"] > 0)
-        )
-        feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
-        writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept)
-        with contextlib.closing(feed):
-            for step in range(feed.steps_per_epoch):
-                rows = {name: part[0] for name, part in feed.chunk(step, 1).items()}
-                scores, ids, documents, real = jax.device_get(top(place(trained.mesh, rows, BATCH)))
-                writer.add(documents[real], ids[real], np.exp(scores[real]))
-        if not distributed.is_main():
-            return workdir / predictions.FILE
-        path = writer.close()
-        if output:
-            best_ids, best = top_of(predictions.read_predictions(workdir).scores, k)
-            with output.open("w") as stream:
-                for number, (row_ids, row_scores) in enumerate(zip(best_ids, best, strict=True)):
-                    stream.write(_line(trained, number, row_ids, row_scores))
-        return path
+    trained = opened(config, workdir)
+    if output:
+        _check_top_k(k, trained.classes.number)
+    splits = trained.load_splits()
+    name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
+    kept = min(SPLIT_TOP_K, trained.classes.number)
+    # With the numbers of the documents, which come from every process.
+    top = trained.compiled(
+        lambda weights, rows: (*trained.task.predict(weights, rows, kept), rows["index"], rows["weight"] > 0)
+    )
+    feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
+    writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept)
+    with contextlib.closing(feed):
+        for step in range(feed.steps_per_epoch):
+            rows = {name: part[0] for name, part in feed.chunk(step, 1).items()}
+            scores, ids, documents, real = jax.device_get(top(place(trained.mesh, rows, BATCH)))
+            writer.add(documents[real], ids[real], np.exp(scores[real]))
+    if not distributed.is_main():
+        return workdir / predictions.FILE
+    path = writer.close()
+    if output:
+        best_ids, best = top_of(predictions.read_predictions(workdir).scores, k)
+        with output.open("w") as stream:
+            for number, (row_ids, row_scores) in enumerate(zip(best_ids, best, strict=True)):
+                stream.write(_line(trained, number, row_ids, row_scores))
+    return path

@@ -23,8 +23,8 @@ def verify(workdir: pathlib.Path, first: str, second: str, threshold: float | No
     """
     if threshold is None:
         threshold = best_threshold(workdir)
-    with opened_embedder(usable_config(workdir), workdir, flip=True) as embed:
-        embeddings = embed(np.stack([embed.read(path) for path in (first, second)]))
+    embed = opened_embedder(usable_config(workdir), workdir, flip=True)
+    embeddings = embed(np.stack([embed.read(path) for path in (first, second)]))
     similarity = float(pair_similarities(embeddings, np.array([0]), np.array([1]))[0])
     return {"similarity": round(similarity, 6), "threshold": threshold, "same": similarity > threshold}
 

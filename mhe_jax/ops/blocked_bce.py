@@ -12,20 +12,27 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mhe_jax.ops import chunked
 
 
 def blocked_bce(
-    features: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    labels: jax.Array,
-    mask: jax.Array,
-    want_value: jax.Array | None = None,
+    features: Float[Array, "batch dim"],
+    kernel: Float[Array, "classes dim"],
+    bias: Float[Array, "classes"] | None,
+    labels: Int[Array, "batch width"],
+    mask: Bool[Array, "classes"],
+    want_value: Bool[Array, ""] | None = None,
     block_size: int | None = None,
-) -> jax.Array:
+) -> Float32[Array, "batch"]:
     """Sigmoid cross-entropy of each example, summed over the unmasked classes.
+
+    >>> features, kernel = jnp.zeros((2, 3)), jnp.ones((4, 3))
+    >>> labels = jnp.array([[0, 2], [1, -1]])
+    >>> loss = blocked_bce(features, kernel, None, labels, jnp.ones(4, bool))
+    >>> (loss / jnp.log(2)).tolist()  # each of four logits is 0
+    [4.0, 4.0]
 
     Products run in the dtype of `features` and accumulate in float32.
 

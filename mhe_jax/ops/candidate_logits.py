@@ -10,6 +10,7 @@ Inside `jax.shard_map`, table and queries must vary over the same mesh axes (`ja
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.ops.candidates import dense_is_cheaper
 
@@ -17,9 +18,17 @@ _GATHERED_FLOATS = 2**22  # at most 16 MiB of rows at a time, or one example's: 
 
 
 def candidate_logits(
-    table: jax.Array, queries: jax.Array, block_ids: jax.Array, row_ids: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    table: Float[Array, "blocks size dim"],
+    queries: Float[Array, "batch dim"],
+    block_ids: Int[Array, "batch kept"],
+    row_ids: Int[Array, "batch rows"],
+) -> tuple[Float32[Array, "batch kept size"], Float32[Array, "batch rows"]]:
     """Inner products of each query with the rows of its own blocks, and with its own rows.
+
+    >>> table = jnp.arange(6.0).reshape(3, 2, 1)
+    >>> blocks, rows = candidate_logits(table, jnp.ones((1, 1)), jnp.array([[2, 0]]), jnp.array([[3]]))
+    >>> blocks.tolist(), rows.tolist()
+    ([[[4.0, 5.0], [0.0, 1.0]]], [[3.0]])
 
     Products run in the dtype of `queries` and accumulate in float32.
 

@@ -4,8 +4,8 @@ Because siblings are contiguous in the mixed-radix code, a table of classes is a
 choosing candidates is one gather of whole blocks, without lists of ids.
 """
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
@@ -17,8 +17,14 @@ from mhe_jax.ops.chunked import blocked_lse
 _DENSE_PER_GATHERED = 16
 
 
-def block_logits(table: jax.Array, queries: jax.Array, block_ids: jax.Array) -> jax.Array:
+def block_logits(
+    table: Float[Array, "blocks size dim"], queries: Float[Array, "batch dim"], block_ids: Int[Array, "batch width"]
+) -> Float32[Array, "batch width size"]:
     """Inner products of each query with the rows of its own blocks.
+
+    >>> table = jnp.arange(6.0).reshape(3, 2, 1)
+    >>> block_logits(table, jnp.ones((1, 1)), jnp.array([[2, 0]])).tolist()
+    [[[4.0, 5.0], [0.0, 1.0]]]
 
     Args:
       table: float [P, n, D].
@@ -43,8 +49,11 @@ def dense_is_cheaper(num_blocks: int, width: int, dim: int) -> bool:
     return num_blocks <= min(_DENSE_PER_GATHERED, dim) * width  # `dim`: never more memory than the gathered rows
 
 
-def child_mask(label_space: LabelSpace, level: int, parents: jax.Array) -> jax.Array:
+def child_mask(label_space: LabelSpace, level: int, parents: Int[Array, "*shape"]) -> Bool[Array, "*shape size"]:
     """Which children at `level` of given nodes lead to a class: int [...] nodes of level - 1 -> bool [..., n_level].
+
+    >>> child_mask(LabelSpace(5, (2, 3)), 1, jnp.array([0, 1])).tolist()
+    [[True, True, True], [True, True, False]]
 
     Node ids are prefixes read as numbers, so the nodes that lead to classes are the first `num_nodes(level)`.
     """
@@ -53,8 +62,18 @@ def child_mask(label_space: LabelSpace, level: int, parents: jax.Array) -> jax.A
     return children < label_space.num_nodes(level)
 
 
-def beam_step(scores: jax.Array, nodes: jax.Array, child_scores: jax.Array, width: int) -> tuple[jax.Array, jax.Array]:
+def beam_step(
+    scores: Float[Array, "batch beam"],
+    nodes: Int[Array, "batch beam"],
+    child_scores: Float[Array, "batch beam size"],
+    width: int,
+) -> tuple[Float[Array, "batch {width}"], Int[Array, "batch {width}"]]:
     """Keeps the best children of a beam.
+
+    >>> children = jnp.log(jnp.array([[[0.9, 0.1], [0.5, 0.5]]]))
+    >>> scores, nodes = beam_step(jnp.log(jnp.array([[0.6, 0.4]])), jnp.array([[3, 1]]), children, width=2)
+    >>> jnp.allclose(jnp.exp(scores), jnp.array([[0.54, 0.2]])).item(), nodes.tolist()
+    (True, [[6, 2]])
 
     Args:
       scores: float [B, W] log-probabilities of the beam's nodes; -inf where there is no node.
@@ -75,15 +94,15 @@ def beam_step(scores: jax.Array, nodes: jax.Array, child_scores: jax.Array, widt
 
 
 def group_lse(
-    features: jax.Array,
-    weight: jax.Array,
-    groups: jax.Array,
-    labels: jax.Array,
+    features: Float[Array, "batch dim"],
+    weight: Float[Array, "held size dim"],
+    groups: Int[Array, "used"],
+    labels: Int[Array, "batch"],
     num_codes: int,
-    first_group: jax.Array | int = 0,
+    first_group: Int[Array, ""] | int = 0,
     block_size: int | None = None,
     with_total: bool = False,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[Float32[Array, "batch"], Float32[Array, "batch"], Float32[Array, "batch"]]:
     """`blocked_lse` over the members of some of the groups that this table holds.
 
     Args:

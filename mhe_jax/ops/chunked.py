@@ -16,24 +16,30 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 _BLOCK_FLOATS = 2**24  # the automatic block holds at most 64 MiB of float32 logits, and of rows
 _LANES = 128
 
 
 def blocked_lse(
-    features: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    labels: jax.Array,
-    mask: jax.Array,
+    features: Float[Array, "batch dim"],
+    kernel: Float[Array, "classes dim"],
+    bias: Float[Array, "classes"] | None,
+    labels: Int[Array, "batch"],
+    mask: Bool[Array, "classes"],
     block_size: int | None = None,
     with_total: bool = False,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[Float32[Array, "batch"], Float32[Array, "batch"], Float32[Array, "batch"]]:
     """Log-sum-exp of `features @ kernel.T + bias` over unmasked rows, the label's logit, and the sum of the logits.
 
     Neither [B, C] logits nor their gradient ever exist. Products run in the dtype of `features` and accumulate in
     float32. The three results are all that a label-smoothed cross-entropy needs.
+
+    >>> features, kernel = jnp.eye(2, 3), jnp.arange(12.0).reshape(4, 3)
+    >>> lse, target, _ = blocked_lse(features, kernel, None, jnp.array([3, 0]), jnp.arange(4) < 3)
+    >>> jnp.allclose(lse, jax.nn.logsumexp(features @ kernel[:3].T, axis=1)).item(), target.tolist()
+    (True, [9.0, 1.0])
 
     Args:
       features: float [B, D].
@@ -52,14 +58,19 @@ def blocked_lse(
 
 
 def blocked_topk(
-    features: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    mask: jax.Array,
+    features: Float[Array, "batch dim"],
+    kernel: Float[Array, "classes dim"],
+    bias: Float[Array, "classes"] | None,
+    mask: Bool[Array, "classes"],
     k: int,
     block_size: int | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[Float32[Array, "batch {k}"], Int[Array, "batch {k}"], Float32[Array, "batch"]]:
     """Exact k largest logits among unmasked rows, their rows, and the log-sum-exp; arguments as in `blocked_lse`.
+
+    >>> features, kernel = jnp.ones((1, 1)), jnp.array([[3.0], [9.0], [5.0], [7.0]])
+    >>> logits, ids, _ = blocked_topk(features, kernel, None, jnp.array([True, True, True, False]), k=2)
+    >>> logits.tolist(), ids.tolist()
+    ([[9.0, 5.0]], [[1, 2]])
 
     Returns:
       `(logits [B, k], ids [B, k], lse [B])`, best first, ties to the lower id. Where fewer than k rows are unmasked,

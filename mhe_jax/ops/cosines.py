@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mhe_jax.ops.candidates import dense_is_cheaper
 from mhe_jax.ops.chunked import add_rows, block_layout, zero_per_example
@@ -32,14 +33,14 @@ class HardNegatives(NamedTuple):
 
 
 def own_and_others(
-    queries: jax.Array,
-    table: jax.Array,
-    labels: jax.Array,
-    mask: jax.Array,
+    queries: Float[Array, "batch dim"],
+    table: Float[Array, "classes dim"],
+    labels: Int[Array, "batch"],
+    mask: Bool[Array, "classes"],
     scale: float,
     hard: HardNegatives | None = None,
     block_size: int | None = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float32[Array, "batch"], Float32[Array, "batch"]]:
     """The cosine with the own class, and the log-sum-exp of `scale` times the cosines with the others.
 
     Args:
@@ -57,7 +58,9 @@ def own_and_others(
     return _own_and_others(scale, block_size, queries, table, labels, mask, hard)
 
 
-def block_cosines(table: jax.Array, queries: jax.Array, block_ids: jax.Array) -> jax.Array:
+def block_cosines(
+    table: Float[Array, "blocks size dim"], queries: Float[Array, "batch dim"], block_ids: Int[Array, "batch width"]
+) -> Float32[Array, "batch width size"]:
     """Cosines of each query with the rows of its own blocks: [P, n, D], [B, D], int [B, W] -> float32 [B, W, n].
 
     Ids outside are clipped.
@@ -82,7 +85,13 @@ class Rows(NamedTuple):
     mask: jax.Array  # bool [K * n]: rows that are classes
 
 
-def rows_of_groups(weight: jax.Array, groups: jax.Array, live: jax.Array, labels: jax.Array, num_codes: int) -> Rows:
+def rows_of_groups(
+    weight: Float[Array, "groups size dim"],
+    groups: Int[Array, "groups"],
+    live: Bool[Array, "groups"],
+    labels: Int[Array, "batch"],
+    num_codes: int,
+) -> Rows:
     """The members of groups that have been gathered.
 
     Args:

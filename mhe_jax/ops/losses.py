@@ -2,10 +2,21 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 
-def smoothed_cross_entropy(lse, target, total, num_valid, label_smoothing: float) -> jax.Array:
+def smoothed_cross_entropy(
+    lse: Float[Array, "*batch"],
+    target: Float[Array, "*batch"],
+    total: Float[Array, "*batch"] | float,
+    num_valid: Int[Array, "*#batch"] | int,
+    label_smoothing: float,
+) -> Float[Array, "*batch"]:
     """Cross-entropy from a softmax's statistics: lse - (1 - eps) * target - eps * total / num_valid.
+
+    >>> lse, target, total = jnp.array([4.0]), jnp.array([3.0]), jnp.array([3.0])
+    >>> smoothed_cross_entropy(lse, target, total, num_valid=3, label_smoothing=0.25).tolist()
+    [1.5]
 
     Args:
       lse: log-sum-exp over the valid classes [...].
@@ -19,7 +30,12 @@ def smoothed_cross_entropy(lse, target, total, num_valid, label_smoothing: float
     return lse - (1 - label_smoothing) * target - label_smoothing * total / num_valid
 
 
-def softmax_cross_entropy(logits, labels, mask=None, label_smoothing: float = 0.0) -> jax.Array:
+def softmax_cross_entropy(
+    logits: Float[Array, "*batch classes"],
+    labels: Int[Array, "*batch"],
+    mask: Bool[Array, "*batch classes"] | None = None,
+    label_smoothing: float = 0.0,
+) -> Float32[Array, "*batch"]:
     """Softmax cross-entropy over the last axis: logits [..., n], labels int [...], mask bool [..., n] or None -> [...].
 
     Masked classes have probability 0 and receive none of the smoothing. Every row needs one unmasked class.
@@ -33,7 +49,7 @@ def softmax_cross_entropy(logits, labels, mask=None, label_smoothing: float = 0.
     return smoothed_cross_entropy(lse, target, total, mask.sum(axis=-1), label_smoothing)
 
 
-def softmax_concat(logits, slots) -> jax.Array:
+def softmax_concat(logits: Float[Array, "batch slots"], slots: Int[Array, "batch heads"]) -> Float32[Array, "batch"]:
     """One softmax over the logits of all heads, and the negative log-probabilities of the H true slots summed.
 
     The reference's ImageNet loss for the product head. logits [B, S], slots int [B, H] into S -> [B].
@@ -41,7 +57,7 @@ def softmax_concat(logits, slots) -> jax.Array:
     return -jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1), slots, axis=-1).sum(axis=-1)
 
 
-def bce_concat(logits, slots) -> jax.Array:
+def bce_concat(logits: Float[Array, "batch slots"], slots: Int[Array, "batch heads"]) -> Float32[Array, "batch"]:
     """Sigmoid cross-entropy against a target that is 1 at the H true slots, averaged over all S slots.
 
     The reference's CIFAR loss for the product head. logits [B, S], slots int [B, H], distinct, into S -> [B].

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Float32
 
 from mhe_jax.ops.angles import arccos, clamp, clamp_cosine, cosine_sum
 
@@ -30,7 +31,7 @@ MIN_NORM = 1e-12
 BEYOND = ("shift", "easy", "none")
 
 
-def safe_normalize(x, axis: int = -1) -> tuple[jax.Array, jax.Array]:
+def safe_normalize(x: Float[Array, "*shape"], axis: int = -1) -> tuple[Float32[Array, "*shape"], Float32[Array, "..."]]:
     """Vectors along `axis` scaled to length 1, and their lengths: x [..., D] -> float32 [..., D], [...].
 
     A vector shorter than MIN_NORM becomes zero, with length zero and no gradient.
@@ -43,7 +44,9 @@ def safe_normalize(x, axis: int = -1) -> tuple[jax.Array, jax.Array]:
     return jnp.where(some, x / norm, 0.0), jnp.where(some, norm, 0.0).squeeze(axis)
 
 
-def hard_negatives(cosine, threshold, boost) -> jax.Array:
+def hard_negatives(
+    cosine: Float[Array, "*shape"], threshold: Float[Array, "*#shape"], boost: Float[Array, ""] | float
+) -> Float[Array, "*shape"]:
     """Cosines c of other classes, with c * (boost + c) where c exceeds the threshold: arXiv 2004.00288.
 
     cosine [...]; threshold: of the example, of the same rank, such as [B, 1] for cosines [B, C]; boost: a number.
@@ -111,6 +114,10 @@ class Margin:
 class ArcFace(Margin):
     """cos(theta + m): arXiv 1801.07698.
 
+    >>> cosine, norms = jnp.array([1.0, 0.0]), jnp.ones(2)
+    >>> ArcFace(m=0.5).target(cosine, norms, {}).round(3).tolist() == [jnp.cos(0.5).round(3), -jnp.sin(0.5).round(3)]
+    True
+
     Attributes:
       m: angle in radians.
       beyond: the rule for large angles. 'shift', the first published code's and the MHE reference's: cos(theta) -
@@ -153,7 +160,7 @@ class CosFace(Margin):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Combined(Margin):
+class CombinedMargin(Margin):
     """cos(m1 theta + m2) - m3: arXiv 1801.07698, with the margin m1 of SphereFace (arXiv 1704.08063).
 
     As in insightface's code, there is no rule for m1 theta + m2 beyond pi, where the cosine rises again.
@@ -325,7 +332,7 @@ MARGINS: dict[str, type[Margin]] = {
     "none": Margin,
     "arcface": ArcFace,
     "cosface": CosFace,
-    "combined": Combined,
+    "combined": CombinedMargin,
     "curricularface": CurricularFace,
     "magface": MagFace,
     "adaface": AdaFace,

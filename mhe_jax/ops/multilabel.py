@@ -10,11 +10,14 @@ LightXML (Jiang et al., AAAI 2021), there in a loop over documents.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mhe_jax.ops import losses, per_row
 
 
-def sort_labels(labels: jax.Array, max_labels: int = 0) -> tuple[jax.Array, jax.Array]:
+def sort_labels(
+    labels: Int[Array, "batch width"], max_labels: int = 0
+) -> tuple[Int[Array, "batch width"], Bool[Array, "batch width"]]:
     """Labels in ascending order, and which of them count.
 
     Args:
@@ -31,12 +34,14 @@ def sort_labels(labels: jax.Array, max_labels: int = 0) -> tuple[jax.Array, jax.
     return jnp.take_along_axis(labels, order, axis=1), jnp.take_along_axis(counts, order, axis=1)
 
 
-def first_of_each(nodes: jax.Array) -> jax.Array:
+def first_of_each(nodes: Int[Array, "batch width"]) -> Bool[Array, "batch width"]:
     """Marks each distinct node once: ascending int [B, W], -1 where there is none -> bool [B, W]."""
     return jnp.diff(nodes, axis=1, prepend=-1) != 0
 
 
-def find_slots(parents: jax.Array, nodes: jax.Array, size: int) -> jax.Array:
+def find_slots(
+    parents: Int[Array, "batch kept"], nodes: Int[Array, "batch width"], size: int
+) -> Int[Array, "batch width"]:
     """Where nodes are among the children of their candidates' parents.
 
     Args:
@@ -52,15 +57,19 @@ def find_slots(parents: jax.Array, nodes: jax.Array, size: int) -> jax.Array:
     return jnp.where(found, match.argmax(axis=2) * size + nodes % size, parents.shape[1] * size)
 
 
-def find_blocks(held: jax.Array, ids: jax.Array) -> jax.Array:
+def find_blocks(held: Int[Array, "used"], ids: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
     """Places of block ids in an ascending list: int [U], int [...] -> int [...] into U; U for those not in it."""
     at = jnp.searchsorted(held, ids)
     return jnp.where(jnp.take(held, at, mode="clip") == ids, at, held.shape[0])
 
 
 def force(
-    scores: jax.Array, nodes: jax.Array, true_scores: jax.Array, true_nodes: jax.Array, width: int
-) -> tuple[jax.Array, jax.Array]:
+    scores: Float[Array, "batch kept"],
+    nodes: Int[Array, "batch kept"],
+    true_scores: Float[Array, "batch true"],
+    true_nodes: Int[Array, "batch true"],
+    width: int,
+) -> tuple[Float[Array, "batch {width}"], Int[Array, "batch {width}"]]:
     """The best nodes when true ones count 1 more: all true ones if they fit, by score, and then the best others.
 
     Args:
@@ -82,7 +91,7 @@ def force(
     return jnp.where(empty, -jnp.inf, take(true_scores, scores)), jnp.where(empty, -1, take(true_nodes, nodes))
 
 
-def recall(nodes: jax.Array, true_nodes: jax.Array) -> jax.Array:
+def recall(nodes: Int[Array, "batch kept"], true_nodes: Int[Array, "batch width"]) -> Float[Array, "batch"]:
     """Share of the true nodes that are among nodes: int [B, K], int [B, W], -1 for none -> [B]; 1 if none is true."""
     found = (nodes[:, None, :] == true_nodes[:, :, None]).any(axis=2) & (true_nodes >= 0)
     count = (true_nodes >= 0).sum(axis=1)
@@ -90,14 +99,14 @@ def recall(nodes: jax.Array, true_nodes: jax.Array) -> jax.Array:
 
 
 def candidate_bce(
-    logits: jax.Array,
-    live: jax.Array,
-    positive: jax.Array,
-    slots: jax.Array,
-    own_logits: jax.Array | None = None,
+    logits: Float[Array, "batch places"],
+    live: Bool[Array, "batch places"],
+    positive: Bool[Array, "batch width"],
+    slots: Int[Array, "batch width"],
+    own_logits: Float[Array, "batch width"] | None = None,
     copy_last: bool = False,
     mean: bool = True,
-) -> jax.Array:
+) -> Float32[Array, "batch"]:
     """Sigmoid cross-entropy over candidates, into which the positives that are not among them are injected.
 
     A missing positive takes the place of the first candidate that is negative, the next one that of the second.
@@ -144,15 +153,19 @@ def candidate_bce(
 
 
 def pick_all_labels(
-    lse: jax.Array,
-    label_logits: jax.Array,
-    labels: jax.Array,
+    lse: Float[Array, "batch"],
+    label_logits: Float[Array, "batch width"],
+    labels: Int[Array, "batch width"],
     mean: bool,
-    total: jax.Array | float = 0.0,
-    num_valid: jax.Array | int = 1,
+    total: Float[Array, "batch"] | float = 0.0,
+    num_valid: Int[Array, "*#batch"] | int = 1,
     label_smoothing: float = 0.0,
-) -> jax.Array:
+) -> Float32[Array, "batch"]:
     """Softmax cross-entropy of each label of a document against all classes, added up or averaged.
+
+    >>> lse, label_logits = jnp.full(1, 3.0), jnp.array([[2.0, 1.0, 9.0]])
+    >>> pick_all_labels(lse, label_logits, jnp.array([[4, 8, -1]]), mean=False).tolist()
+    [3.0]
 
     The sum is minimised by the order that is best for precision at k, the mean by that for recall at k.
 

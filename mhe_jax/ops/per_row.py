@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax import lax
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
 
 
 def axis_size(axis: str) -> int:
@@ -18,7 +19,9 @@ def axis_size(axis: str) -> int:
     return jax.sharding.get_abstract_mesh().shape.get(axis, 1)
 
 
-def top_k(x: jax.Array, k: int, axes: tuple[str, ...] = ("data", "class")) -> tuple[jax.Array, jax.Array]:
+def top_k(
+    x: Float[Array, "batch n"], k: int, axes: tuple[str, ...] = ("data", "class")
+) -> tuple[Float[Array, "batch {k}"], Int[Array, "batch {k}"]]:
     """`jax.lax.top_k` of rows [B, n] -> values and places [B, k], each device taking those rows it holds.
 
     Without an ambient mesh that has the axes, or where the rows do not divide over it, the plain operation.

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
 
 
 def ranking_metrics(
-    ids: jax.Array, labels: jax.Array, inverse_propensity: jax.Array | None, ks: Sequence[int]
-) -> dict[str, tuple[jax.Array, jax.Array]]:
+    ids: Int[Array, "batch ranked"],
+    labels: Int[Array, "batch width"],
+    inverse_propensity: Float[Array, "labels"] | None,
+    ks: Sequence[int],
+) -> dict[str, tuple[Float32[Array, "batch"], Float32[Array, "batch"]]]:
     """Each document's part in the metrics of a ranking.
 
     The metric of a data set is sum(weight * numerator) / sum(weight * denominator) over its documents, and so does not
@@ -28,6 +32,11 @@ def ranking_metrics(
 
     P@k, R@k and nDCG@k are means over all documents; one without labels counts as 0. PSP@k and PSnDCG@k are ratios of
     sums, to which such a document adds nothing.
+
+    >>> ids, labels = jnp.array([[7, 2, 5]]), jnp.array([[5, 7, -1]])
+    >>> metrics = ranking_metrics(ids, labels, None, ks=(1, 3))
+    >>> {name: round((part / whole).item(), 3) for name, (part, whole) in metrics.items() if name[0] != "n"}
+    {'P@1': 1.0, 'R@1': 0.5, 'P@3': 0.667, 'R@3': 1.0}
 
     Args:
       ids: int [B, K] labels, best first, none twice; -1 where there is none.
@@ -72,8 +81,17 @@ def ranking_metrics(
     return values
 
 
-def drop_filtered(scores: jax.Array, ids: jax.Array, filtered: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+def drop_filtered(
+    scores: Float[Array, "batch ranked"],
+    ids: Int[Array, "batch ranked"],
+    filtered: Int[Array, "batch filtered"],
+    k: int,
+) -> tuple[Float[Array, "batch {k}"], Int[Array, "batch {k}"]]:
     """The first k of a ranking without the labels that do not count for a document.
+
+    >>> scores, ids = drop_filtered(jnp.array([[3.0, 2.0, 1.0]]), jnp.array([[7, 2, 5]]), jnp.array([[7]]), k=2)
+    >>> scores.tolist(), ids.tolist()
+    ([[2.0, 1.0]], [[2, 5]])
 
     It is what a ranking of the other labels alone would give, if this one is long enough: k + F labels are.
 
@@ -98,8 +116,12 @@ def drop_filtered(scores: jax.Array, ids: jax.Array, filtered: jax.Array, k: int
     return jnp.where(take(dropped), -jnp.inf, take(scores)), jnp.where(take(dropped), -1, take(ids))
 
 
-def drop_labels(labels: jax.Array, filtered: jax.Array) -> jax.Array:
-    """True labels [B, W] without those in `filtered` [B, F], which no ranking can hit: -1 in their place."""
+def drop_labels(labels: Int[Array, "batch width"], filtered: Int[Array, "batch filtered"]) -> Int[Array, "batch width"]:
+    """True labels [B, W] without those in `filtered` [B, F], which no ranking can hit: -1 in their place.
+
+    >>> drop_labels(jnp.array([[4, 7]]), jnp.array([[7, -1]])).tolist()
+    [[4, -1]]
+    """
     return jnp.where(_contained(labels, filtered), -1, labels)
 
 

@@ -56,6 +56,10 @@ class Classification(Task):
         """Log-probabilities and ids of the k best classes of uint8 images, each [B, k]."""
         return self._head(weights, "topk", self._features(weights, images), k)
 
+    def embed(self, weights: dict, images: jax.Array) -> jax.Array:
+        """Features of uint8 images as the head sees them, float32 [B, D]."""
+        return self._features(weights, images).astype(jnp.float32)
+
     def _features(self, weights: dict, images: jax.Array) -> Any:
         variables = {"params": weights["params"]["backbone"], "batch_stats": weights["batch_stats"]}
         return self.backbone.apply(variables, self.data.normalize(images), train=False)

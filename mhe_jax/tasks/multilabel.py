@@ -69,6 +69,10 @@ class MultiLabel(Task):
         """Log-scores and ids of the k best labels of documents {'input_ids', 'length'}, each [B, k]."""
         return self._head(weights, "topk", self._features(weights, inputs), k)
 
+    def embed(self, weights: dict, inputs: dict) -> jax.Array:
+        """Features of documents {'input_ids', 'length'} as the head sees them, float32 [B, D]."""
+        return self._features(weights, inputs).astype(jnp.float32)
+
     def _features(self, weights: dict, batch: dict) -> Any:
         params = weights["params"]["backbone"]
         return self.backbone.apply({"params": params}, batch["input_ids"], batch["length"], train=False)

@@ -66,9 +66,9 @@ def test_at_the_branches_none_is_continuous_shift_drops_and_easy_jumps_to_the_co
 
 def test_cosface_and_the_combined_margin():
     close(target(margins.CosFace(m=0.35)), np.cos(ANGLES) - 0.35)
-    combined = margins.Combined(m1=1.35, m2=0.4, m3=0.15)
+    combined = margins.CombinedMargin(m1=1.35, m2=0.4, m3=0.15)
     close(target(combined), np.cos(1.35 * ANGLES + 0.4) - 0.15)
-    close(target(margins.Combined(m1=1.0, m2=0.5, m3=0.0)), target(margins.ArcFace(beyond="none")))
+    close(target(margins.CombinedMargin(m1=1.0, m2=0.5, m3=0.0)), target(margins.ArcFace(beyond="none")))
 
 
 def test_curricularface_marks_negatives_beyond_the_margin_as_hard():

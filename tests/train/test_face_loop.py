@@ -127,10 +127,10 @@ def test_embeddings_of_ones_own_pictures(run, tmp_path):
     embeddings = np.load(tmp_path / "out.npy")
     assert json.loads((tmp_path / "out.json").read_text()) == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
-    with opened_embedder(config, workdir) as embed:
-        images = np.stack([embed.read(tmp_path / name) for name in ("a.png", "b.png")])
-        both = embed(images) + embed(images[:, :, ::-1])
-        assert embed(images[:0]).shape == (0, 8)
+    embed = opened_embedder(config, workdir)
+    images = np.stack([embed.read(tmp_path / name) for name in ("a.png", "b.png")])
+    both = embed(images) + embed(images[:, :, ::-1])
+    assert embed(images[:0]).shape == (0, 8)
     both /= np.linalg.norm(both, axis=1, keepdims=True)
     np.testing.assert_allclose(embeddings, both, rtol=1e-4, atol=1e-5)
 

@@ -1,0 +1,172 @@
+"""A trained run in Python: classes and embeddings of pictures and texts, from a model that stays on the devices."""
+
+import functools
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.images.dataset import ImageData
+from mhe_jax.data.texts import buckets
+from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.inference.embeddings import unit_length
+from mhe_jax.inference.inputs import read_ahead
+from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
+from mhe_jax.labels import LabelSpace
+from mhe_jax.train import experiment
+
+# A text, or pictures by the paths of their files.
+Input = str | os.PathLike
+_TEXTS = str, "is a run on texts and takes strings"
+_PICTURES = (str, os.PathLike), "is a run on pictures and takes paths of files, or a uint8 array"
+
+# Places of some inputs, int [B], and the arrays that the task takes for them.
+Batches = Iterator[tuple[np.ndarray, Any]]
+
+
+class Prediction(NamedTuple):
+    """A class that a run finds in an input: its name, its probability in 0 .. 1, and its number."""
+
+    label: str
+    score: float
+    id: int
+
+
+def load(workdir: str | os.PathLike) -> "Run":
+    """A trained run, with the weights of its best checkpoint on all devices that are here.
+
+    The folder alone is enough, the data set need not be present:
+
+        run = mhe_jax.load("runs/mine")
+        for best, *others in run.predict(["a.jpg", "b.jpg"]):
+            print(best.label, best.score)
+
+    Args:
+      workdir: what `mhe train --workdir` wrote.
+
+    Raises:
+      ValueError: if the folder is not a run's, or holds no weights.
+    """
+    workdir = pathlib.Path(workdir)
+    config = experiment.usable_config(workdir)
+    return Run(config, opened(config, workdir))
+
+
+class Run:
+    """A trained run that answers; `load` makes it.
+
+    The first call compiles a program for the shape of its batches, which later calls of any size reuse: there are four
+    batch sizes, and for texts the bucket lengths of the run. Inputs are read and decoded by threads while the device
+    computes. Calls may come from several threads, and from inside any mesh.
+
+    Attributes:
+      config: the run's config, with the mesh of the devices that are here.
+    """
+
+    def __init__(self, config: ConfigDict, trained: Trained):
+        self.config = config
+        self._trained = trained
+        self._predict = trained.compiled(trained.task.predict, static=("k",))
+        self._embed = trained.compiled(trained.task.embed)
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """The classes and their digits."""
+        return self._trained.task.head.label_space
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes by their ids; numbers where the data set has no names."""
+        return tuple(map(self._trained.classes.name, range(self._trained.classes.number)))
+
+    def predict(self, inputs: Input | Sequence[Input] | np.ndarray, top_k: int = 5) -> list[list[Prediction]]:
+        """The `top_k` best classes of each input, best first; fewer where the head's beam finds fewer.
+
+        Args:
+          inputs: of a run on texts a text or a list of texts; of one on pictures a path, a list of paths, or uint8
+            pictures [N, H, W, C] of the size that the run was trained on.
+          top_k: each number is compiled anew.
+
+        Raises:
+          ValueError: for inputs of another kind, a picture that cannot be read, more classes than there are, and for a
+            run on faces, whose classes only trained it.
+        """
+        trained = self._trained
+        if isinstance(trained.data, FaceData):
+            raise ValueError(f"{trained.workdir} is a run on faces, whose classes only trained it: use embed")
+        if not 1 <= top_k <= trained.classes.number:
+            raise ValueError(f"top_k is {top_k}; it must be between 1 and the {trained.classes.number} classes")
+        asked = self._checked(inputs)
+        found: list[list[Prediction]] = [[] for _ in asked]
+        program = functools.partial(self._predict, k=top_k)
+        for places, (scores, ids) in trained.results(program, self._batches(asked)):
+            for place, row_scores, row_ids in zip(places, np.exp(scores).tolist(), ids.tolist(), strict=True):
+                ranked = zip(row_scores, row_ids, strict=True)
+                found[place] = [Prediction(trained.classes.name(i), score, i) for score, i in ranked if i >= 0]
+        return found
+
+    def embed(self, inputs: Input | Sequence[Input] | np.ndarray) -> np.ndarray:
+        """The features of each input as the head sees them, float32 [N, D].
+
+        Of a run on faces they have length 1, and are what verification compares: their inner product is the cosine that
+        the run's threshold is about.
+
+        Args:
+          inputs: as in `predict`; of a run on faces, pictures.
+
+        Raises:
+          ValueError: for inputs of another kind, and a picture that cannot be read.
+        """
+        asked = self._checked(inputs)
+        features = np.zeros((len(asked), self._trained.task.head.features_dim), np.float32)
+        for places, part in self._trained.results(self._embed, self._batches(asked)):
+            features[places] = part
+        return unit_length(features) if isinstance(self._trained.data, FaceData) else features
+
+    def _checked(self, inputs: Any) -> np.ndarray | list:
+        """One element an input; raises ValueError unless they are what the run takes."""
+        kind, takes = _PICTURES if isinstance(self._trained.data, ImageData) else _TEXTS
+        if isinstance(inputs, np.ndarray | jax.Array) and isinstance(self._trained.data, ImageData):
+            images, expected = np.asarray(inputs), self._trained.data.image_shape
+            if images.dtype != np.uint8 or images.shape[1:] != expected:
+                raise ValueError(
+                    f"{self._trained.workdir} takes uint8 pictures [N, {', '.join(map(str, expected))}], not "
+                    f"{images.dtype} {list(images.shape)}"
+                )
+            return images
+        several = isinstance(inputs, Iterable) and not isinstance(inputs, str | os.PathLike)
+        asked = list(inputs) if several else [inputs]
+        for one in asked:
+            if not isinstance(one, kind):
+                raise ValueError(f"{self._trained.workdir} {takes}, not {type(one).__name__}")
+        return asked
+
+    def _batches(self, asked: Any) -> Batches:
+        """Inputs in batches, texts of about one length together, so that little is padded."""
+        data: Any = self._trained.data
+        if isinstance(data, TextData):
+            input_ids, length = data.encode(asked)
+            for places in _cut(np.argsort(length, kind="stable")):
+                width = buckets.fit(data.buckets, length[places].max())
+                yield places, {"input_ids": input_ids[places, :width], "length": length[places]}
+        elif isinstance(asked, np.ndarray):
+            for places in _cut(np.arange(len(asked))):
+                yield places, asked[places]
+        else:
+            read = lambda place: data.read_image(asked[place])
+            for some, images in read_ahead(read, range(len(asked)), BATCH_SIZE):
+                yield np.array(some), images
+
+    def __repr__(self) -> str:
+        return f"Run({str(self._trained.workdir)!r}, {self._trained.classes.number} classes)"
+
+
+def _cut(places: np.ndarray) -> Iterator[np.ndarray]:
+    """Places cut into batches."""
+    for start in range(0, len(places), BATCH_SIZE):
+        yield places[start : start + BATCH_SIZE]
