@@ -11,9 +11,7 @@ if TYPE_CHECKING:
     from mhe_jax.heads import CascadeHead as CascadeHead
     from mhe_jax.heads import CascadeMarginHead as CascadeMarginHead
     from mhe_jax.heads import Head as Head
-    from mhe_jax.heads import MarginHead as MarginHead
     from mhe_jax.heads import MultiLabelCascadeHead as MultiLabelCascadeHead
-    from mhe_jax.heads import MultiLabelHead as MultiLabelHead
     from mhe_jax.heads import MultiLabelOneHotHead as MultiLabelOneHotHead
     from mhe_jax.heads import MultiLabelProductHead as MultiLabelProductHead
     from mhe_jax.heads import MultiLabelSampledHead as MultiLabelSampledHead
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from mhe_jax.heads import SampledHead as SampledHead
     from mhe_jax.heads import SampledMarginHead as SampledMarginHead
     from mhe_jax.heads import build_head as build_head
+    from mhe_jax.heads.base import Context as Context
     from mhe_jax.inference.run import Prediction as Prediction
     from mhe_jax.inference.run import Run as Run
     from mhe_jax.inference.run import load as load
@@ -56,8 +55,12 @@ if TYPE_CHECKING:
     from mhe_jax.ops.ranking import drop_filtered as drop_filtered
     from mhe_jax.ops.ranking import drop_labels as drop_labels
     from mhe_jax.ops.ranking import ranking_metrics as ranking_metrics
+    from mhe_jax.ops.sampling import BatchUnion as BatchUnion
+    from mhe_jax.ops.sampling import PerExample as PerExample
+    from mhe_jax.ops.sampling import PositiveOnly as PositiveOnly
+    from mhe_jax.ops.sampling import RandomGroups as RandomGroups
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Of each module, what of it is public. The imports above say the same to type checkers and editors.
 _PUBLIC = {
@@ -71,17 +74,18 @@ _PUBLIC = {
         "ProductHead",
         "CascadeHead",
         "SampledHead",
-        "MultiLabelHead",
         "MultiLabelOneHotHead",
         "MultiLabelProductHead",
         "MultiLabelCascadeHead",
         "MultiLabelSampledHead",
-        "MarginHead",
         "OneHotMarginHead",
         "ProductMarginHead",
         "CascadeMarginHead",
         "SampledMarginHead",
     ),
+    "heads.base": ("Context",),
+    # Which groups of classes a step trains.
+    "ops.sampling": ("PerExample", "PositiveOnly", "BatchUnion", "RandomGroups"),
     # A trained run.
     "inference.run": ("load", "Run", "Prediction"),
     # Kronecker sums of logits, never formed.

@@ -58,8 +58,11 @@ def _move_sampler(head: dict[str, Any], data: str | None) -> None:
         return
     # As they were where a config did not say; the other fields' defaults have not changed.
     said = {"sampler": "batch_union" if data in _TEXTS + _FACES else "per_example", **head}
-    # Faces were sampled by parts, the others as a whole.
-    said = {"num_groups": 2, **said} if data in _FACES else {"sample_parts": 1, **said}
+    if data in _FACES:
+        said = {"num_groups": 2, **said}
+    elif said["sampler"] == "random_groups":
+        # Of pictures and texts they were drawn as a whole, on any mesh.
+        said["sample_parts"] = 1
     for field in ("num_groups", "drop_one_group", "sample_rate", "sample_parts"):
         head.pop(field, None)
     names = _SAMPLERS.get(said["sampler"], {})

@@ -7,8 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mhe_jax.models import BACKBONES, build_backbone
-from mhe_jax.models.images.convnet import unfold
-from mhe_jax.models.layers.convolution import kaiming_normal_fan_out, torch_default
+from mhe_jax.models.layers.convolution import kaiming_normal_fan_out, torch_default, unfold
 
 
 def build(dtype=jnp.float32, **fields):

@@ -74,7 +74,12 @@ def test_fields_that_moved_or_were_not_read(old, new):
 @pytest.mark.parametrize(
     ("data", "head", "sampler"),
     [
-        ("cifar10", {"sampler": "random_groups", "sample_rate": 0.2}, {"name": "random_groups", "rate": 0.2}),
+        # Of pictures they were drawn as a whole, on any mesh.
+        (
+            "cifar10",
+            {"sampler": "random_groups", "sample_rate": 0.2},
+            {"name": "random_groups", "rate": 0.2, "parts": 1},
+        ),
         ("cifar10", {"sampler": "positive_only", "num_groups": 3}, {"name": "positive_only"}),
         ("face_glyphs", {"sampler": "random_groups", "sample_parts": 8}, {"name": "random_groups", "parts": 8}),
         # What a config did not say.
@@ -92,8 +97,4 @@ def test_the_sampler_has_its_own_fields_alone(data, head, sampler):
 @pytest.mark.parametrize("name", ["ohe", "mhp", "mhc", "mhs"])
 def test_a_head_of_today_comes_back_as_it_is(name):
     today = {"data": {"name": "glyphs"}, "head": getattr(heads, name)()}
-    if name == "mhs":
-        today["head"]["sampler"] = {"name": "per_example", "num_groups": 4, "drop_one_group": False}
-        for field in ("num_groups", "sample_rate", "drop_one_group"):
-            today["head"].pop(field, None)
     assert upgraded(today) == today

@@ -5,9 +5,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from mhe_jax.models.images.convnet import unfold
 from mhe_jax.models.layers.batch_norm import BatchNorm
-from mhe_jax.models.layers.convolution import PointwiseConv, PReLU, kaiming_normal_fan_out, product
+from mhe_jax.models.layers.convolution import PointwiseConv, PReLU, kaiming_normal_fan_out, product, unfold
 from mhe_jax.models.layers.depthwise import GroupedConv
 
 # Of each stage: output channels per unit of `scale`, width of its first block, residual blocks and their width.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from mhe_jax.models.layers.batch_norm import BatchNorm
-from mhe_jax.models.layers.convolution import torch_default
+from mhe_jax.models.layers.convolution import torch_default, unfold
 
 
 class ConvNet(nn.Module):
@@ -40,11 +40,3 @@ class ConvNet(nn.Module):
     def _dense(self, x, width, name, train):
         x = nn.Dense(width, use_bias=False, dtype=self.dtype, kernel_init=torch_default, name=f"dense{name}")(x)
         return BatchNorm(self.bn_groups, dtype=self.dtype, name=f"bn{name}")(x, train)
-
-
-def unfold(x: jax.Array, kernel: int, stride: int) -> jax.Array:
-    """The windows of a convolution padded by `kernel // 2`: [B, H, W, C] -> [B, H', W', kernel² · C], in HWC order."""
-    x = jnp.pad(x, ((0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2, (0, 0)))
-    height, width = x.shape[1] - kernel + 1, x.shape[2] - kernel + 1  # where windows may start
-    windows = [x[:, i : i + height : stride, j : j + width : stride] for i in range(kernel) for j in range(kernel)]
-    return jnp.concatenate(windows, axis=-1)

@@ -35,6 +35,14 @@ def conv(
     )
 
 
+def unfold(x: jax.Array, kernel: int, stride: int) -> jax.Array:
+    """The windows of a convolution padded by `kernel // 2`: [B, H, W, C] -> [B, H', W', kernel² · C], in HWC order."""
+    x = jnp.pad(x, ((0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2, (0, 0)))
+    height, width = x.shape[1] - kernel + 1, x.shape[2] - kernel + 1  # where windows may start
+    windows = [x[:, i : i + height : stride, j : j + width : stride] for i in range(kernel) for j in range(kernel)]
+    return jnp.concatenate(windows, axis=-1)
+
+
 class PointwiseConv(nn.Module):
     """1×1 convolution without bias, [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), features].
 

@@ -1,46 +1,23 @@
-import io
-import json
+"""Folders of identities become RecordIO and come back."""
+
 import os
-import pathlib
-import pickle
 import struct
 
 import numpy as np
-import PIL.Image
 import pytest
 
-from mhe_jax.cli.convert import main
 from mhe_jax.data.dataset import BadExample, DataError
-from mhe_jax.data.faces import picture_writers, resumable
 from mhe_jax.data.faces.convert import convert
 from mhe_jax.data.faces.formats.recordio import RecordFile, unpack_image
 from mhe_jax.data.faces.formats.records import open_records
+from tests.data.faces.people import PEOPLE, tree, write_people
 
-PEOPLE = {"ann": 3, "bob": 1, "Zoë": 4, "cy d": 2}
 SORTED = sorted(PEOPLE)
-
-
-def encoded(seed, kind="jpeg"):
-    pixels = np.random.default_rng(seed).integers(0, 256, (10, 12, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
 
 
 @pytest.fixture
 def people(tmp_path):
-    """Ten pictures of four people; one is a PNG."""
-    for place, (name, count) in enumerate(PEOPLE.items()):
-        (tmp_path / "people" / name).mkdir(parents=True)
-        for number in range(count):
-            kind = "png" if (name, number) == ("Zoë", 2) else "jpeg"
-            (tmp_path / "people" / name / f"{number}.{kind}").write_bytes(encoded(10 * place + number, kind))
-    return tmp_path / "people"
-
-
-def tree(folder):
-    """Every file below a folder, and its content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return write_people(tmp_path / "people")
 
 
 def pictures(folder):
@@ -143,111 +120,6 @@ def test_sets_too_large_for_the_header_have_none(people, tmp_path, monkeypatch):
     assert read_as_insightface(tmp_path / "headed")[1] is not None
 
 
-class Stop(KeyboardInterrupt):
-    pass
-
-
-def stop_after(monkeypatch, count, target=picture_writers, name="write_record"):
-    """Lets `count` calls write(to, bytes) through; the next one stops when half of its bytes are written."""
-    original, calls = getattr(target, name), [0]
-
-    def write(to, data):
-        calls[0] += 1
-        if calls[0] <= count:
-            return original(to, data)
-        if target is picture_writers:
-            to.write(data[: len(data) // 2])
-        else:
-            original(to, data[: len(data) // 2])
-        raise Stop
-
-    monkeypatch.setattr(target, name, write)
-
-
-@pytest.mark.parametrize("kind", ["records", "folders"])
-def test_an_interrupted_conversion_goes_on_to_the_same_bytes(people, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(resumable, "_BLOCK", 3)
-    if kind == "records":
-        (people / "ann" / "1.jpeg").write_bytes(b"broken")
-        source, total = people, 9 + 1 + 4  # pictures, header and people
-        write = {"target": picture_writers, "name": "write_record"}
-    else:
-        source, total = tmp_path / "source", 10
-        convert(people, source)
-        write = {"target": pathlib.Path, "name": "write_bytes"}
-    whole = convert(source, tmp_path / "whole", on_bad_example="skip")
-    for count in range(total):
-        dest = tmp_path / f"dest{count}"
-        with monkeypatch.context() as patch:
-            stop_after(patch, count, **write)
-            with pytest.raises(Stop):
-                convert(source, dest, on_bad_example="skip")
-        assert not dest.exists()
-        outcome = convert(source, dest, on_bad_example="skip")
-        assert (outcome.examples, outcome.what, len(outcome.bad)) == (whole.examples, whole.what, len(whole.bad))
-        assert tree(dest) == tree(tmp_path / "whole")
-        assert not (tmp_path / f"dest{count}.partial").exists()
-
-
-def test_a_resumed_conversion_does_not_write_again_what_is_done(people, tmp_path, monkeypatch):
-    monkeypatch.setattr(resumable, "_BLOCK", 3)
-    with monkeypatch.context() as patch:
-        stop_after(patch, 8)
-        with pytest.raises(Stop):
-            convert(people, tmp_path / "dest")
-    progress = json.loads((tmp_path / "dest.partial" / "progress.json").read_text())
-    assert progress["next"] == 6
-    with monkeypatch.context() as patch:
-        stop_after(patch, 9)  # 4 pictures, the header and 4 people
-        convert(people, tmp_path / "dest")
-    assert (tmp_path / "dest" / "train.rec").is_file()
-
-
-def test_a_resumed_conversion_may_write_less_than_the_interrupted_one(people, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_after(patch, 9)
-        with pytest.raises(Stop):
-            convert(people, tmp_path / "dest")
-    for path in (people / "ann").iterdir():
-        path.write_bytes(b"broken")
-    for dest in ("dest", "whole"):
-        convert(people, tmp_path / dest, on_bad_example="skip")
-    assert tree(tmp_path / "dest") == tree(tmp_path / "whole")
-
-
-def test_partial_folders_of_something_else_are_refused(people, tmp_path, monkeypatch):
-    partial = tmp_path / "dest.partial"
-    partial.mkdir()
-    (partial / "mine.txt").write_text("x")
-    with pytest.raises(DataError, match=rf"{partial} holds something else than an unfinished conversion: remove it"):
-        convert(people, tmp_path / "dest")
-    (partial / "mine.txt").unlink()
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2)
-        with pytest.raises(Stop):
-            convert(people, tmp_path / "dest")
-    (people / "dan").mkdir()
-    (people / "dan" / "0.jpg").write_bytes(encoded(99))
-    with pytest.raises(DataError, match=rf"{partial} holds an unfinished conversion of something else: remove it"):
-        convert(people, tmp_path / "dest")
-    (people / "dan" / "0.jpg").unlink()
-    (people / "dan").rmdir()
-    (partial / "train.rec").write_bytes(b"")
-    (partial / "progress.json").write_text(
-        (partial / "progress.json").read_text().replace('"writer": {}', '"writer": {"train.rec": 8}')
-    )
-    with pytest.raises(DataError, match=r"train\.rec is shorter than when its conversion stopped: remove"):
-        convert(people, tmp_path / "dest")
-
-
-def test_two_processes_do_not_write_the_same_folder(people, tmp_path):
-    with resumable.partial_folder(tmp_path / "dest") as partial:
-        with pytest.raises(DataError, match=rf"{partial} is being written by another process"):
-            convert(people, tmp_path / "dest")
-        (partial / "progress.json").write_text("{}")
-    assert tree(tmp_path / "dest") == {}
-
-
 def test_unreadable_pictures_stop_or_are_named_and_left_out(people, tmp_path):
     broken = people / "bob" / "0.jpeg"
     broken.write_bytes(b"broken")
@@ -284,54 +156,6 @@ def test_a_damaged_file_is_salvaged(people, tmp_path):
     assert [label for _, label in found] == [0] * 3 + [1] * 3 + [2] + [3]
 
 
-@pytest.fixture
-def listed(people):
-    rows = [("ann/0.jpeg", "ann/1.jpeg", 1), ("ann/0.jpeg", "bob/0.jpeg", 0), ("ann/2.jpeg", "ann/1.jpeg", 1)]
-    (people / "pairs.txt").write_text("".join(f"{first} {second} {same}\n" for first, second, same in rows))
-    return rows
-
-
-def test_lists_of_pairs_become_verification_sets_and_back(people, listed, tmp_path):
-    outcome = convert(people / "pairs.txt", tmp_path / "ours.bin")
-    assert (outcome.examples, outcome.what, outcome.bad) == (3, "pairs", ())
-    images, same = pickle.loads((tmp_path / "ours.bin").read_bytes(), encoding="bytes")
-    assert images == [(people / name).read_bytes() for row in listed for name in row[:2]]
-    assert same == [True, False, True]
-    convert(tmp_path / "ours.bin", tmp_path / "unpacked")
-    assert (tmp_path / "unpacked" / "pairs.txt").read_text() == (
-        "images/00000001.jpg images/00000002.jpg 1\n"
-        "images/00000001.jpg images/00000004.jpg 0\n"
-        "images/00000005.jpg images/00000002.jpg 1\n"
-    )
-    assert len(tree(tmp_path / "unpacked")) == 5
-    convert(tmp_path / "unpacked", tmp_path / "again.bin")
-    assert (tmp_path / "again.bin").read_bytes() == (tmp_path / "ours.bin").read_bytes()
-    (people / "pairs.txt").rename(tmp_path / "elsewhere.lst")
-    convert(tmp_path / "elsewhere.lst", tmp_path / "third.bin", source_kind="pairs", root=people)
-    assert (tmp_path / "third.bin").read_bytes() == (tmp_path / "ours.bin").read_bytes()
-    assert not list(tmp_path.glob("*.partial"))
-
-
-def test_pairs_of_unreadable_pictures(people, listed, tmp_path):
-    (people / "bob" / "0.jpeg").write_bytes(b"broken")
-    with pytest.raises(BadExample, match=r"bob/0\.jpeg: cannot be decoded"):
-        convert(people / "pairs.txt", tmp_path / "ours.bin")
-    outcome = convert(people / "pairs.txt", tmp_path / "ours.bin", on_bad_example="skip")
-    assert (outcome.examples, len(outcome.bad)) == (2, 1)
-    images, same = pickle.loads((tmp_path / "ours.bin").read_bytes())
-    assert (len(images), same) == (4, [True, True])
-    images[0] = b"broken"
-    (tmp_path / "bad.bin").write_bytes(pickle.dumps((images, same)))
-    with pytest.raises(BadExample, match=r"bad\.bin: picture 0: cannot be decoded"):
-        convert(tmp_path / "bad.bin", tmp_path / "unpacked")
-    outcome = convert(tmp_path / "bad.bin", tmp_path / "unpacked", on_bad_example="skip")
-    assert (outcome.examples, len(outcome.bad)) == (1, 1)
-    assert (tmp_path / "unpacked" / "pairs.txt").read_text() == "images/00000003.jpg images/00000002.jpg 1\n"
-    (tmp_path / "bad.bin").write_bytes(pickle.dumps(([b"broken", images[1]], [True])))
-    with pytest.raises(BadExample, match=r"bad\.bin: no pair can be read; the last picture: .*picture 0"):
-        convert(tmp_path / "bad.bin", tmp_path / "nothing", on_bad_example="skip")
-
-
 def test_names_that_cannot_be_kept_or_used(people, tmp_path):
     convert(people, tmp_path / "records")
     names = tmp_path / "records" / "classes.txt"
@@ -352,39 +176,3 @@ def test_names_that_cannot_be_kept_or_used(people, tmp_path):
     (people / "bo\nb").rename(os.fsdecode(os.fsencode(people) + b"/bo\xff"))
     with pytest.raises(DataError, match=r"the identity 'bo\\udcff' cannot be named"):
         convert(people, tmp_path / "third")
-
-
-def test_bad_arguments(people, listed, tmp_path):
-    dest = tmp_path / "dest"
-    (tmp_path / "a.zip").write_bytes(b"")
-    for arguments, message in (
-        (("/no/such", dest), "/no/such does not exist"),
-        ((tmp_path / "a.zip", dest), r"a\.zip: a file to convert is named \.rec, \.bin, \.txt, or its kind is given"),
-        ((people, dest, "folder", "bin"), "people: folder becomes rec, not bin"),
-        ((people, people), "people exists: remove it, or name another destination"),
-        ((people, dest, "folder", None, tmp_path), "people is no list of pairs"),
-        ((people, dest, "folder", None, None, "cry"), "on_bad_example is 'cry'"),
-        ((people / "ann", dest, "folder"), "ann has no class folders"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            convert(*arguments)
-    assert not dest.exists()
-
-
-def test_the_command_line(people, tmp_path, capsys, monkeypatch):
-    (people / "bob" / "0.jpeg").write_bytes(b"broken")
-    command = ["mhe convert", str(people), str(tmp_path / "dest")]
-    assert main(command) == 2
-    assert capsys.readouterr().err.startswith(f"error: {people}/bob/0.jpeg: cannot be decoded")
-    with monkeypatch.context() as patch:
-        stop_after(patch, 2)
-        assert main([*command, "--on_bad_example=skip"]) == 130
-    assert capsys.readouterr().err == f"interrupted: the same command goes on with {tmp_path}/dest\n"
-    assert main([*command, "--on_bad_example=skip", "--from=folder", "--to=rec"]) == 0
-    output = capsys.readouterr()
-    assert output.out.startswith(f"{tmp_path}/dest: 9 pictures of 4 identities, 1 unreadable pictures left out, ")
-    assert output.err.startswith(f"left out: {people}/bob/0.jpeg: cannot be decoded")
-    for arguments in (["mhe convert", "--help"], ["mhe convert", "a"], ["mhe convert", "a", "b", "--to=zip"]):
-        with pytest.raises(SystemExit):
-            main(arguments)
-    assert "mhe convert ~/faces/train ~/faces/records" in capsys.readouterr().out
