@@ -140,7 +140,11 @@ class ArcFace(Margin):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CosFace(Margin):
-    """cos(theta) - m: arXiv 1801.09414."""
+    """cos(theta) - m: arXiv 1801.09414.
+
+    Attributes:
+      m: what is taken from the cosine.
+    """
 
     m: float = 0.4
 
@@ -157,6 +161,11 @@ class Combined(Margin):
     """cos(m1 theta + m2) - m3: arXiv 1801.07698, with the margin m1 of SphereFace (arXiv 1704.08063).
 
     As in insightface's code, there is no rule for m1 theta + m2 beyond pi, where the cosine rises again.
+
+    Attributes:
+      m1: factor of the angle.
+      m2: what is added to the angle, in radians.
+      m3: what is taken from the cosine.
     """
 
     m1: float = 1.0
