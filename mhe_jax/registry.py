@@ -1,16 +1,20 @@
 """Turns a config section into an object: the section's fields are the constructor's keyword arguments.
 
-A field that no constructor takes is therefore an error, and every field that is accepted is read.
+A field that no constructor takes is therefore an error, and every field that is accepted is read. A section inside a
+section, such as a head's margin, is built first, from a registry of its own, and given to the outer one.
 """
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
+Registry = Mapping[str, Callable]
 
-def build(registry: Mapping[str, Callable], section: ConfigDict, path: str, **given: Any) -> Any:
+
+def build(registry: Registry, section: ConfigDict, path: str, **given: Any) -> Any:
     """Calls `registry[section.name]` with the section's other fields.
 
     Args:
@@ -22,19 +26,38 @@ def build(registry: Mapping[str, Callable], section: ConfigDict, path: str, **gi
     Raises:
       ValueError: for an unknown name, an unknown field or a missing one; the message lists what is accepted.
     """
-    fields = section.to_dict()
+    if not isinstance(section, Mapping | ConfigDict) or "name" not in section:
+        shown = section.to_dict() if isinstance(section, ConfigDict) else section
+        raise ValueError(f"{path} is {shown!r}; it must be a section with a name of {', '.join(sorted(registry))}")
+    fields = ConfigDict(section).to_dict()
     name = fields.pop("name")
     if name not in registry:
         raise ValueError(f"{path}.name is {name!r}; it must be one of {', '.join(sorted(registry))}")
-    parameters = inspect.signature(registry[name]).parameters
-    accepted = [key for key in parameters if key not in given and key not in ("parent", "name")]
+    accepted = options(registry[name], given)
     for field in fields:
         if field not in accepted:
             raise ValueError(f"{path}.{field} is not a field of {name!r}, which takes: {', '.join(accepted) or 'none'}")
-    for key in accepted:
-        if key not in fields and parameters[key].default is inspect.Parameter.empty:
+    for key, default in accepted.items():
+        if key not in fields and default is inspect.Parameter.empty:
             raise ValueError(f"{path}.{key} is missing: {name!r} needs it")
     return registry[name](**{key: _frozen(value) for key, value in fields.items()}, **given)
+
+
+def options(constructor: Callable, given: Iterable[str] = ()) -> dict[str, Any]:
+    """What a section may set of a constructor: the defaults by name, `inspect.Parameter.empty` where there is none.
+
+    Args:
+      constructor: of a registry.
+      given: names of the arguments that do not come from the config. Those that flax adds to a module never do.
+    """
+    parameters = inspect.signature(constructor).parameters
+    return {key: p.default for key, p in parameters.items() if key not in given and key not in ("parent", "name")}
+
+
+def section_of(registry: Registry, value: Any) -> dict[str, Any]:
+    """The section that `build` would make a dataclass of a registry from, all fields said."""
+    (name,) = (name for name, constructor in registry.items() if constructor is type(value))
+    return {"name": name, **dataclasses.asdict(value)}
 
 
 def _frozen(value: Any) -> Any:

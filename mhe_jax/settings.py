@@ -1,12 +1,36 @@
 """Every top-level field of a config: its meaning, its default, and the check that a config has no other.
 
-The sections (`data`, `backbone`, `head`, `optimizer`, `table_optimizer`, `schedule`, `average`) hold a `name` and the
-keyword arguments of the object they describe, see `mhe_jax.registry`.
+A section holds a `name` and the keyword arguments of the object that it names, see `mhe_jax.registry`; the fields of
+those objects are described where they are defined.
 """
 
+# ruff: noqa: RUF009 (`option` makes a dataclass field)
+
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
+
+
+def option(default: Any = dataclasses.MISSING, help: str = "", *, free: bool = False) -> Any:
+    """A dataclass field that is a field of a config.
+
+    Args:
+      default: without one, a config has to have the field. A dict becomes a section of each config's own.
+      help: what the field means, for people and for the manual, which is made from it; a class with a docstring of its
+        fields needs none.
+      free: whether it may change when a run is resumed: it moves work around, says where files lie, or what happens
+        when something goes wrong, without changing the numbers. A free field may also go unread.
+    """
+    metadata = {"help": help, "free": free}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: ConfigDict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def free_fields(described: type) -> set[str]:
+    """The fields of a dataclass that are declared free, see `option`."""
+    return {field.name for field in dataclasses.fields(described) if field.metadata.get("free")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,75 +40,115 @@ class Settings:
     Durations come in pairs: the `_steps` field rules when it is positive, else the `_epochs` field is converted.
     """
 
-    # What is trained.
-    data: ConfigDict
-    backbone: ConfigDict
-    head: ConfigDict
-    # How it is optimised.
-    optimizer: ConfigDict
-    schedule: ConfigDict
-    average: ConfigDict
-    # Row-sparse optimizer of a head's large tables, where the head touches a part of them in a step; 'none': dense.
-    table_optimizer: ConfigDict = dataclasses.field(default_factory=lambda: ConfigDict({"name": "none"}))
-    # For how long.
-    total_epochs: float = 0.0
-    total_steps: int = 0
-    # Examples per optimizer step over all devices and hosts.
-    global_batch_size: int = 256
-    # Parts that a batch is cut into, one after the other on the device, before the optimizer step.
-    accumulate_steps: int = 1
-    # Largest global norm of the gradient; 0 leaves it alone.
-    clip_norm: float = 0.0
-    # Whose gradient that is: ('backbone', 'head') or, as the published face recipes clip, ('backbone',).
-    clip_parts: tuple[str, ...] = ("backbone", "head")
-    # Root of all randomness: initial values, example order, augmentation, sampling.
-    seed: int = 0
-    # Compute dtype of backbone and head products; parameters and losses are always float32.
-    dtype: str = "float32"
-    # Dropout is off in an epoch's steps after this one, counted from 0, as the published text pipeline leaves it after
-    # its first evaluation in an epoch; 0: dropout is always on.
-    dropout_off_after_step: int = 0
-    # Of float32 products: 'default' lets recent GPUs and TPUs use fewer bits (TF32, bfloat16), 'highest' does not.
-    matmul_precision: str = "default"
-    # Weights to start from: a .pth or .safetensors file, the workdir of another run, or a folder of insightface's with
-    # backbone.pth. Empty: random, and for a pretrained backbone its checkpoint.
-    init_from: str = ""
-    # Which parts of `init_from` to take: ('backbone', 'head') or ('backbone',).
-    init_parts: tuple[str, ...] = ("backbone", "head")
-    # Devices along mesh axes 'data' and 'class' (a word that flags cannot spell); -1 takes the rest.
-    mesh: ConfigDict = dataclasses.field(default_factory=lambda: ConfigDict({"data": -1, "classes": 1}))
-    # Whether each device keeps only a part of the backbone's parameters, optimizer slots and averages between steps
-    # (FSDP): less memory for more traffic. A head's tables are split by `mesh.classes`.
-    shard_backbone: bool = False
-    # Optimizer steps run by one call of the compiled program: more hide the host's latency. 0: chosen by the device.
-    steps_per_dispatch: int = 0
-    # Cadences.
-    log_every_steps: int = 50
-    eval_every_epochs: float = 1.0
-    eval_every_steps: int = 0
-    checkpoint_every_epochs: float = 1.0
-    checkpoint_every_steps: int = 0
-    # Checkpoints kept besides the best one.
-    keep_checkpoints: int = 2
-    # Of several processes: one that is silent for so long is taken for dead, and ends the others.
-    heartbeat_seconds: int = 60
-    # How long processes wait for each other to start, to read their data, and to end; who is missing is named then.
-    peer_seconds: int = 1800
-    # The run ends, with the stacks of all its threads, when for so long no step, no batch of an evaluation and no
-    # checkpoint ends; it has to be longer than the longest compilation. 0: never.
-    stall_seconds: int = 0
-    # Those of steps that are multiples of this are kept too; 0: no others.
-    keep_every_steps: int = 0
-    # When the loss or a parameter is not finite: 'stop', or 'rollback' to the last checkpoint and leave out the batches
-    # of the steps in question.
-    on_non_finite: str = "stop"
+    # ---- What is trained.
+    data: ConfigDict = option(help="Section: the data set.")
+    backbone: ConfigDict = option(help="Section: the network from pictures or tokens to features.")
+    head: ConfigDict = option(help="Section: the classifier; `head_sizes` are the digits, empty for balanced ones.")
+    # ---- How it is optimised.
+    optimizer: ConfigDict = option(help="Section: the optimizer.")
+    schedule: ConfigDict = option(help="Section: the learning rate by step.")
+    average: ConfigDict = option({"name": "none"}, "Section: the average of the weights that is evaluated.")
+    table_optimizer: ConfigDict = option(
+        {"name": "none"},
+        "Section: the row-sparse optimizer of a head's large tables, where the head touches a part of them in a step; "
+        "'none' trains them with `optimizer`.",
+    )
+    clip: ConfigDict = option({"name": "none"}, "Section: the limit of the gradient's norm.")
+    # ---- For how long.
+    total_epochs: float = option(0.0, "Passes over the training examples.")
+    total_steps: int = option(0, "Optimizer steps.")
+    global_batch_size: int = option(256, "Examples per optimizer step over all devices and hosts.")
+    accumulate_steps: int = option(
+        1, "Parts that a batch is cut into, one after the other on the device, before the optimizer step."
+    )
+    seed: int = option(0, "Root of all randomness: initial values, example order, augmentation, sampling.")
+    dtype: str = option(
+        "float32",
+        "Compute dtype of backbone and head products, 'float32' or 'bfloat16'; parameters and losses are always "
+        "float32.",
+    )
+    dropout_off_after_step: int = option(
+        0,
+        "Of texts: dropout is off in an epoch's steps after this one, counted from 0, as the published text pipeline "
+        "leaves it after its first evaluation in an epoch; 0: dropout is always on.",
+    )
+    matmul_precision: str = option(
+        "default",
+        "Of float32 products: 'default' lets recent GPUs and TPUs use fewer bits (TF32, bfloat16), 'highest' does not.",
+    )
+    deterministic: bool = option(
+        False,
+        "Whether GPUs add up in a fixed order, so that a run repeated on the same devices has the same bits (XLA's "
+        "flag xla_gpu_deterministic_ops). It costs speed where gradients are scattered into tables, and in products "
+        "and convolutions, whose fastest algorithm is no longer looked for; how much was not measured here. CPUs "
+        "are deterministic without it.",
+        free=True,
+    )
+    init_from: str = option(
+        "",
+        "Weights to start from: a .pth or .safetensors file, the workdir of another run, or a folder of insightface's "
+        "with backbone.pth. Empty: random, and for a pretrained backbone its checkpoint.",
+    )
+    init_parts: tuple[str, ...] = option(
+        ("backbone", "head"), "Which parts of `init_from` to take: ('backbone', 'head') or ('backbone',)."
+    )
+    # ---- On what.
+    mesh: ConfigDict = option(
+        {"data": -1, "classes": 1},
+        "Devices along mesh axes 'data' and 'class' (a word that flags cannot spell); -1 takes the rest.",
+        free=True,
+    )
+    shard_backbone: bool = option(
+        False,
+        "Whether each device keeps only a part of the backbone's parameters, optimizer slots and averages between "
+        "steps (FSDP): less memory for more traffic. A head's tables are split by `mesh.classes`.",
+        free=True,
+    )
+    steps_per_dispatch: int = option(
+        0,
+        "Optimizer steps run by one call of the compiled program: more hide the host's latency. 0: chosen by the "
+        "device.",
+        free=True,
+    )
+    # ---- Cadences.
+    log_every_steps: int = option(50, "Steps between lines of training metrics.", free=True)
+    eval_every_epochs: float = option(1.0, "Epochs between evaluations.", free=True)
+    eval_every_steps: int = option(0, "Steps between evaluations.", free=True)
+    checkpoint_every_epochs: float = option(1.0, "Epochs between checkpoints.", free=True)
+    checkpoint_every_steps: int = option(0, "Steps between checkpoints.", free=True)
+    keep_checkpoints: int = option(2, "Checkpoints kept besides the best one.", free=True)
+    keep_every_steps: int = option(
+        0, "Checkpoints of steps that are multiples of this are kept too; 0: no others.", free=True
+    )
+    # ---- When something goes wrong.
+    heartbeat_seconds: int = option(
+        60, "Of several processes: one that is silent for so long is taken for dead, and ends the others.", free=True
+    )
+    peer_seconds: int = option(
+        1800,
+        "How long processes wait for each other to start, to read their data, and to end; who is missing is named "
+        "then.",
+        free=True,
+    )
+    stall_seconds: int = option(
+        0,
+        "The run ends, with the stacks of all its threads, when for so long no step, no batch of an evaluation and no "
+        "checkpoint ends; it has to be longer than the longest compilation. 0: never.",
+        free=True,
+    )
+    on_non_finite: str = option(
+        "stop",
+        "When the loss or a parameter is not finite: 'stop', or 'rollback' to the last checkpoint and leave out the "
+        "batches of the steps in question.",
+        free=True,
+    )
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Settings":
         """Checks the field names of a config and the few values that nothing else checks.
 
         Raises:
-          ValueError: naming the unknown, missing or impossible field.
+          ValueError: naming the unknown, missing or impossible field, or one that nothing would read.
         """
         known = {field.name: field for field in dataclasses.fields(cls)}
         unknown = sorted(set(config) - set(known))
@@ -110,6 +174,8 @@ class Settings:
         ):
             if getattr(settings, name) not in choices:
                 raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {' or '.join(choices)}")
+        if not settings.init_from and tuple(settings.init_parts) != known["init_parts"].default:
+            raise ValueError(f"config.init_parts is {settings.init_parts}, but config.init_from names nothing to take")
         return settings
 
     def duration(self, name: str, steps_per_epoch: int) -> int:
@@ -118,3 +184,14 @@ class Settings:
         if steps > 0:
             return steps
         return max(1, round(epochs * steps_per_epoch)) if epochs > 0 else 0
+
+
+def defaults(described: type = Settings) -> dict[str, Any]:
+    """The default of each field of a dataclass that has one, a section as a ConfigDict of its own."""
+    found = {}
+    for field in dataclasses.fields(described):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    return found

@@ -27,6 +27,7 @@ def test_the_base_config_is_complete():
         ({"total_steps": 0}, "one of config.total_epochs and config.total_steps must be positive"),
         ({"dtype": "float8"}, "config.dtype is 'float8'"),
         ({"on_non_finite": "skip"}, "config.on_non_finite is 'skip'; it must be stop or rollback"),
+        ({"init_parts": ("backbone",)}, r"config.init_parts is \('backbone',\), but config.init_from names nothing"),
         ({"keep_every_steps": -1}, "config.keep_every_steps must be 0 or more, not -1"),
     ],
 )
@@ -48,6 +49,17 @@ def test_a_missing_section_is_named():
 def test_steps_rule_over_epochs(epochs, steps, expected):
     settings = Settings.from_config(config(eval_every_epochs=epochs, eval_every_steps=steps))
     assert settings.duration("eval_every", steps_per_epoch=10) == expected
+
+
+def test_every_field_is_described():
+    for field in dataclasses.fields(Settings):
+        assert field.metadata["help"].endswith("."), field.name
+
+
+def test_the_defaults_of_a_config_are_its_own():
+    first, second = config(), config()
+    first.mesh.classes = 4
+    assert second.mesh.classes == 1
 
 
 def test_every_field_is_read_somewhere():

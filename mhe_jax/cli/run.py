@@ -68,7 +68,7 @@ def run() -> int:
     from mhe_jax.inference.predict import predict, predict_split
     from mhe_jax.settings import Settings
     from mhe_jax.train import experiment, loop
-    from mhe_jax.train.parallel import distributed, interruption
+    from mhe_jax.train.parallel import deterministic, distributed, interruption
     from mhe_jax.train.reporting.describe import describe
     from mhe_jax.train.reporting.writers import finite
 
@@ -79,6 +79,8 @@ def run() -> int:
             raise app.UsageError("--config or --workdir is needed")
         config, _ = experiment.read_workdir(workdir)
     settings = Settings.from_config(config)
+    if settings.deterministic:
+        deterministic.require()
     distributed.initialize(
         FLAGS.coordinator,
         FLAGS.num_processes,

@@ -35,7 +35,7 @@ def encoder_section(section: ConfigDict) -> ConfigDict:
     Raises:
       ValueError: for a wrong field, a checkpoint that is not there, or of an architecture that is not supported.
     """
-    return registry.build({"pretrained": _pretrained}, section, "config.backbone")
+    return registry.build(PRETRAINED, section, "config.backbone")
 
 
 def _pretrained(
@@ -63,6 +63,9 @@ def _pretrained(
     fields |= {name: rate for name, rate in rates.items() if rate >= 0}
     own = {"pooling": pooling, "feature_layers": feature_layers, "feature_dropout": feature_dropout, "remat": remat}
     return ConfigDict({**fields, **own})
+
+
+PRETRAINED = {"pretrained": _pretrained}
 
 
 def load_encoder(checkpoint: str, params: Mapping[str, Any]) -> dict[str, Any]:

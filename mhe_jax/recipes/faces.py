@@ -84,7 +84,7 @@ def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
     }
     if variant == "partial" or "sparse" in words:
         config.table_optimizer = {**heads.FACE_SPARSE_TABLES, "weight_decay": decay}
-    config.clip_norm, config.clip_parts = 5.0, ("backbone",)
+    config.clip = {"name": "norm", "norm": 5.0, "parts": ("backbone",)}
     config.schedule = {
         "name": "poly",
         "learning_rate": recipe["learning_rate"],

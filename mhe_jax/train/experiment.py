@@ -21,38 +21,16 @@ from mhe_jax.interop.face_heads import is_face_folder, read_face_folder
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models import build_backbone
-from mhe_jax.settings import Settings
+from mhe_jax.settings import Settings, defaults
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
+from mhe_jax.train import old_configs, sections
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import put
 from mhe_jax.train.reporting.writers import write_atomically
 from mhe_jax.train.state import abstract_weights
-
-# Fields that a run may change when it is resumed: they move work around, or say what happens when something goes wrong,
-# without changing the numbers.
-_FREE_FIELDS = {
-    "mesh.data",
-    "mesh.classes",
-    "shard_backbone",
-    "steps_per_dispatch",
-    "log_every_steps",
-    "eval_every_epochs",
-    "eval_every_steps",
-    "checkpoint_every_epochs",
-    "checkpoint_every_steps",
-    "keep_checkpoints",
-    "heartbeat_seconds",
-    "peer_seconds",
-    "stall_seconds",
-    "keep_every_steps",
-    "on_non_finite",
-    "data.path",
-    "data.num_workers",
-    "data.cache_dir",
-}
 
 Task = Classification | MultiLabel | Verification
 
@@ -121,6 +99,11 @@ def build_task(
     backbone = build_backbone(backbone_section(settings, data), dtype)
     space = label_space_of(head_section, num_classes)
     many = isinstance(data, TextData)
+    if settings.dropout_off_after_step and not many:
+        raise ValueError(
+            f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but only encoders of texts switch "
+            "their dropout: set it to 0"
+        )
     if isinstance(data, FaceData) and "margin" not in head_section:
         raise ValueError("config.head.margin is missing: faces are verified by angles, and trained by heads on cosines")
     head = build_head(head_section, space, backbone.features_dim, mesh.shape["class"], dtype, multilabel=many)
@@ -144,12 +127,8 @@ def claim_workdir(
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
     if path.exists() and any(workdir.glob("checkpoints/*")):
-        old, new = _flat(json.loads(path.read_text())), _flat(json.loads(config.to_json()))
-        different = [
-            f"{name}: {old.get(name, 'absent')} there, {new.get(name, 'absent')} here"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name) and name not in _FREE_FIELDS
-        ]
+        stored, _ = read_workdir(workdir)
+        different = sections.differences(stored.to_dict(), json.loads(config.to_json()))
         if different:
             raise ValueError(
                 f"workdir {workdir} was made with another config: {'; '.join(different)}; "
@@ -178,11 +157,14 @@ def check_classes(workdir: pathlib.Path, classes: Classes) -> None:
 def read_workdir(workdir: pathlib.Path) -> tuple[ConfigDict, Classes]:
     """The config and the classes of a run.
 
+    The config is one of today's, whatever version wrote it, with the defaults of top-level fields that it lacks.
+
     Raises:
       ValueError: if the folder is not a run's.
     """
     try:
-        config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+        stored = old_configs.upgraded(json.loads((workdir / "config.json").read_text()))
+        config = ConfigDict({**defaults(), **stored})
         classes = Classes(**json.loads((workdir / "classes.json").read_text()))
     except (OSError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"workdir {workdir} holds no run of this program: {error}") from None
@@ -266,11 +248,3 @@ def trained_weights(settings: Settings, task: Task, mesh: Mesh, workdir: pathlib
         raise ValueError(f"config.init_parts is {settings.init_parts}: a model that is not trained needs all its parts")
     weights = _from_source(settings, abstract, space)
     return jax.tree.map(put, weights, abstract), None
-
-
-def _flat(tree, prefix: str = "") -> dict:
-    if isinstance(tree, dict) and tree:
-        return {
-            k: v for name, sub in tree.items() for k, v in _flat(sub, f"{prefix}.{name}" if prefix else name).items()
-        }
-    return {prefix: tree}

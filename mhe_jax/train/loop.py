@@ -20,7 +20,7 @@ from mhe_jax.train.evaluator import build_evaluator
 from mhe_jax.train.optim import averages
 from mhe_jax.train.optim.optimizer import build_optimizer
 from mhe_jax.train.optim.schedules import build_schedule
-from mhe_jax.train.parallel import distributed, fsdp
+from mhe_jax.train.parallel import deterministic, distributed, fsdp
 from mhe_jax.train.parallel.interruption import Interruption
 from mhe_jax.train.parallel.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
 from mhe_jax.train.parallel.watchdog import Watchdog
@@ -48,6 +48,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
       OSError: if the workdir cannot be written any more; likewise.
     """
     settings, workdir = Settings.from_config(config), pathlib.Path(workdir)
+    if settings.deterministic:
+        deterministic.require()
     skips = Skips.read(workdir)
     interruption = Interruption()
     while True:
@@ -85,9 +87,7 @@ def _train(
     total_steps = settings.duration("total", train.steps_per_epoch)
     schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
     sparse = task.head.sparse_tables()
-    optimizer = build_optimizer(
-        settings.optimizer, schedule, settings.clip_norm, settings.table_optimizer, sparse, settings.clip_parts
-    )
+    optimizer = build_optimizer(settings.optimizer, schedule, settings.clip, settings.table_optimizer, sparse)
     average_rule = averages.build_average(settings.average, train.steps_per_epoch)
 
     with (

@@ -42,7 +42,7 @@ class BareStep:
         task = experiment.build_task(settings, ConfigDict(head), data, data.num_classes, mesh)
         schedule = build_schedule(settings.schedule, 1000, 100)
         sparse = task.head.sparse_tables()
-        optimizer = build_optimizer(settings.optimizer, schedule, 0.0, settings.table_optimizer, sparse)
+        optimizer = build_optimizer(settings.optimizer, schedule, None, settings.table_optimizer, sparse)
         rule = averages.build_average(settings.average, 100)
         abstract = abstract_state(task, optimizer, rule, mesh)
         self.state = create_state(task, optimizer, rule, abstract, settings.seed)

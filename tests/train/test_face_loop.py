@@ -43,7 +43,7 @@ def tiny(head="full", **fields):
     config.head = {"margin": MARGIN, **HEADS[head]}
     config.optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "decay_all": False}
     config.schedule = {"name": "poly", "learning_rate": 0.05, "power": 2.0, "warmup_epochs": 0.0, "per_epoch": False}
-    config.clip_norm, config.clip_parts = 5.0, ("backbone",)
+    config.clip = {"name": "norm", "norm": 5.0, "parts": ("backbone",)}
     if head == "partial":
         config.table_optimizer = dict(heads.FACE_SPARSE_TABLES)
     config.total_steps, config.global_batch_size, config.log_every_steps = 6, 24, 2

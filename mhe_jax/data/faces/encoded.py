@@ -13,6 +13,7 @@ from mhe_jax.data.faces.dataset import FaceData, identity_facts
 from mhe_jax.data.faces.eval_sets import read_eval_sets, require_eval_sets
 from mhe_jax.data.images.dataset import Images
 from mhe_jax.data.images.encoded import LoadExample, Source, decode_all
+from mhe_jax.settings import option
 
 _PROBED = 500  # pictures of a split whose size is looked at before training
 
@@ -47,15 +48,15 @@ class EncodedFaces(FaceData):
       An unreadable picture of a verification set is always an error: without it the set is another one.
     """
 
-    path: str
+    path: str = option(free=True)
     eval_sets: tuple[str, ...] = ()
-    eval_root: str = "val"
+    eval_root: str = option("val", free=True)
     image_size: int = 112
     channels: int = 3
     flip: bool = True
     in_memory: bool = False
-    num_workers: int = 0
-    on_bad_example: str = "raise"
+    num_workers: int = option(0, free=True)
+    on_bad_example: str = option("raise", free=True)
 
     def __post_init__(self):
         super().__post_init__()

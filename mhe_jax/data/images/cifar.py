@@ -14,6 +14,7 @@ from mhe_jax.data.images import augment
 from mhe_jax.data.images.dataset import ImageData, Images
 from mhe_jax.data.images.encoded import LoadExample, decode_all
 from mhe_jax.data.images.tfds import find_prepared, tfds_sources
+from mhe_jax.settings import option
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -24,7 +25,7 @@ class Cifar(ImageData):
     mean, std: per channel, of pixels in [0, 1]; CIFAR-10's common figures, which the paper uses for CIFAR-100 too.
     """
 
-    path: str
+    path: str = option(free=True)
     mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
     std: tuple[float, ...] = (0.2023, 0.1994, 0.2010)
 

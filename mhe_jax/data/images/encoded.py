@@ -13,6 +13,7 @@ import tqdm
 from mhe_jax.data.dataset import ArraySplit, Split, StreamSplit, require_one_of
 from mhe_jax.data.images import augment, decode
 from mhe_jax.data.images.dataset import ImageData, Images
+from mhe_jax.settings import option
 
 
 class Source(Protocol):
@@ -56,18 +57,18 @@ class EncodedImages(ImageData):
     in_memory: decode all pictures once and keep them on the device; otherwise they are decoded when needed.
     augmentation: 'flip_crop', 'affine' or 'none', as told above.
     image_size, channels: what the backbone sees; channels is 3 or 1 (grey).
-    num_workers: processes that decode; 0 decodes in threads.
+    num_workers: processes that decode; 0 decodes in threads, as do pictures in memory.
     on_bad_example: 'raise' for an unreadable picture or 'skip' it (weight 0, counted in feed.bad_examples).
     mean, std: per channel, of pixels in [0, 1].
     """
 
-    path: str
+    path: str = option(free=True)
     image_size: int = 224
     channels: int = 3
     in_memory: bool = False
     augmentation: str = "flip_crop"
-    num_workers: int = 0
-    on_bad_example: str = "raise"
+    num_workers: int = option(0, free=True)
+    on_bad_example: str = option("raise", free=True)
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 

@@ -17,6 +17,7 @@ from mhe_jax.data.texts.facts import popularity, split_facts
 from mhe_jax.data.texts.propensity import inverse_propensity
 from mhe_jax.data.texts.tokens import Tokens, cache_root, tokenised
 from mhe_jax.recipes.propensity import DEFAULT
+from mhe_jax.settings import option
 
 _VALIDATION_SEED = 1240  # of the published system
 _SUBSET_SEED = 0
@@ -39,7 +40,7 @@ class CorpusText(TextData):
     max_train: int = 0
     max_eval: int = 0
     propensity: tuple[float, float] = DEFAULT
-    cache_dir: str = ""
+    cache_dir: str = option("", free=True)
 
     def __post_init__(self):
         super().__post_init__()

@@ -6,6 +6,7 @@ from mhe_jax.data.dataset import DataError
 from mhe_jax.data.texts.corpus import Corpora
 from mhe_jax.data.texts.documents import CorpusText
 from mhe_jax.data.texts.formats.layouts import read_corpora
+from mhe_jax.settings import option
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -15,7 +16,7 @@ class XmcText(CorpusText):
     path: the folder.
     """
 
-    path: str
+    path: str = option(free=True)
 
     def read(self) -> Corpora:
         if not self.path:

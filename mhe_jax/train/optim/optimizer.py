@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.train.optim import rules
+from mhe_jax.train.optim.clip import build_clip
 
 
 def sgd(
@@ -27,7 +28,12 @@ def sgd(
 
     `decay_all=True` decays biases and normalisation parameters too, as the published image pipelines do; `no_decay`
     names the exceptions instead, by parts of a parameter's path. `head_rate` multiplies the head's learning rate.
+
+    Raises:
+      ValueError: for `nesterov` without momentum, as torch does.
     """
+    if nesterov and not momentum:
+        raise ValueError("config.optimizer.nesterov is set, but momentum is 0 and there is nothing to look ahead by")
     decay = optax.add_decayed_weights(weight_decay, mask=_decayed(decay_all, no_decay))
     return optax.chain(decay, optax.sgd(learning_rate, momentum or None, nesterov), _scale_head(head_rate))
 
@@ -101,29 +107,26 @@ class Optimizer:
 def build_optimizer(
     section: ConfigDict,
     schedule: optax.Schedule,
-    clip_norm: float = 0.0,
+    clip_section: ConfigDict | None = None,
     table_section: ConfigDict | None = None,
     sparse_tables: tuple[str, ...] = (),
-    clip_parts: tuple[str, ...] = ("backbone", "head"),
 ) -> Optimizer:
-    """The optimizer of `config.optimizer`, behind a clip of the gradient's norm when `clip_norm` is positive.
+    """The optimizer of `config.optimizer`.
 
     Args:
       section: `config.optimizer`.
       schedule: learning rate by step.
-      clip_norm: `config.clip_norm`.
-      table_section: `config.table_optimizer`, for the head's `sparse_tables`.
+      clip_section: `config.clip`, what the gradient goes through before it; None: as it is.
+      table_section: `config.table_optimizer`, for the head's `sparse_tables`; None: there is none.
       sparse_tables: what the head offers.
-      clip_parts: `config.clip_parts`: the norm is taken over, and scales, these parts of the parameters.
 
     Raises:
       ValueError: for a wrong field, a table optimizer without tables, or one whose tables would be clipped.
     """
     transform = registry.build(OPTIMIZERS, section, "config.optimizer", learning_rate=schedule)
-    if not clip_parts or not set(clip_parts) <= {"backbone", "head"}:
-        raise ValueError(f"config.clip_parts is {clip_parts}; it may name backbone and head")
-    if clip_norm > 0:
-        transform = optax.chain(_clip(clip_norm, clip_parts), transform)
+    clip = build_clip(clip_section) if clip_section is not None else None
+    if clip is not None:
+        transform = optax.chain(clip.transformation(), transform)
     rule = rules.build_table_optimizer(table_section) if table_section is not None else None
     if rule is None or table_section is None:
         return Optimizer(transform, schedule)
@@ -132,20 +135,13 @@ def build_optimizer(
             f"config.table_optimizer is {table_section.name!r} but this head has no table of which a step touches only "
             "a part: set config.table_optimizer.name = 'none'"
         )
-    if clip_norm > 0 and "head" in clip_parts:
+    if clip is not None and "head" in clip.parts:
         raise ValueError(
-            f"config.clip_norm ({clip_norm}) needs the norm of the whole gradient, which config.table_optimizer "
-            f"{table_section.name!r} never forms: set clip_norm = 0, clip_parts = ('backbone',), or "
+            f"config.clip.norm ({clip.norm}) needs the norm of the whole gradient, which config.table_optimizer "
+            f"{table_section.name!r} never forms: set clip.name = 'none', clip.parts = ('backbone',), or "
             "table_optimizer.name = 'none'"
         )
     return Optimizer(transform, schedule, rule, sparse_tables)
-
-
-def _clip(norm: float, parts: tuple[str, ...]) -> optax.GradientTransformation:
-    """Clips the global norm of the gradient of these parts, and leaves the others."""
-    if set(parts) == {"backbone", "head"}:
-        return optax.clip_by_global_norm(norm)
-    return optax.masked(optax.clip_by_global_norm(norm), lambda params: {name: name in parts for name in params})
 
 
 def _decayed(decay_all: bool, no_decay: tuple[str, ...]):

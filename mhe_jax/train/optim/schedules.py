@@ -92,6 +92,10 @@ class Steps(Schedule):
 class Constant(Schedule):
     """The peak, for ever."""
 
+    def __post_init__(self):
+        if self.per_epoch:
+            raise ValueError("config.schedule.per_epoch is set, but a constant rate is the same at every step")
+
     def decay(self, passed, step):
         return jnp.full_like(passed, self.learning_rate)
 

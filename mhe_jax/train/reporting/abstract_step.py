@@ -37,9 +37,7 @@ def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
     schedule = build_schedule(settings.schedule, total_steps=1, steps_per_epoch=1)
     sparse = task.head.sparse_tables()
     table_section = settings.table_optimizer if sparse else None
-    optimizer = build_optimizer(
-        settings.optimizer, schedule, settings.clip_norm, table_section, sparse, settings.clip_parts
-    )
+    optimizer = build_optimizer(settings.optimizer, schedule, settings.clip, table_section, sparse)
     rule = averages.build_average(settings.average, steps_per_epoch=1)
     return Model(task, optimizer, rule, abstract_state(task, optimizer, rule, mesh, settings.shard_backbone))
 

@@ -18,7 +18,8 @@ def quadratic(params, xp):
 
 
 def jax_trajectory(section, schedule, start, clip_norm=0.0):
-    tx = build_optimizer(ConfigDict(section), schedule, clip_norm).transform
+    clip = ConfigDict({"name": "norm", "norm": clip_norm} if clip_norm else {"name": "none"})
+    tx = build_optimizer(ConfigDict(section), schedule, clip).transform
     params, state = start, tx.init(start)
     for _ in range(STEPS):
         updates, state = tx.update(jax.grad(quadratic)(params, jnp), state, params)
@@ -141,3 +142,9 @@ def test_head_rate_multiplies_the_heads_updates():
         tx = build_optimizer(ConfigDict({**section, "head_rate": 3.0}), lambda step: 0.1)
         updates, _ = tx.transform.update(params, tx.init(params), params)
         np.testing.assert_allclose(updates["head"]["k"], 3 * updates["backbone"]["k"], rtol=1e-6)
+
+
+def test_nesterov_without_momentum_is_refused():
+    section = ConfigDict({"name": "sgd", "momentum": 0.0, "nesterov": True})
+    with pytest.raises(ValueError, match="config.optimizer.nesterov is set, but momentum is 0"):
+        build_optimizer(section, lambda step: 1.0)

@@ -61,10 +61,10 @@ def test_rate_multiplies_the_schedule(steps):
     np.testing.assert_allclose(twice - table, 2 * (once - table), rtol=1e-4, atol=1e-6)
 
 
-def optimizer(table_section, clip_norm=0.0, tables=("t",)):
+def optimizer(table_section, clip=None, tables=("t",)):
     schedule = build_schedule(ConfigDict({"name": "constant", "learning_rate": RATE}), 10, 5)
     dense = ConfigDict({"name": "sgd", "momentum": 0.0})
-    return build_optimizer(dense, schedule, clip_norm, ConfigDict(table_section), tables)
+    return build_optimizer(dense, schedule, clip and ConfigDict(clip), ConfigDict(table_section), tables)
 
 
 def test_the_other_parameters_are_left_to_the_dense_optimizer():
@@ -82,7 +82,7 @@ def test_the_other_parameters_are_left_to_the_dense_optimizer():
 def test_impossible_combinations_are_named():
     with pytest.raises(ValueError, match="config.table_optimizer is 'sgd' but this head has no table"):
         optimizer({"name": "sgd"}, tables=())
-    with pytest.raises(ValueError, match=r"config.clip_norm \(1.0\) needs the norm of the whole gradient"):
-        optimizer({"name": "adamw"}, clip_norm=1.0)
+    with pytest.raises(ValueError, match=r"config.clip.norm \(1.0\) needs the norm of the whole gradient"):
+        optimizer({"name": "adamw"}, clip={"name": "norm", "norm": 1.0})
     with pytest.raises(ValueError, match="config.table_optimizer.name is 'lamb'"):
         optimizer({"name": "lamb"})

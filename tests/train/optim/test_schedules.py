@@ -66,3 +66,9 @@ def test_warmup_reaches_the_peak_where_the_cosine_starts():
 def test_an_unknown_field_is_named():
     with pytest.raises(ValueError, match=r"config.schedule.power is not a field of 'cosine'"):
         rates({"name": "cosine", "learning_rate": 1.0, "power": 2.0}, 4, 2)
+
+
+def test_a_constant_rate_has_nothing_to_hold_through_an_epoch():
+    section = {"name": "constant", "learning_rate": 0.1, "per_epoch": True}
+    with pytest.raises(ValueError, match="config.schedule.per_epoch is set, but a constant rate"):
+        rates(section, 10, 5)

@@ -36,7 +36,7 @@ def tiny(**fields):
     config.schedule = {"name": "constant", "learning_rate": 0.003}
     config.average = {"name": "ema", "decay": 0.9}
     config.mesh.update(data=4, classes=2)
-    config.clip_norm = 1.0
+    config.clip = {"name": "norm", "norm": 1.0}
     config.total_steps, config.global_batch_size, config.log_every_steps = 6, 32, 1
     config.eval_every_steps = config.checkpoint_every_steps = 3
     with config.unlocked():

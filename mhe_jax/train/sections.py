@@ -1,0 +1,93 @@
+"""Which registry each section of a config is built from, and so what the fields are that a config leaves out."""
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mhe_jax import registry
+from mhe_jax.data import DATA
+from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
+from mhe_jax.interop.huggingface import PRETRAINED
+from mhe_jax.models import BACKBONES, ENCODERS
+from mhe_jax.ops.margins import MARGINS
+from mhe_jax.registry import Registry
+from mhe_jax.settings import Settings, defaults, free_fields
+from mhe_jax.train.optim.averages import AVERAGES
+from mhe_jax.train.optim.clip import CLIPS
+from mhe_jax.train.optim.optimizer import OPTIMIZERS
+from mhe_jax.train.optim.rules import TABLE_OPTIMIZERS
+from mhe_jax.train.optim.schedules import SCHEDULES
+
+
+def registries(data_name: str) -> dict[str, Registry]:
+    """The registry of each section by its path, outer sections first; what a head is depends on the data."""
+    data = DATA.get(data_name, object)
+    heads = MULTILABEL_HEADS if issubclass(data, TextData) else MARGIN_HEADS if issubclass(data, FaceData) else HEADS
+    return {
+        "data": DATA,
+        "backbone": {**BACKBONES, **ENCODERS, **PRETRAINED},
+        "head": heads,
+        "head.margin": MARGINS,
+        "optimizer": OPTIMIZERS,
+        "schedule": SCHEDULES,
+        "average": AVERAGES,
+        "table_optimizer": TABLE_OPTIMIZERS,
+        "clip": CLIPS,
+    }
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The fields of a config by their paths: `head.margin.scale`."""
+    if isinstance(tree, Mapping | ConfigDict) and tree:
+        inner = ((f"{prefix}.{name}" if prefix else name, sub) for name, sub in tree.items())
+        return {path: value for name, sub in inner for path, value in flat(sub, name).items()}
+    return {prefix: tree}
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a config by their paths, those it leaves out at their defaults; a field without one stays out."""
+    found = flat({**defaults(), **config})
+    for path, names in registries(found.get("data.name", "")).items():
+        constructor = names.get(found.get(f"{path}.name", ""))
+        for field, default in registry.options(constructor).items() if constructor else ():
+            nested = f"{path}.{field}"
+            if default is inspect.Parameter.empty or any(name.startswith(f"{nested}.") for name in found):
+                continue
+            if dataclasses.is_dataclass(default):
+                default = registry.section_of(registries("")[nested], default)
+            for name, value in flat(default, nested).items():
+                found.setdefault(name, value)
+    return found
+
+
+def is_free(path: str, data_name: str) -> bool:
+    """Whether the field of a config may change when a run is resumed, see `mhe_jax.settings.option`."""
+    section, _, field = path.partition(".")
+    data = DATA.get(data_name)
+    return section in free_fields(Settings) or (section == "data" and data is not None and field in free_fields(data))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The fields in which a run's config, `old`, and another one differ, but for those that are free.
+
+    A field that one of them leaves out counts at its default: a config from before the field existed means that.
+    """
+    said = flat(old).keys() | flat(new).keys()
+    before, after = completed(old), completed(new)
+    data = str(after.get("data.name"))
+    shown = lambda config, name: config.get(name, "absent")
+    return [
+        f"{name}: {shown(before, name)} there, {shown(after, name)} here"
+        for name in sorted(said)
+        if _plain(shown(before, name)) != _plain(shown(after, name)) and not is_free(name, data)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it, which knows no tuples."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
