@@ -3,9 +3,10 @@
 import inspect
 from typing import Any
 
-import mhe_jax
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
+
+import mhe_jax
 
 # Page, title, and the modules whose names it takes; the first that fits is the one.
 FAMILIES = (

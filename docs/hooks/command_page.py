@@ -4,8 +4,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from mhe_jax.cli import VERBS
 from mkdocs.structure.files import File
+
+from mhe_jax.cli import VERBS
 
 INTRODUCTION = """# The command line
 

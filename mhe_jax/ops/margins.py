@@ -268,7 +268,7 @@ class AdaFace(Margin):
     [0.001, pi - 0.001]; beyond, there is no gradient. (It clamps the cosines of negatives too; here they stay.)
 
     Attributes:
-      m: margin.
+      m: margin, of the angle and of the cosine.
       h: how far from the mean, in standard deviations, |z| reaches 1: 1 / h.
       t_alpha: weight of a batch in the running statistics.
     """

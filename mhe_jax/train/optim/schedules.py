@@ -76,7 +76,7 @@ class Steps(Schedule):
     """The peak times `factor` for every milestone that has passed (torch's MultiStepLR).
 
     Attributes:
-      milestones: epochs.
+      milestones: epochs after which the rate is multiplied.
       factor: of the rate at each of them.
     """
 
