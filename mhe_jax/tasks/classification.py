@@ -36,7 +36,8 @@ class Classification:
     ) -> tuple[jax.Array, Any]:
         """Features [B, D] of the backbone, and its updated statistics. These backbones have no dropout to switch."""
         variables = {"params": params, "batch_stats": batch_stats}
-        features, updated = self.backbone.apply(variables, images, train=True, mutable=["batch_stats"])
+        rngs = {"dropout": key}
+        features, updated = self.backbone.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
         return features, updated.get("batch_stats", {})
 
     def head_loss(self, params: Any, features: jax.Array, batch: dict, key: jax.Array, want_value, blocks, statistics):

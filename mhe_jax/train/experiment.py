@@ -99,16 +99,16 @@ def build_task(
     backbone = build_backbone(backbone_section(settings, data), dtype)
     space = label_space_of(head_section, num_classes)
     many = isinstance(data, TextData)
-    if settings.dropout_off_after_step and not many:
-        raise ValueError(
-            f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but only encoders of texts switch "
-            "their dropout: set it to 0"
-        )
     if isinstance(data, FaceData) and "margin" not in head_section:
         raise ValueError("config.head.margin is missing: faces are verified by angles, and trained by heads on cosines")
     head = build_head(head_section, space, backbone.features_dim, mesh.shape["class"], dtype, multilabel=many)
     if isinstance(data, TextData):
         return MultiLabel(backbone, head)
+    if settings.dropout_off_after_step:
+        raise ValueError(
+            f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but only encoders of texts switch "
+            "their dropout: set it to 0"
+        )
     if isinstance(data, FaceData):
         return Verification(backbone, head, data)
     return Classification(backbone, head, data)

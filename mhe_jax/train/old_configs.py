@@ -27,6 +27,7 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     data = config.get("data", {}).get("name")
     if "head" in config:
         _move_sampler(config["head"], data)
+        _drop_smoothing(config["head"], data)
     if data not in _TEXTS:
         config.pop("dropout_off_after_step", None)
     if not config.get("init_from"):
@@ -45,7 +46,13 @@ def _move_clip(config: dict[str, Any]) -> None:
         config["clip"] = {"name": "norm", "norm": norm, **({"parts": parts} if parts else {})}
 
 
-def _move_sampler(head: dict[str, Any], data: str) -> None:
+def _drop_smoothing(head: dict[str, Any], data: str | None) -> None:
+    """Heads without smoothing had its field, which had to be 0."""
+    if "margin" in head or (data in _TEXTS and head.get("name") in ("ohe", "mhc")):
+        head.pop("label_smoothing", None)
+
+
+def _move_sampler(head: dict[str, Any], data: str | None) -> None:
     """`sampler` and the fields of all samplers became the section `sampler` with the fields of that one."""
     if head.get("name") != "mhs" or isinstance(head.get("sampler"), dict):
         return

@@ -83,7 +83,7 @@ class Skips:
         if len(before) + 1 >= _MOST_AT_A_STEP:
             raise NonFiniteLossError(
                 f"{error}, with {len(before) + 1} different ranges of batches by now: it is not the data; "
-                "lower config.schedule.learning_rate or set config.clip",
+                "lower config.schedule.learning_rate or set config.clip = {'name': 'norm', 'norm': 1.0}",
                 first,
                 last,
             ) from error
