@@ -47,6 +47,17 @@ def _pretrained(
     attention_dropout: float = -1.0,
     remat: bool = False,
 ) -> ConfigDict:
+    """An encoder of Hugging Face's with its weights: a BERT, RoBERTa, DistilBERT, MPNet or XLNet.
+
+    Args:
+      checkpoint: a folder, or the hub's id of one.
+      pooling: 'first', 'last' or 'mean' real token's state.
+      feature_layers: how many layers' pooled states make the features, the last layer first.
+      feature_dropout: dropout rate of the features.
+      hidden_dropout: of embeddings and of what a layer adds to the states; negative: the checkpoint's.
+      attention_dropout: of attention weights; negative: the checkpoint's.
+      remat: compute the inside of layers again for the gradient instead of keeping it: less memory, a third more time.
+    """
     fields = _read_config(checkpoint)
     rates = {"hidden_dropout": hidden_dropout, "attention_dropout": attention_dropout}
     fields |= {name: rate for name, rate in rates.items() if rate >= 0}

@@ -147,7 +147,11 @@ class ArcFace(Margin):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CosFace(Margin):
-    """cos(theta) - m: arXiv 1801.09414."""
+    """cos(theta) - m: arXiv 1801.09414.
+
+    Attributes:
+      m: what is taken from the cosine.
+    """
 
     m: float = 0.4
 
@@ -164,6 +168,11 @@ class CombinedMargin(Margin):
     """cos(m1 theta + m2) - m3: arXiv 1801.07698, with the margin m1 of SphereFace (arXiv 1704.08063).
 
     As in insightface's code, there is no rule for m1 theta + m2 beyond pi, where the cosine rises again.
+
+    Attributes:
+      m1: factor of the angle.
+      m2: what is added to the angle, in radians.
+      m3: what is taken from the cosine.
     """
 
     m1: float = 1.0
@@ -266,7 +275,7 @@ class AdaFace(Margin):
     [0.001, pi - 0.001]; beyond, there is no gradient. (It clamps the cosines of negatives too; here they stay.)
 
     Attributes:
-      m: margin.
+      m: margin, of the angle and of the cosine.
       h: how far from the mean, in standard deviations, |z| reaches 1: 1 / h.
       t_alpha: weight of a batch in the running statistics.
     """

@@ -21,9 +21,11 @@ class FaceGlyphs(FaceData):
 
     The held-out characters are verified in two sets, 'glyphs' and 'glyphs_hard': see glyph_pairs.
 
+    image_size: side of the drawings in pixels, at least 16.
     held_out_classes: how many characters, drawn by `seed`, are kept from training.
     num_pairs: of each verification set, half of them of one character.
     augmentation, noise: as for data 'glyphs'. Nothing is mirrored, as a mirrored d is a b.
+    seed: of the characters that are held out and of the pairs.
     """
 
     flip_embeddings: ClassVar[bool] = False

@@ -17,6 +17,11 @@ class FaceSynthetic(FaceData):
 
     Identities are drawn uniformly; nothing is held per identity. The verification set 'synthetic' asks about the first
     identities of training in new pictures, so that there is something to learn even with few pictures of millions.
+
+    image_shape: (height, width, channels).
+    num_examples: training pictures.
+    num_pairs: of the verification set, half of them of one identity.
+    seed: of labels, noise and pairs.
     """
 
     num_classes: int

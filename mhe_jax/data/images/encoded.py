@@ -53,6 +53,9 @@ class EncodedImages(ImageData):
     'flip_crop' is then a crop of the image padded by 4 and a flip.
     augmentation 'affine' turns, shears, scales and shifts on the device instead, 'none' does nothing.
 
+    path: the folder of the data set.
+    in_memory: decode all pictures once and keep them on the device; otherwise they are decoded when needed.
+    augmentation: 'flip_crop', 'affine' or 'none', as told above.
     image_size, channels: what the backbone sees; channels is 3 or 1 (grey).
     num_workers: processes that decode; 0 decodes in threads, as do pictures in memory.
     on_bad_example: 'raise' for an unreadable picture or 'skip' it (weight 0, counted in feed.bad_examples).

@@ -44,6 +44,7 @@ _MOMENTS = ((0.066,), (0.227,))  # of the rendered pixels
 class Glyphs(ImageData):
     """Drawn characters, ink 255 on 0, grey.
 
+    image_size: side of the drawings in pixels, at least 16.
     eval_faces: the faces held out of training, whose drawings are the evaluation split.
     augmentation: 1 for the ranges of augment.AffineRanges, 0 for none, or a factor between or beyond.
     noise: standard deviation of the pixel noise in training, of pixels in [0, 1].

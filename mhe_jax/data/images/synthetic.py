@@ -18,6 +18,11 @@ class Synthetic(ImageData):
 
     Labels are drawn uniformly; evaluation repeats the first labels of training with other noise, so that there is
     something to learn even with more classes than examples. Nothing is held per class.
+
+    image_shape: (height, width, channels).
+    num_examples: training pictures.
+    num_eval_examples: evaluation pictures, at most num_examples.
+    seed: of labels and noise.
     """
 
     num_classes: int

@@ -41,7 +41,14 @@ class TfdsSource:
 
 @dataclasses.dataclass(kw_only=True)
 class TfdsImages(EncodedImages):
-    """`dataset` ('name', 'name/config' or 'name:1.2.3') as prepared under `path`, the data_dir of tfds."""
+    """A set that tensorflow-datasets prepared under `path`, its data_dir.
+
+    dataset: 'name', 'name/config' or 'name:1.2.3'; the newest version if none is named.
+    train_split: the split, or a part such as 'train[:90%]', to train on.
+    eval_split: the one to evaluate.
+    image_key: name of the feature that is the picture.
+    label_key: name of the feature that is the class.
+    """
 
     dataset: str
     train_split: str = "train"

@@ -11,7 +11,10 @@ from mhe_jax.settings import option
 
 @dataclasses.dataclass(kw_only=True)
 class XmcText(CorpusText):
-    """The folder `path`; the layouts, and what is read from each, are told in `mhe_jax.data.texts.formats.layouts`."""
+    """Documents in any layout that `mhe_jax.data.texts.formats.layouts` tells of, and what is read from each.
+
+    path: the folder.
+    """
 
     path: str = option(free=True)
 

@@ -25,8 +25,12 @@ class SyntheticText(TextData):
     Labels are drawn uniformly; evaluation repeats the first label sets of training with other words, so that there is
     something to learn even with more labels than documents. Nothing is held per label. A word is a number, its token.
 
+    vocab_size: tokens, three special ones included.
+    num_examples: training documents.
+    num_eval_examples: evaluation documents, at most num_examples.
     lengths: fewest and most tokens of a document; the first token of each is the same one.
     labels_per_example: labels drawn; a label that is drawn twice counts once.
+    seed: of labels and words.
     """
 
     num_classes: int

@@ -16,6 +16,10 @@ class Exponential:
     """`average <- d * average + (1 - d) * weights` after every step.
 
     d is `decay`, or (1 + n) / (10 + n) while that is smaller, so that the initial weights are soon forgotten.
+
+    Attributes:
+      decay: share of the old average that a step leaves, once many steps have passed.
+      steps_per_epoch: given by the loop.
     """
 
     decay: float = 0.999
@@ -32,6 +36,11 @@ class Uniform:
 
     It starts with the weights at the beginning of epoch `start_epoch`; until then the average follows the weights. The
     first step of each epoch counts, as in LightXML and the published text pipeline.
+
+    Attributes:
+      start_epoch: first epoch that is averaged.
+      every_steps: steps of an epoch between the weights that count.
+      steps_per_epoch: given by the loop.
     """
 
     start_epoch: int

@@ -26,8 +26,14 @@ def sgd(
 ) -> optax.GradientTransformation:
     """torch.optim.SGD: the decay is added to the gradient before the momentum.
 
-    `decay_all=True` decays biases and normalisation parameters too, as the published image pipelines do; `no_decay`
-    names the exceptions instead, by parts of a parameter's path. `head_rate` multiplies the head's learning rate.
+    Args:
+      learning_rate: by step.
+      momentum: share of the last update that the next one keeps; 0: none is kept.
+      nesterov: whether the gradient is taken as if the momentum had moved the weights already.
+      weight_decay: added to the gradient, times the weights.
+      decay_all: whether biases and normalisation parameters are decayed too, as in the published image pipelines.
+      no_decay: what is not decayed instead, by parts of a parameter's path.
+      head_rate: factor of the head's learning rate.
 
     Raises:
       ValueError: for `nesterov` without momentum, as torch does.
@@ -49,10 +55,19 @@ def adamw(
     head_rate: float = 1.0,
     decay_after: bool = False,
 ) -> optax.GradientTransformation:
-    """torch.optim.AdamW: bias-corrected, with decoupled decay scaled by the learning rate; fields as in `sgd`.
+    """torch.optim.AdamW: bias-corrected, with decoupled decay scaled by the learning rate.
 
-    `decay_after=True` is the AdamW that transformers had, and the published text pipeline used: it decays the weights
-    that the Adam update has already changed, and corrects no bias in the denominator's `eps`.
+    Args:
+      learning_rate: by step.
+      b1: decay of the mean of the gradients.
+      b2: decay of the mean of their squares.
+      eps: added to the root of the squares.
+      weight_decay: times the weights and the learning rate, what a step takes from them.
+      decay_all: as in `sgd`: whether biases and normalisation parameters are decayed too.
+      no_decay: as in `sgd`: what is not decayed instead, by parts of a parameter's path.
+      head_rate: factor of the head's learning rate.
+      decay_after: the AdamW that transformers had, and the published text pipeline used: it decays the weights that the
+        Adam update has already changed, and corrects no bias in the denominator's `eps`.
     """
     mask = _decayed(decay_all, no_decay)
     if not decay_after:

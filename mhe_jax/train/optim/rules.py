@@ -29,6 +29,11 @@ class SparseSGD:
 
     With momentum it is PartialFC's update (arXiv 2203.15565): its first version swaps the sampled rows and their
     momentum into the optimizer, so that the others neither decay nor move on.
+
+    Attributes:
+      rate: factor of the schedule's learning rate.
+      weight_decay: added to the gradient, times the weights.
+      momentum: share of the last update that the next one keeps; 0: none is kept.
     """
 
     rate: float = 1.0
@@ -48,7 +53,12 @@ class SparseSGD:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SparseAdagrad:
-    """`rows <- rows - rate * gradient / (sqrt(sum of its squares) + eps)` (Duchi et al. 2011), torch.optim.Adagrad."""
+    """`rows <- rows - rate * gradient / (sqrt(sum of its squares) + eps)` (Duchi et al. 2011), torch.optim.Adagrad.
+
+    Attributes:
+      rate: factor of the schedule's learning rate.
+      eps: added to the root.
+    """
 
     rate: float = 1.0
     eps: float = 1e-10
@@ -65,7 +75,12 @@ class SparseAdagrad:
 class SparseAdamW:
     """AdamW of each block over the steps that used it; `count` of them corrects the bias, so early uses are not damped.
 
-    The weight decay is decoupled and scaled by the learning rate, as in torch.optim.AdamW.
+    Attributes:
+      rate: factor of the schedule's learning rate.
+      b1: decay of the mean of the gradients.
+      b2: decay of the mean of their squares.
+      eps: added to the root of the squares.
+      weight_decay: decoupled and scaled by the learning rate, as in torch.optim.AdamW.
     """
 
     rate: float = 1.0

@@ -44,7 +44,11 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cosine(Schedule):
-    """Half a cosine from the peak to `end_learning_rate` (torch's CosineAnnealingLR in closed form)."""
+    """Half a cosine from the peak to `end_learning_rate` (torch's CosineAnnealingLR in closed form).
+
+    Attributes:
+      end_learning_rate: the rate at the end of the run.
+    """
 
     end_learning_rate: float = 0.0
 
@@ -55,7 +59,11 @@ class Cosine(Schedule):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Polynomial(Schedule):
-    """`learning_rate * (1 - passed) ** power`, the schedule of insightface (power 2, stepped every iteration)."""
+    """`learning_rate * (1 - passed) ** power`, the schedule of insightface (power 2, stepped every iteration).
+
+    Attributes:
+      power: 1 falls in a straight line, more falls faster at first.
+    """
 
     power: float = 2.0
 
@@ -65,7 +73,12 @@ class Polynomial(Schedule):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Steps(Schedule):
-    """The peak times `factor` for every milestone (in epochs) that has passed (torch's MultiStepLR)."""
+    """The peak times `factor` for every milestone that has passed (torch's MultiStepLR).
+
+    Attributes:
+      milestones: epochs after which the rate is multiplied.
+      factor: of the rate at each of them.
+    """
 
     milestones: tuple[float, ...]
     factor: float = 0.1
