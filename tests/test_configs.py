@@ -1,5 +1,6 @@
 """Every config: its fields are just those that are read, and two steps of it run through the command line."""
 
+import functools
 import importlib.util
 import inspect
 import pathlib
@@ -20,6 +21,7 @@ from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop import huggingface
 from mhe_jax.models import BACKBONES, ENCODERS, build_backbone
 from mhe_jax.ops.margins import MARGINS
+from mhe_jax.ops.sampling import SAMPLERS
 from mhe_jax.recipes import heads, texts
 from mhe_jax.settings import Settings
 from mhe_jax.train.optim.averages import AVERAGES
@@ -76,7 +78,7 @@ def test_the_header_says_what_to_expect_and_the_command(path):
 @pytest.mark.parametrize("name", HEADS)
 def test_head_sections_list_all_fields(name):
     accepted = set(inspect.signature(HEADS[name]).parameters) - {"parent", "name"}
-    given_elsewhere = {"label_space", "features_dim", "class_shards", "dtype"}
+    given_elsewhere = {"label_space", "features_dim", "dtype"}
     assert set(getattr(heads, name)()) - {"name", "head_sizes"} == accepted - given_elsewhere
     assert set(heads.REFERENCE[name]) <= accepted
 
@@ -84,10 +86,8 @@ def test_head_sections_list_all_fields(name):
 @pytest.mark.parametrize("name", MULTILABEL_HEADS)
 def test_head_sections_for_many_labels_list_all_fields(name):
     accepted = set(inspect.signature(MULTILABEL_HEADS[name]).parameters) - {"parent", "name"}
-    # Smoothing, objectives and samplers that these heads refuse are not offered.
-    refused = {"mhp": {"objective"}, "mhs": {"num_groups", "drop_one_group"}}.get(name, {"label_smoothing"})
-    given_elsewhere = {"label_space", "features_dim", "class_shards", "dtype"}
-    assert set(getattr(heads, f"xmc_{name}")()) - {"name", "head_sizes"} == accepted - given_elsewhere - refused
+    given_elsewhere = {"label_space", "features_dim", "dtype"}
+    assert set(getattr(heads, f"xmc_{name}")()) - {"name", "head_sizes"} == accepted - given_elsewhere
     assert set(heads.XMC_REFERENCE[name]) <= accepted
 
 
@@ -95,9 +95,16 @@ def test_head_sections_for_many_labels_list_all_fields(name):
 def test_head_sections_on_cosines_list_all_fields(variant):
     section = getattr(heads, f"face_{variant}")()
     accepted = set(inspect.signature(MARGIN_HEADS[section["name"]]).parameters) - {"parent", "name"}
-    given_elsewhere = {"label_space", "features_dim", "class_shards", "dtype"}
+    given_elsewhere = {"label_space", "features_dim", "dtype"}
     assert set(section) - {"name", "head_sizes"} == accepted - given_elsewhere
     assert set(heads.FACE_REFERENCE[section["name"]]) <= accepted
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sampler_sections_list_all_fields_with_their_defaults(name):
+    fields = {key: value for key, value in heads.sampler(name).items() if key != "name"}
+    assert SAMPLERS[name](**fields) == SAMPLERS[name]()
+    assert set(fields) == set(inspect.signature(SAMPLERS[name]).parameters)
 
 
 @pytest.mark.parametrize("name", MARGINS)
@@ -117,9 +124,13 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
         (
             "arcface_webface42m_mbf",
             "",
-            {"head.sample_rate": 0.2, "head.head_sizes": (0, 1), "table_optimizer.name": "sgd"},
+            {"head.sampler.rate": 0.2, "head.head_sizes": (0, 1), "table_optimizer.name": "sgd"},
         ),
-        ("arcface_webface42m_mbf", "mhs,sparse", {"head.sampler": "batch_union", "table_optimizer.weight_decay": 1e-4}),
+        (
+            "arcface_webface42m_mbf",
+            "mhs,sparse",
+            {"head.sampler.name": "batch_union", "table_optimizer.weight_decay": 1e-4},
+        ),
         ("arcface_folder", "r50,mhp", {"backbone.depth": 50, "head.name": "mhp", "data.name": "face_folder"}),
         ("arcface_folder", "cpu", {"backbone.scale": 1, "data.in_memory": True}),
         ("xmc_amazon670k", "xlnet,reference", {"head.num_candidates": 75, "head.max_labels": 100}),
@@ -137,18 +148,21 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
         ("cifar100_mhp", "5x20,reference", {"head.head_sizes": (5, 20), "head.objective": "bce_concat"}),
         ("cifar100_mhc", "4x5x5", {"head.head_sizes": (4, 5, 5), "head.beam_width": 10}),
         ("cifar100_mhc", "reference", {"head.beam_width": 1, "optimizer.decay_all": True, "data.last_batch": "keep"}),
-        ("cifar100_mhs", "reference", {"head.drop_one_group": True, "head.num_groups": 4, "dtype": "float32"}),
+        (
+            "cifar100_mhs",
+            "reference",
+            {"head.sampler.drop_one_group": True, "head.sampler.num_groups": 4, "dtype": "float32"},
+        ),
         ("cifar10_ohe", "r50", {"backbone.depth": 50}),
         ("imagenet_mhp", "reference", {"head.objective": "softmax_concat", "schedule.end_learning_rate": 1e-4}),
-        ("imagenet_mhs", "", {"head.num_groups": 10, "head.head_sizes": (40, 25), "head.label_smoothing": 0.1}),
+        ("imagenet_mhs", "", {"head.sampler.num_groups": 10, "head.head_sizes": (40, 25), "head.label_smoothing": 0.1}),
         ("imagenet_ohe", "synthetic", {"data.name": "synthetic"}),
         ("image_folder_mhs", "small", {"backbone.name": "convnet", "data.in_memory": True}),
     ],
 )
 def test_argument_strings(file, arg, expected):
     config = load(ROOT / "configs" / f"{file}.py", arg)
-    flat = {f"{s}.{f}": v for s in REGISTRIES for f, v in config[s].items()} | {"dtype": config.dtype}
-    assert {name: flat[name] for name in expected} == expected
+    assert {name: functools.reduce(getattr, name.split("."), config) for name in expected} == expected
 
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if name != "xmc_unicode"])

@@ -191,7 +191,7 @@ def test_files_are_short():
 
 def test_tests_lie_where_the_code_does():
     """Beside the folders of the package: what is tested across all of it, and what is started from outside."""
-    of_their_own = {"benchmarks", "launch", "multiprocess", "parity", "targets"}
+    of_their_own = {"benchmarks", "docs", "launch", "multiprocess", "parity", "targets"}
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*.py")}
     unknown = [str(name) for name in folders if not (PACKAGE / name).is_dir() and name.parts[0] not in of_their_own]
     assert unknown == []

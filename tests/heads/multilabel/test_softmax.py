@@ -106,12 +106,6 @@ def test_sampled_is_a_softmax_over_the_groups_of_all_labels(space, fields):
     compare(head, params, labels, features, allowed)
 
 
-@pytest.mark.parametrize("objective", ["bce_concat", "softmax_concat"])
-def test_objectives_of_single_digits_are_refused_with_the_reason(objective):
-    with pytest.raises(ValueError, match="independent sigmoids of the labels do not factorise over the digits"):
-        initialised(MultiLabelProductHead, SPACES[0], objective=objective)
-
-
 @pytest.mark.parametrize("sampler", [PerExample(), PositiveOnly()])
 def test_samplers_for_one_label_are_refused_with_the_reason(sampler):
     with pytest.raises(ValueError, match="is for one label per example"):

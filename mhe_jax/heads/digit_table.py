@@ -1,0 +1,91 @@
+"""DigitTable: short linear layers to the logits of each digit, what product heads have in common."""
+
+import jax
+import jax.numpy as jnp
+
+from mhe_jax.heads.base import Head, check_smoothing, torch_linear
+from mhe_jax.labels import LabelSpace
+from mhe_jax.ops import kronecker
+
+
+class DigitTable(Head):
+    """A linear layer to the digits' logits; a class scores the sum of its digits' logits, normalised over all classes.
+
+    Parameters: kernel [D, R * S], bias [R * S] with S = sum(head_sizes), group by group; replicated, being small.
+
+    Attributes:
+      use_bias: whether logits have a bias.
+      rank: how many products R are added up (eq. 16); 1 is the plain head.
+      num_candidates: for rank > 1, how many rows of codes a top-k searches at a time; it changes time and memory. The
+        result is exact in any case: see `ops.kronecker.mixture_top_codes`, and docs/results.md for what it costs.
+      mask_padding: whether codes that are no class stay out of the loss's softmax; the reference lets them in.
+      label_smoothing: probability spread evenly over all classes, in [0, 1).
+    """
+
+    use_bias: bool = True
+    rank: int = 1
+    num_candidates: int = 64
+    mask_padding: bool = True
+    label_smoothing: float = 0.0
+
+    def setup(self):
+        check_smoothing(self.label_smoothing)
+        if self.rank < 1:
+            raise ValueError(f"config.head.rank is {self.rank}; it must be at least 1")
+        if self.rank > 1 and self.label_smoothing:
+            raise ValueError(
+                f"config.head.label_smoothing ({self.label_smoothing}) has no closed form with rank {self.rank} > 1: "
+                "set one of them back (rank=1 or label_smoothing=0)"
+            )
+        init, outputs = torch_linear(self.features_dim), self.rank * sum(self.label_space.head_sizes)
+        self.kernel = self.param("kernel", init, (self.features_dim, outputs), jnp.float32)
+        self.bias = self.param("bias", init, (outputs,), jnp.float32) if self.use_bias else None
+
+    def topk(self, features, k):
+        self.check_k(k)
+        logits, log_z = self.log_scores(features)
+        scores, ids = kronecker.mixture_top_codes(logits, self.label_space, k, self.num_candidates)
+        return scores - log_z[:, None], ids
+
+    def scores(self, features, ids):
+        logits, log_z = self.log_scores(features)
+        digits = jnp.maximum(self.label_space.encode(ids), 0)
+        return kronecker.mixture_code_scores(logits, digits) - log_z[:, None]
+
+    def log_scores(self, features: jax.Array) -> tuple[kronecker.Logits, jax.Array]:
+        """Scores of each digit, H arrays [B, R, n_h], and what to subtract from a code's sum, [B]."""
+        logits = self.split(self.flat_logits(features))
+        return logits, jax.nn.logsumexp(kronecker.log_partition(logits, self.label_space), axis=1)
+
+    def softmax_parts(
+        self, logits: kronecker.Logits, digits: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array | float, int]:
+        """What a softmax's loss is made of.
+
+        Args:
+          logits: H arrays [B, R, n_h].
+          digits: int [B, M, H], of the classes whose logits are asked for.
+
+        Returns:
+          log-sum-exp over the competing codes [B], logits of `digits` [B, M], the sum of all competing logits [B] (or
+          0.0 without smoothing), and how many codes compete.
+        """
+        space = self.label_space
+        if not self.mask_padding:
+            space = LabelSpace(space.num_codes, space.head_sizes)  # every code counts as a class
+        log_z = jax.nn.logsumexp(kronecker.log_partition(logits, space), axis=1)
+        # Only a single product has smoothing; its mean score is that of group 0.
+        total = kronecker.mean_score(logits, space)[:, 0] * space.num_classes if self.label_smoothing else 0.0
+        return log_z, kronecker.mixture_code_scores(logits, digits), total, space.num_classes
+
+    def flat_logits(self, features: jax.Array) -> jax.Array:
+        """The logits of all digits, float32 [B, R, S]."""
+        features = features.astype(self.dtype)
+        flat = jnp.dot(features, self.kernel.astype(self.dtype), preferred_element_type=jnp.float32)
+        if self.bias is not None:
+            flat += self.bias[None, :]
+        return flat.reshape(features.shape[0], self.rank, -1)
+
+    def split(self, flat: jax.Array) -> kronecker.Logits:
+        """[B, R, S] -> H arrays [B, R, n_h]."""
+        return kronecker.split_heads(flat, self.label_space.head_sizes)
