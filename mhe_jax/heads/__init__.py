@@ -71,26 +71,27 @@ def build_head(
       kind: one of `KINDS`; with a `margin` it is 'margin'.
       dtype: compute dtype of the products.
       num_classes: where there is no `label_space`.
-      **fields: further fields of the section. `margin` and `sampler` are sections, {"name": ...} with their own fields.
+      **fields: further fields of the section. `margin` and `sampler` are sections, {"name": ...} with their own fields,
+        or objects of `ops.margins` and `ops.sampling`.
 
     Raises:
       ValueError: for an unknown head, or a field that it does not take.
     """
-    if isinstance(section, str):
-        section = ConfigDict({"name": section})
-    own = section.copy_and_resolve_references()
+    own = {"name": section} if isinstance(section, str) else dict(section.copy_and_resolve_references())
     own.update(fields)
+    sizes = own.pop("head_sizes", ())
     if label_space is None:
-        label_space = digits_of(own.name, own.get("head_sizes", ()), num_classes)
+        label_space = digits_of(own["name"], sizes, num_classes)
     kind = "margin" if "margin" in own else kind
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
     given: dict[str, Any] = {"label_space": label_space, "features_dim": features_dim, "dtype": dtype}
     for name, registered in _SECTIONS.items():
         if name in own:
-            given[name] = registry.build(registered, own[name], f"config.head.{name}")
-    own = ConfigDict({key: value for key, value in own.items() if key not in ("head_sizes", *_SECTIONS)})
-    return registry.build(KINDS[kind], own, "config.head", **given)
+            value = own.pop(name)
+            is_section = isinstance(value, dict | ConfigDict)
+            given[name] = registry.build(registered, ConfigDict(value), f"config.head.{name}") if is_section else value
+    return registry.build(KINDS[kind], ConfigDict(own), "config.head", **given)
 
 
 def digits_of(name: str, head_sizes: Sequence[int], num_classes: int) -> LabelSpace:
