@@ -9,7 +9,6 @@ import dataclasses
 
 import numpy as np
 import scipy.sparse
-import sklearn.metrics
 
 from mhe_jax.data.dataset import Pairs
 from mhe_jax.evaluation.ijb_meta import Faces
@@ -62,6 +61,8 @@ def nearest_tars(similarities: np.ndarray, same: np.ndarray) -> dict[str, float]
     That FAR may be larger, or 0. Published figures for IJB are read off so; of points as near the one of larger FAR
     and TAR is taken, and points on a straight line between others are no points (scikit-learn's roc_curve).
     """
+    import sklearn.metrics  # slow to import
+
     far, tar, _ = sklearn.metrics.roc_curve(same, similarities)
     far, tar = far[::-1], tar[::-1]
     return {f"tar_nearest@{asked}": float(tar[np.argmin(np.abs(far - float(asked)))]) for asked in FARS}

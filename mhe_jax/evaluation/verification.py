@@ -8,8 +8,6 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
-import sklearn.metrics
-from sklearn.model_selection import KFold
 
 from mhe_jax.data.dataset import Pairs
 from mhe_jax.evaluation.similarity import lengths, pair_distances, pair_similarities
@@ -41,6 +39,8 @@ def kfold_accuracy(embeddings: np.ndarray, pairs: Pairs) -> FoldAccuracy:
     Raises:
       ValueError: if there are less than ten pairs, or embeddings that are not finite.
     """
+    from sklearn.model_selection import KFold  # slow to import
+
     count = len(pairs.same)
     if count < NUM_FOLDS:
         raise ValueError(f"{pairs.name} has {count} pairs; accuracy over {NUM_FOLDS} folds needs at least {NUM_FOLDS}")
@@ -85,6 +85,8 @@ class Roc:
     @property
     def auc(self) -> float:
         """The area under the curve."""
+        import sklearn.metrics  # slow to import
+
         return float(sklearn.metrics.auc(self.far, self.tar))
 
     @property
@@ -116,6 +118,8 @@ def roc(similarities: np.ndarray, same: np.ndarray) -> Roc:
     Raises:
       ValueError: unless there are pairs of both kinds.
     """
+    import sklearn.metrics  # slow to import
+
     positives = int(np.count_nonzero(same))
     negatives = len(same) - positives
     if not (positives and negatives):

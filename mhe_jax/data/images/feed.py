@@ -4,7 +4,6 @@ import itertools
 import os
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,6 +79,8 @@ class StreamFeed(Feed):
         self._iterator = None
 
     def _start(self, step: int) -> None:
+        import grain  # slow to import
+
         self.close()
         threads = max(1, min(8, (os.cpu_count() or 1) // max(1, self._num_workers)))
         steps = grain.MapDataset.range(step, self._stop).map(self._load_step)

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import tqdm
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2, summary_pb2
 
 
 class Writer:
@@ -73,13 +71,14 @@ class _Board:
         self._folder, self._flushed = folder, 0.0
         with _naming(folder):
             folder.mkdir(exist_ok=True)
-            self._events = EventsWriter(str(folder / "events"))
-            start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._events.write_event(event_pb2.Event(wall_time=time.time(), step=purge_step, session_log=start))
+            self._events, self._protocol = _tensorboard(str(folder / "events"))
+            start = self._protocol.SessionLog(status=self._protocol.SessionLog.START)
+            self._events.write_event(self._protocol.Event(wall_time=time.time(), step=purge_step, session_log=start))
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        scalars = [summary_pb2.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        event = event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=scalars))
+        event = self._protocol.Event(wall_time=time.time(), step=step)
+        for tag, value in values.items():
+            event.summary.value.add(tag=tag, simple_value=value)
         with _naming(self._folder):
             self._events.write_event(event)
             if time.monotonic() > self._flushed + self._FLUSH_SECONDS:
@@ -89,6 +88,24 @@ class _Board:
     def close(self) -> None:
         with _naming(self._folder):
             self._events.close()
+
+
+def _tensorboard(prefix: str) -> tuple[Any, Any]:
+    """tensorboardX's writer of event files, and its protocol buffers of events.
+
+    Where PyTorch is installed, tensorboardX imports it for the tensors that one might log: seconds and 200 MB that
+    a run does not need. So it does not find it.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return EventsWriter(prefix), event_pb2
 
 
 def say(text: str) -> None:
