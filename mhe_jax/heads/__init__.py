@@ -1,5 +1,6 @@
 """The classifiers: four kinds of head for three kinds of loss, all of one contract (`heads.base.Head`)."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -77,7 +78,7 @@ def build_head(
     Raises:
       ValueError: for an unknown head, or a field that it does not take.
     """
-    own = {"name": section} if isinstance(section, str) else dict(section.copy_and_resolve_references())
+    own: dict[str, Any] = {"name": section} if isinstance(section, str) else dict(section.copy_and_resolve_references())
     own.update(fields)
     sizes = own.pop("head_sizes", ())
     if label_space is None:
@@ -88,9 +89,8 @@ def build_head(
     given: dict[str, Any] = {"label_space": label_space, "features_dim": features_dim, "dtype": dtype}
     for name, registered in _SECTIONS.items():
         if name in own:
-            value = own.pop(name)
-            is_section = isinstance(value, dict | ConfigDict)
-            given[name] = registry.build(registered, ConfigDict(value), f"config.head.{name}") if is_section else value
+            value, path = own.pop(name), f"config.head.{name}"
+            given[name] = value if dataclasses.is_dataclass(value) else registry.build(registered, value, path)
     return registry.build(KINDS[kind], ConfigDict(own), "config.head", **given)
 
 
