@@ -1,10 +1,9 @@
 """The Python that README.md and docs/python.md show, run as it stands.
 
-Each file's blocks are one program, started in an empty folder. A block in `sh` that trains is run where it stands. It
+Each file's blocks are one program, started in an empty folder. Shell lines that train are run where they stand. It
 takes some minutes: a head is trained twice, and a run is made for those that need one.
 """
 
-import inspect
 import os
 import pathlib
 import re
@@ -14,28 +13,18 @@ import sys
 
 import pytest
 
-import mhe_jax
-
 ROOT = pathlib.Path(__file__).parents[1]
-FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# A block of Python, or a line of shell that trains, in a block of its own or after a prompt.
+SHOWN = re.compile(r"^```python\n((?:.*\n)*?)```$|^(?: *\$ )?mhe (train .*)$", re.MULTILINE)
 
 
 def program(text):
     """The Python blocks of a page; lines of its shell that train become calls."""
-    parts = []
-    for language, block in FENCED.findall(text):
-        if language == "python":
-            parts.append(block)
-        elif language == "sh":
-            trains = [line for line in block.splitlines() if line.startswith("mhe train ")]
-            parts += [f"_run({shlex.split(line, comments=True)[1:]!r})" for line in trains]
+    parts = [python or f"_run({shlex.split(train, comments=True)!r})" for python, train in SHOWN.findall(text)]
     start = "import subprocess, sys\n_run = lambda a: subprocess.run([sys.executable, '-m', 'mhe_jax', *a], check=True)"
     return "\n".join([start, *parts])
 
 
-@pytest.mark.skipif(
-    "num_classes" not in inspect.signature(mhe_jax.build_head).parameters, reason="build_head takes sections only"
-)
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_the_python_of_a_page_runs(page, tmp_path):
@@ -52,5 +41,10 @@ def test_the_python_of_a_page_runs(page, tmp_path):
 
 
 def test_blocks_are_taken_in_their_order():
-    page = "```python\na = 1\n```\n\n```sh\npip install x\nmhe train --config=y  # z\n```\n\n```python\nb = a\n```\n"
-    assert program(page).splitlines()[2:] == ["a = 1", "", "_run(['train', '--config=y'])", "b = a"]
+    blocks = [
+        "```python\na = 1\n```",
+        "```sh\npip install x\nmhe train --config=y  # z\n```",
+        "    $ mhe train --config=w",
+    ]
+    found = program("\n\n".join([*blocks, "```python\nb = a\n```\n"])).splitlines()[2:]
+    assert found == ["a = 1", "", "_run(['train', '--config=y'])", "_run(['train', '--config=w'])", "b = a"]
