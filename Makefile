@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-fast lint format wheel lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python main.py --config=configs/glyphs_mhp.py --workdir=$(DEMO)
@@ -12,6 +12,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What a change usually breaks.
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -21,6 +25,16 @@ lint: $(VENV)/.installed-test
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The wheel in a fresh environment, from an empty folder.
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
+
+# Pins of all that a plain installation takes. The suite is run with the new ones before they are committed.
+LOCK := uv pip compile --quiet --upgrade --annotation-style=line --custom-compile-command="make lock"
+lock: $(VENV)/.installed-test
+	$(BIN)/$(LOCK) --python-version=3.11 --output-file=launch/requirements-py311.txt setup.cfg
+	$(BIN)/$(LOCK) --python-version=3.12 --output-file=launch/requirements-py312.txt setup.cfg
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,4 +47,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
