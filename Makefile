@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test lint format docs clean
+.PHONY: demo test test-fast lint format docs wheel lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python main.py --config=configs/glyphs_mhp.py --workdir=$(DEMO)
@@ -12,6 +12,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What a change usually breaks.
+test-fast: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -25,6 +29,16 @@ format: $(VENV)/.installed-test
 # The site is in build/site; a broken link, or a public name without a docstring, fails.
 docs: $(VENV)/.installed-docs
 	JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build --strict --quiet
+
+# The wheel in a fresh environment, from an empty folder.
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
+
+# Pins of all that a plain installation takes. The suite is run with the new ones before they are committed.
+LOCK := uv pip compile --quiet --upgrade --annotation-style=line --custom-compile-command="make lock"
+lock: $(VENV)/.installed-test
+	$(BIN)/$(LOCK) --python-version=3.11 --output-file=launch/requirements-py311.txt setup.cfg
+	$(BIN)/$(LOCK) --python-version=3.12 --output-file=launch/requirements-py312.txt setup.cfg
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,4 +55,4 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,8 +1,11 @@
 """The command `mhe`: its verbs, one module each. `python main.py` and `python -m mhe_jax` are the same program."""
 
 import importlib
+import pathlib
 import sys
 from collections.abc import Sequence
+
+from mhe_jax import __version__
 
 # What each does in a line; the module of the same name, or `run`, does it.
 VERBS = {
@@ -10,6 +13,7 @@ VERBS = {
     "eval": "evaluate a run, or imported weights",
     "predict": "the best classes of pictures or texts; embeddings of faces",
     "describe": "what a config costs, before any data is read",
+    "configs": "the configs that are shipped; one of them, to be copied",
     "verify": "do two pictures show one person?",
     "ijb": "measure a run on faces on IJB-B or IJB-C",
     "ensemble": "average the predictions of several runs",
@@ -28,9 +32,13 @@ def main(argv: Sequence[str] | None = None) -> None:
       argv: the program's name and its arguments; those of the process if not given.
     """
     program, *arguments = sys.argv if argv is None else argv
+    program = pathlib.Path(program).name
     verb = arguments[0] if arguments else "--help"
-    if verb in ("-h", "--help", "help") and not program.endswith("main.py"):
+    if verb in ("-h", "--help", "help") and program != "main.py":
         sys.exit(_help())
+    if verb == "--version":
+        print(f"mhe {__version__}")
+        sys.exit()
     if verb.startswith("-"):
         module, arguments = "run", [program, *arguments]
     elif verb in _OF_RUN:
@@ -38,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif verb in VERBS:
         module, arguments = verb, [f"{program} {verb}", *arguments[1:]]
     else:
-        sys.exit(f"error: there is no verb {verb!r}; there are: {', '.join(VERBS)}")
+        print(f"error: there is no verb {verb!r}; there are: {', '.join(VERBS)}", file=sys.stderr)
+        sys.exit(2)
     # Imported when it is asked for: each has flags of its own, and --help shall be quick.
     sys.exit(importlib.import_module(f"mhe_jax.cli.{module}").main(arguments))
 

@@ -22,12 +22,12 @@ def main(argv: list[str]) -> None:
 
 
 def command(argv: list[str]) -> None:
+    if len(argv) != 3:
+        raise app.UsageError("a workdir and the benchmark's folder are needed: mhe ijb RUN FOLDER")
     from mhe_jax.inference.embeddings import opened_embedder
     from mhe_jax.inference.ijb import evaluate
     from mhe_jax.train.experiment import usable_config
 
-    if len(argv) != 3:
-        raise app.UsageError("a workdir and the benchmark's folder are needed: mhe ijb RUN FOLDER")
     workdir, folder = map(pathlib.Path, argv[1:])
     options: dict[str, bool] = {
         name: bool(flags.FLAGS[name].value) for name in ("flip", "detector_score", "norm_score")

@@ -2,60 +2,81 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 
-from mhe_jax.recipes.files import shipped
+from mhe_jax.recipes.files import load_config, located
+
+Command = Callable[[list[str]], int | None]
+QUOTES = "'\""
 
 
-def run(command: Callable[[list[str]], int | None], argv: Sequence[str]) -> None:
-    """Parses flags, calls `command` with the other arguments and exits; an error in them is one line and status 2."""
+def run(command: Command, argv: Sequence[str]) -> None:
+    """Like `start`, for commands that print a result: libraries are quiet, and an error is one line and status 2."""
 
-    def guarded(arguments: list[str]) -> int:
+    def guarded(arguments: list[str]) -> int | None:
         # The libraries below report each of their steps.
         logging.set_verbosity(logging.WARNING)
         try:
-            return command(arguments) or 0
+            return command(arguments)
         except (ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+            mistake(error)
 
     guarded.__module__ = command.__module__
     start(guarded, argv)
 
 
-def start(command: Callable[[list[str]], int], argv: Sequence[str]) -> None:
-    """Parses flags, calls `command` with the other arguments and exits with its status; `--help` is its module's."""
+def start(command: Command, argv: Sequence[str]) -> None:
+    """Parses flags, calls `command` with the other arguments and exits with its status; `--help` is its module's.
+
+    A mistake in the flags, and an `app.UsageError` of the command, are one line and status 2.
+    """
     module = sys.modules[command.__module__]
     # absl shows the help of the file that was started, and its flags under that name.
     sys.modules["__main__"].__doc__ = module.__doc__
     for flag in flags.FLAGS.get_key_flags_for_module(module.__name__):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
-    app.run(command, argv=list(argv), flags_parser=parse_flags)
+
+    def without_usage(arguments: list[str]) -> int:
+        try:
+            return command(arguments) or 0
+        except app.UsageError as error:  # absl would print all flags, and the error below them
+            mistake(error)
+
+    app.run(without_usage, argv=list(argv), flags_parser=parse_flags)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """absl's parser, with one line for a config field or argument that does not exist.
-
-    `--config=NAME` is a config that the package ships, where there is no such file.
-    """
+    """absl's parser, with one line for a mistake; `--config=NAME` is a shipped config where there is no such file."""
     try:
-        return app.parse_flags_with_usage([argv[0], *_located(argv[1:])])
+        return flags.FLAGS([argv[0], *_located(argv[1:])])
+    except SystemExit:  # after the help, which absl ends with 1
+        sys.exit(0)
     except (AttributeError, KeyError) as error:
-        name = str(error.args[0]).strip("'\"")
-        sys.exit(f"error: the config has no field '{name}'")
-    except (TypeError, ValueError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
+        name, _, hint = str(error.args[0]).partition("\n")
+        mistake(f"the config has no field {name.strip(QUOTES)!r}{hint and '. ' + hint.rstrip(QUOTES)}")
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        mistake(error)
+
+
+def mistake(error: object) -> NoReturn:
+    """Ends the program with one line that says what is wrong, and status 2: trying again would not help."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _located(arguments: Sequence[str]) -> list[str]:
-    located, value_follows = [], False
+    """The arguments with the path of each config, which is read once here: absl's words on a broken one fill a page."""
+    found, value_follows = [], False
     for argument in arguments:
         flag, equals, value = argument.partition("=")
         if value_follows:
-            argument = shipped(argument)
-        elif equals and flag.lstrip("-") == "config" and flag.startswith("-"):
-            argument = f"{flag}={shipped(value)}"
+            load_config(argument)
+            argument = located(argument)
+        elif equals and flag in ("-config", "--config"):
+            load_config(value)
+            argument = f"{flag}={located(value)}"
         value_follows = argument in ("-config", "--config")
-        located.append(argument)
-    return located
+        found.append("--help" if argument == "-h" else argument)
+    return found

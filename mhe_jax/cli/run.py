@@ -41,6 +41,10 @@ def main(argv: list[str]) -> None:
 def command(argv: list[str]) -> int:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    if FLAGS.mode == "predict" and FLAGS.workdir is None:
+        raise app.UsageError("predict needs --workdir")
+    if FLAGS.config is None and FLAGS.workdir is None:
+        raise app.UsageError("--config or --workdir is needed")
     # The libraries below report each of their steps; the run's own lines are what people read.
     logging.set_verbosity(logging.WARNING)
     # What goes wrong in Orbax's threads and coroutines comes to this one as an exception; once is enough.
@@ -75,8 +79,7 @@ def run() -> int:
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
     config = FLAGS.config
     if config is None:
-        if workdir is None:
-            raise app.UsageError("--config or --workdir is needed")
+        assert workdir is not None
         config, _ = experiment.read_workdir(workdir)
     settings = Settings.from_config(config)
     if settings.deterministic:
@@ -98,8 +101,7 @@ def run() -> int:
     elif FLAGS.mode == "eval":
         say(json.dumps(finite(evaluate(config, workdir))))
     elif FLAGS.mode == "predict":
-        if workdir is None:
-            raise app.UsageError("predict needs --workdir")
+        assert workdir is not None
         output = pathlib.Path(FLAGS.output) if FLAGS.output else None
         if FLAGS.input is None:
             say(predict_split(config, workdir, FLAGS.top_k, output))

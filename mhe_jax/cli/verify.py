@@ -20,8 +20,8 @@ def main(argv: list[str]) -> None:
 
 
 def command(argv: list[str]) -> None:
-    from mhe_jax.inference.verify import verify
-
     if len(argv) != 3 or flags.FLAGS.workdir is None:
         raise app.UsageError("two pictures and --workdir=RUN are needed")
+    from mhe_jax.inference.verify import verify
+
     print(json.dumps(verify(pathlib.Path(flags.FLAGS.workdir), argv[1], argv[2], flags.FLAGS.threshold)))

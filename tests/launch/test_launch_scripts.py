@@ -206,6 +206,7 @@ def test_the_pods_may_list_what_jax_looks_for():
 def test_the_container_copies_what_the_program_needs():
     text = (LAUNCH / "Containerfile").read_text()
     copied = {name for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for name in line.split()}
-    assert copied == {"pyproject.toml", "setup.cfg", "README.md", "main.py", "mhe_jax", "configs"}
+    installed = {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "launch/requirements-py312.txt"}
+    assert copied == installed | {"main.py", "mhe_jax", "configs"}
     assert all((LAUNCH.parent / name).exists() for name in copied)
     assert 'ENTRYPOINT ["python", "main.py"]' in text  # not through a shell, which would keep SIGTERM to itself

@@ -13,9 +13,6 @@ from mhe_jax.train.parallel.mesh import check_batch, make_mesh
 from mhe_jax.train.reporting import report
 from mhe_jax.train.reporting.abstract_step import build_model, compile_step
 
-CLASSES = (1_000_000, 10_000_000, 100_000_000)
-MESHES = ("1x1", "1x8", "1x64", "8x64")
-
 
 def measure(
     configs: Iterable[str], mesh_name: str, classes: Iterable[int], batch: int | None = None
