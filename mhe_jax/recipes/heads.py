@@ -70,7 +70,7 @@ def sampler(name, **fields):
     return {"name": name, **defaults[name], **fields}
 
 
-# Section 8.1 of the comparison in docs/reference.md: each line is one difference that changes numbers.
+# Section 8.1 of the comparison in docs/pytorch.md: each line is one difference that changes numbers.
 REFERENCE = {
     "ohe": {},
     # Padded codes stay in the softmax; the product head's loss is set by the pipeline.
