@@ -96,7 +96,7 @@ def test_a_mistake_of_one_ends_the_others(tmp_path):
 
 BARRIER = """
 import sys, time
-from mhe_jax.train import distributed
+from mhe_jax.train.parallel import distributed
 number, port = int(sys.argv[1]), sys.argv[2]
 distributed.initialize(f"127.0.0.1:{port}", 3, number, False, heartbeat_seconds=20, peer_seconds=60)
 assert distributed.agree_on_text("who", f"from {number}") == "from 0"
@@ -125,7 +125,7 @@ def test_a_barrier_names_who_is_missing(tmp_path):
 
 STALL = """
 import time
-from mhe_jax.train.watchdog import Watchdog
+from mhe_jax.train.parallel.watchdog import Watchdog
 
 def stuck():
     time.sleep(60)

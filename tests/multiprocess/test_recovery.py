@@ -15,10 +15,9 @@ from tests.train.saved import assert_same, final_weights
 RUN = """
 import json, pathlib, sys
 number, port, workdir = int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
-sys.path[:0] = ["tests/train"]
-from mhe_jax.train import distributed
+from mhe_jax.train.parallel import distributed
 distributed.initialize(f"127.0.0.1:{port}", 2, number, False, heartbeat_seconds=20, peer_seconds=60)
-from test_skips import DATA, Poisoned, small, train_and_evaluate
+from tests.train.test_skips import DATA, Poisoned, small, train_and_evaluate
 DATA["poisoned"] = Poisoned
 config = small(total_steps=8, checkpoint_every_steps=2, on_non_finite="rollback")
 config.data.update(name="poisoned", num_examples=32 * 20)

@@ -14,7 +14,7 @@ from mhe_jax.train.checkpoints import lock
 ROOT = pathlib.Path(__file__).parents[3]
 HOLD = (
     "import pathlib, sys, time\n"
-    "from mhe_jax.train import lock\n"
+    "from mhe_jax.train.checkpoints import lock\n"
     "with lock.held(pathlib.Path(sys.argv[1])):\n"
     "    print('held', flush=True)\n"
     "    time.sleep(600)\n"

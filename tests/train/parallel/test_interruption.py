@@ -8,7 +8,7 @@ import pytest
 
 CODE = """
 import os, signal, sys, time
-from mhe_jax.train import interruption
+from mhe_jax.train.parallel import interruption
 interruption._SAME_REQUEST_SECONDS = 1.0
 with interruption.Interruption() as asked:
     assert not asked.requested
@@ -35,7 +35,7 @@ def test_a_first_signal_asks_and_a_later_one_ends(first, again):
 
 EARLY = """
 import os, signal
-from mhe_jax.train import interruption
+from mhe_jax.train.parallel import interruption
 interruption.leave_at_once({})
 os.kill(os.getpid(), signal.{})
 """
