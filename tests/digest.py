@@ -55,7 +55,7 @@ class Run:
         self.total_steps = settings.duration("total", self.train.steps_per_epoch)
         self.schedule = build_schedule(settings.schedule, self.total_steps, self.train.steps_per_epoch)
         self.average = build_average(settings.average, self.train.steps_per_epoch)
-        self.task = experiment.build_task(settings, settings.head, self.data, self.data.num_classes, self.mesh)
+        self.task = experiment.build_task(settings, settings.head, self.data, self.data.num_classes)
         tables = self.task.head.sparse_tables()
         self.optimizer = build_optimizer(
             settings.optimizer, self.schedule, settings.clip, settings.table_optimizer, tables

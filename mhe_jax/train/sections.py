@@ -15,6 +15,7 @@ from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop.huggingface import PRETRAINED
 from mhe_jax.models import BACKBONES, ENCODERS
 from mhe_jax.ops.margins import MARGINS
+from mhe_jax.ops.sampling import SAMPLERS
 from mhe_jax.registry import Registry
 from mhe_jax.settings import Settings, defaults, free_fields
 from mhe_jax.train.optim.averages import AVERAGES
@@ -33,6 +34,7 @@ def registries(data_name: str) -> dict[str, Registry]:
         "backbone": {**BACKBONES, **ENCODERS, **PRETRAINED},
         "head": heads,
         "head.margin": MARGINS,
+        "head.sampler": SAMPLERS,
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
         "average": AVERAGES,
