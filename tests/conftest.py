@@ -5,6 +5,8 @@ import os
 import jax
 import pytest
 
+from tests.command_line import CommandLine
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The tests compile much and compute little: without LLVM's costly passes they take about half the time.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
@@ -19,3 +21,11 @@ def mesh(request):
     mesh = jax.make_mesh(request.param, ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     with jax.set_mesh(mesh):
         yield mesh
+
+
+@pytest.fixture(scope="session")
+def command_line(tmp_path_factory):
+    """`python main.py FLAGS` without the time that its imports take, see tests/command_line.py."""
+    commands = CommandLine(tmp_path_factory.mktemp("command_line"))
+    yield commands
+    commands.close()

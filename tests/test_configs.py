@@ -1,25 +1,17 @@
-"""Every config: its fields are just those that are read, and two steps of it run through the command line."""
+"""Every config: its fields are just those that are read."""
 
 import functools
 import importlib.util
 import inspect
 import pathlib
-import subprocess
-import sys
 
-import jax
-import numpy as np
-import PIL.Image
 import pytest
 from ml_collections import ConfigDict
 
 from mhe_jax.data import DATA
-from mhe_jax.data.faces.convert import convert
-from mhe_jax.data.faces.formats.pairs_file import write_pairs
-from mhe_jax.data.texts.word_pieces import train_word_pieces
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop import huggingface
-from mhe_jax.models import BACKBONES, ENCODERS, build_backbone
+from mhe_jax.models import BACKBONES, ENCODERS
 from mhe_jax.ops.margins import MARGINS
 from mhe_jax.ops.sampling import SAMPLERS
 from mhe_jax.recipes import heads, texts
@@ -192,93 +184,3 @@ def test_an_encoder_without_a_recipe_takes_that_of_the_default():
 def test_an_unknown_argument_is_named():
     with pytest.raises(ValueError, match="config argument 'refrence': head sizes such as 5x20, or one of reference"):
         load(ROOT / "configs" / "cifar100_mhc.py", "refrence")
-
-
-@pytest.fixture(scope="module")
-def data_folder(tmp_path_factory) -> pathlib.Path:
-    """Tiny data in the layouts that the configs expect: CIFAR pickles, and pictures in class folders."""
-    import pickle
-
-    root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-
-    def pickled(path, count, labels, classes):
-        path.parent.mkdir(exist_ok=True)
-        data = rng.integers(256, size=(count, 3072), dtype=np.uint8)
-        path.write_bytes(pickle.dumps({"data": data, labels: [i % classes for i in range(count)]}))
-
-    for part in ("train", "test"):
-        pickled(root / "cifar-100-python" / part, 64, "fine_labels", 100)
-    meta = {"fine_label_names": [f"class {i}" for i in range(100)]}
-    (root / "cifar-100-python" / "meta").write_bytes(pickle.dumps(meta))
-    for part in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
-        pickled(root / "cifar-10-batches-py" / part, 32, "labels", 10)
-    meta = {"label_names": [f"class {i}" for i in range(10)]}
-    (root / "cifar-10-batches-py" / "batches.meta").write_bytes(pickle.dumps(meta))
-    documents, words = root / "documents", ["sea", "law", "act", "tax", "fish", "port"]
-    documents.mkdir()
-    for split, count in (("train", 24), ("test", 8)):
-        texts = [" ".join(rng.choice(words, size=rng.integers(0, 30))) for _ in range(count)]
-        (documents / f"{split}_raw_texts.txt").write_text("".join(f"{text}\n" for text in texts))
-        labels = [" ".join(map(str, rng.choice(37, size=rng.integers(0, 5), replace=False))) for _ in range(count)]
-        (documents / f"{split}_labels.txt").write_text("".join(f"{row}\n" for row in labels))
-    for name in ENCODERS:
-        tokenizer = train_word_pieces(iter(words), 64)
-        tokenizer.save_pretrained(str(root / name))
-        width = {"hidden_size": 8, "num_layers": 5, "num_heads": 2, "intermediate_size": 8}
-        section = ConfigDict({"name": name, "vocab_size": len(tokenizer), **width})
-        variables = build_backbone(section, np.float32).init(
-            jax.random.key(0), np.ones((1, 4), np.int32), np.full(1, 4), train=False
-        )
-        huggingface.save_encoder(variables["params"], section, root / name)
-    for person in "abcdefghijk":
-        for split in ("train", "val"):
-            (root / "faces" / split / person).mkdir(parents=True)
-            for i in range(2):
-                picture = PIL.Image.fromarray(rng.integers(256, size=(32, 32, 3), dtype=np.uint8))
-                picture.save(root / "faces" / split / person / f"{i}.png")
-    rows = [
-        (f"{a}/0.png", f"{b}/1.png", a == b) for a, b in zip("abcdefghijk" * 2, "abcdefghijkbcdefghijka", strict=True)
-    ]
-    write_pairs(root / "faces" / "val_pairs.txt", rows)
-    convert(root / "faces" / "train", root / "records")
-    convert(root / "faces" / "val_pairs.txt", root / "records" / "lfw.bin", root=root / "faces" / "val")
-    for split, count in (("train", 3), ("val", 1)):
-        for name in "abcdefghijk":
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                picture = PIL.Image.fromarray(rng.integers(256, size=(80, 70, 3), dtype=np.uint8))
-                picture.save(folder / f"{i}.png")
-    return root
-
-
-RUNS = [(path.stem, "smoke") for path in FILES] + [
-    ("image_folder_mhc", "small,smoke"),
-    ("cifar100_mhp", "reference,smoke"),
-    ("imagenet_mhs", "reference,smoke"),
-    ("xmc_eurlex4k", "ohe,reference,smoke"),
-    ("xmc_amazon670k", "xlnet,reference,smoke"),
-    ("xmc_folder", "mhs,smoke"),
-    ("arcface_glyphs", "mhs,smoke"),
-    ("arcface_casia_r18", "full,curricularface,reference,smoke"),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "arg"), RUNS, ids=lambda value: value)
-def test_two_steps_through_the_command_line(name, arg, data_folder, tmp_path):
-    command = [sys.executable, "main.py", f"--config=configs/{name}.py:{arg}", f"--workdir={tmp_path}"]
-    if name.startswith(("cifar", "image_folder")):
-        command.append(f"--config.data.path={data_folder}")
-    if name == "arcface_folder":
-        command.append(f"--config.data.path={data_folder}/faces")
-    elif name in FACES and name != "arcface_glyphs":
-        command += [f"--config.data.path={data_folder}/records", "--config.data.eval_sets=('lfw.bin',)"]
-    if name in TEXTS and name != "xmc_unicode":
-        encoder = "xlnet" if "xlnet" in arg else "bert"
-        command += [f"--config.data.path={data_folder}/documents", f"--config.data.cache_dir={tmp_path}/cache"]
-        command.append(f"--config.backbone.checkpoint={data_folder}/{encoder}")
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "result.json").exists()
-    assert '"step": 2' in done.stdout
