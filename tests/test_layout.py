@@ -93,8 +93,9 @@ ARROWS = {
 def floor(module: str) -> int:
     """The place in FLOORS, from the top."""
     name = module.split(".")[1] if "." in module else module
-    (found,) = (place for place, names in enumerate(FLOORS) if name in names)
-    return found
+    found = [place for place, names in enumerate(FLOORS) if name in names]
+    assert found, f"{module} stands on none of the floors"
+    return found[0]
 
 
 def kind(module: str, folder: str) -> str | None:

@@ -75,10 +75,11 @@ def test_the_configs_are_listed_and_printed(mhe):
     assert done.stderr.startswith("error: there is no config file imagnet_mhc, and none of that name is shipped; the ")
 
 
-def test_a_shipped_config_is_described_from_an_empty_folder(mhe, tmp_path):
-    described = mhe("describe", "--config=scaling:images,mhc,smoke")
-    assert described.returncode == 0, described.stderr
-    assert "<- this config" in described.stdout
+def test_a_shipped_config_is_read_in_an_empty_folder(mhe, tmp_path):
+    """What describe compiles takes half a minute; that it asks for what this config lacks is enough to see it read."""
+    done = mhe("describe", "--config=glyphs_mhp:smoke")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: describe reads no data: say how many classes there are")
     assert sorted(tmp_path.iterdir()) == []
 
 
