@@ -7,182 +7,18 @@ import dataclasses
 import functools
 import inspect
 import itertools
-import pathlib
-import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import PIL.Image
 import pytest
-from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.data import DATA
-from mhe_jax.data.faces.formats.pairs_file import write_pairs
-from mhe_jax.data.images.cifar import Cifar10
 from mhe_jax.data.images.synthetic import Synthetic
-from mhe_jax.data.texts.word_pieces import train_word_pieces
-from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings
 from mhe_jax.train import sections
-from tests import tiny_config, tiny_face_config, tiny_text_config
-from tests.data.images.test_tfds import prepare
 from tests.digest import Run
-
-Make = Callable[[], ConfigDict]
-
-# ---- Small runs that use each entry of each registry.
-
-
-def pictures(**fields) -> ConfigDict:
-    config = tiny_config.get_config()
-    config.data.num_examples = 104
-    return _with(config, fields)
-
-
-def texts(**fields) -> ConfigDict:
-    return _with(tiny_text_config.get_config(), fields)
-
-
-def faces(**fields) -> ConfigDict:
-    config = tiny_face_config.get_config()
-    config.data.num_examples = 104
-    return _with(config, fields)
-
-
-def _with(config: ConfigDict, fields: dict) -> ConfigDict:
-    config.unlock()
-    for path, value in fields.items():
-        *outer, name = path.replace("__", ".").split(".")
-        section = config
-        for step in outer:
-            section = section[step]
-        section[name] = value
-    return config
-
-
-def sampled(make: Callable[..., ConfigDict], head: Callable, name: str, **fields) -> Make:
-    return lambda: make(head={**head((11, 5)), "sampler": heads.sampler(name, **fields)})
-
-
-class Files:
-    """Data on disk, once it is needed."""
-
-    root = pathlib.Path()
-
-    @classmethod
-    def write(cls, root: pathlib.Path) -> None:
-        cls.root, rng = root, np.random.default_rng(0)
-        noise = lambda: PIL.Image.fromarray(rng.integers(256, size=(12, 14, 3), dtype=np.uint8))
-        for split, name, number in itertools.product(("train", "val"), "abcdefg", range(3)):
-            path = root / "pictures" / split / name / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            noise().save(path)
-        for name, other in (("pairs.txt", 1), ("others.txt", 2)):
-            rows = [(f"{a}/0.png", f"{b}/{other}.png", a == b) for a, b in itertools.product("abcdefg", repeat=2)]
-            write_pairs(root / "pictures" / name, rows)
-        cifar = root / "cifar-10-batches-py"
-        cifar.mkdir()
-        (cifar / "batches.meta").write_bytes(pickle.dumps({"label_names": list("0123456789")}))
-        for name in (*Cifar10.train_files, *Cifar10.eval_files):
-            rows = rng.integers(256, size=(10, 3072), dtype=np.uint8)
-            (cifar / name).write_bytes(pickle.dumps({"data": rows, "labels": list(range(10))}))
-        (root / "documents").mkdir()
-        words = ["Sea", "LAW", "act", "tax", "fish", "port"]
-        for split, count in (("train", 24), ("test", 8)):
-            lines = [" ".join(rng.choice(words, size=rng.integers(0, 30))) for _ in range(count)]
-            (root / "documents" / f"{split}_raw_texts.txt").write_text("".join(f"{line}\n" for line in lines))
-            labels = [" ".join(map(str, rng.choice(9, size=rng.integers(1, 5), replace=False))) for _ in range(count)]
-            (root / "documents" / f"{split}_labels.txt").write_text("".join(f"{line}\n" for line in labels))
-        train_word_pieces(iter(words), 64).save_pretrained(str(root / "tokenizer"))
-        prepare(root, "tiny", {"train": 16, "test": 8, "more": 24}, size=12)
-
-
-def on_disk(make: Callable[..., ConfigDict], folder: str = "", **data) -> Make:
-    """A run on files, in batches of 8."""
-    head = heads.xmc_ohe() if make is texts else heads.face_ohe() if make is faces else heads.ohe()
-    return lambda: make(data={"path": str(Files.root / folder), **data}, head=head, global_batch_size=8, total_steps=2)
-
-
-def documents() -> ConfigDict:
-    made = on_disk(texts, "documents", name="xmc", tokenizer=str(Files.root / "tokenizer"), max_length=16)()
-    made.data.cache_dir = str(Files.root / "tokens")
-    return made
-
-
-CASCADE = {"num_candidates": 4, "hidden_dim": 8}
-ENCODER = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8}
-DROPOUT = {"hidden_dropout": 0.1, "attention_dropout": 0.1, "feature_dropout": 0.1}
-
-# By `section:entry`, a run that uses the entry; its fields are those that are changed.
-RUNS: dict[str, Make] = {
-    "head:ohe": lambda: pictures(head=heads.ohe()),
-    "head:mhp": lambda: pictures(),
-    "head:mhc": lambda: pictures(head=heads.mhc((4, 5))),
-    "head:mhs": lambda: pictures(head=heads.mhs((5, 4), num_groups=2)),
-    "head:ohe of texts": lambda: texts(head=heads.xmc_ohe()),
-    "head:mhp of texts": lambda: texts(head=heads.xmc_mhp((8, 7), rank=2)),
-    "head:mhc of texts": lambda: texts(head={**heads.xmc_mhc((11, 5)), **CASCADE}),
-    "head:mhs of texts": lambda: texts(head=heads.xmc_mhs((11, 5))),
-    "head:ohe of faces": lambda: faces(),
-    "head:mhp of faces": lambda: faces(head=heads.face_mhp((4, 5))),
-    "head:mhc of faces": lambda: faces(head=heads.face_mhc((4, 5))),
-    "head:mhs of faces": lambda: faces(head=heads.face_mhs((5, 4))),
-    **{
-        f"head.margin:{name}": lambda name=name: faces(head={**heads.face_ohe(), "margin": heads.margin(name)})
-        for name in ("none", "arcface", "cosface", "combined", "curricularface", "magface", "adaface")
-    },
-    "head.sampler:per_example": sampled(pictures, heads.mhs, "per_example", num_groups=2),
-    "head.sampler:positive_only": sampled(pictures, heads.mhs, "positive_only"),
-    "head.sampler:batch_union": sampled(pictures, heads.mhs, "batch_union"),
-    "head.sampler:random_groups": sampled(pictures, heads.mhs, "random_groups"),
-    "head.sampler:batch_union of texts": sampled(texts, heads.xmc_mhs, "batch_union"),
-    "head.sampler:random_groups of texts": sampled(texts, heads.xmc_mhs, "random_groups"),
-    "head.sampler:per_example of faces": sampled(faces, heads.face_mhs, "per_example", num_groups=2),
-    "head.sampler:positive_only of faces": sampled(faces, heads.face_mhs, "positive_only"),
-    "head.sampler:batch_union of faces": sampled(faces, heads.face_mhs, "batch_union"),
-    "head.sampler:random_groups of faces": sampled(faces, heads.face_mhs, "random_groups"),
-    "optimizer:sgd": lambda: pictures(),
-    "optimizer:adamw": lambda: pictures(optimizer={"name": "adamw"}),
-    "schedule:cosine": lambda: pictures(schedule={"name": "cosine", "learning_rate": 0.1}),
-    "schedule:poly": lambda: pictures(schedule={"name": "poly", "learning_rate": 0.1}),
-    "schedule:steps": lambda: pictures(schedule={"name": "steps", "learning_rate": 0.1, "milestones": (0.5,)}),
-    "schedule:constant": lambda: pictures(),
-    "average:none": lambda: pictures(),
-    "average:ema": lambda: pictures(average={"name": "ema"}),
-    "average:swa": lambda: pictures(average={"name": "swa", "start_epoch": 0, "every_steps": 2}),
-    "table_optimizer:none": lambda: texts(),
-    "table_optimizer:sgd": lambda: texts(table_optimizer={"name": "sgd"}),
-    "table_optimizer:adagrad": lambda: texts(table_optimizer={"name": "adagrad"}),
-    "table_optimizer:adamw": lambda: texts(table_optimizer={"name": "adamw"}),
-    "clip:none": lambda: pictures(),
-    "clip:norm": lambda: pictures(clip={"name": "norm", "norm": 1.0}),
-    "backbone:convnet": lambda: pictures(),
-    "backbone:resnet": lambda: pictures(backbone={"name": "resnet", "depth": 18}),
-    "backbone:resnet_cifar": lambda: pictures(backbone={"name": "resnet_cifar", "depth": 18}),
-    "backbone:iresnet": lambda: faces(backbone={"name": "iresnet", "depth": 18, "features_dim": 8}),
-    "backbone:mobilefacenet": lambda: faces(backbone={"name": "mobilefacenet", "features_dim": 8, "scale": 1}),
-    "backbone:face_vit": lambda: faces(
-        backbone={"name": "face_vit", "features_dim": 8, "patch_size": 4, "width": 8, "depth": 2, "num_heads": 2}
-    ),
-    "backbone:bert": lambda: texts(backbone={"name": "bert", "vocab_size": 97, **ENCODER, **DROPOUT}),
-    "backbone:xlnet": lambda: texts(backbone={"name": "xlnet", "vocab_size": 97, **ENCODER, **DROPOUT}),
-    "data:synthetic": lambda: pictures(),
-    "data:glyphs": lambda: pictures(
-        data={"name": "glyphs", "num_classes": 0, "image_size": 16}, head=heads.mhp(), total_steps=2
-    ),
-    "data:face_synthetic": lambda: faces(),
-    "data:face_glyphs": lambda: faces(
-        data={"name": "face_glyphs", "num_classes": 0, "image_size": 16, "num_pairs": 20}, total_steps=2
-    ),
-    "data:synthetic_text": lambda: texts(),
-    "data:cifar10": on_disk(pictures, name="cifar10", last_batch="drop"),
-    "data:image_folder": on_disk(pictures, "pictures", name="image_folder", image_size=8),
-    "data:tfds": on_disk(pictures, name="tfds", dataset="tiny", image_size=8),
-    "data:face_folder": on_disk(faces, "pictures", name="face_folder", eval_sets=("pairs.txt",), image_size=12),
-    "data:xmc": documents,
-}
+from tests.field_runs import RUNS, Files, pictures, with_fields
 
 # Entries without a run, as their fields are those of another one, or are tested by themselves: a vocabulary that is
 # trained, and an encoder that is read from files.
@@ -252,7 +88,6 @@ OTHERS: dict[str, Any] = {
 # What has to be set for a field to matter.
 WITH: dict[str, dict[str, Any]] = {
     "total_epochs": {"total_steps": 0, "total_epochs": 2.0},
-    "head:mhp.num_candidates": {"head.rank": 2},
     "head.sampler:per_example.drop_one_group": {"head.sampler.num_groups": 11},
     "head.sampler:per_example of faces.drop_one_group": {"head.sampler.num_groups": 11},
     "optimizer:sgd.nesterov": {"optimizer.momentum": 0.9},
@@ -315,15 +150,15 @@ FIRST = {
 @functools.cache
 def unchanged(run: str, needs: str) -> Run:
     """The run with what some of its fields need."""
-    return Run(_with(RUNS[run](), WITH.get(needs, {})))
+    return Run(with_fields(RUNS[run](), WITH.get(needs, {})))
 
 
 def outcome(run: str, path: str, default: Any) -> str:
     """What becomes of a run whose field has another value: 'free', 'error', 'changed' or 'nothing'."""
     section, _, name = path.rpartition(".")
     needs = next((key for key in (f"{run}.{name}", path) if key in WITH), "")
-    config = _with(RUNS[run](), WITH.get(needs, {}))
-    if sections.is_free(path, config.data.name):
+    config = with_fields(RUNS[run](), WITH.get(needs, {}))
+    if sections.is_free(path, sections.flat(config)):
         return "free"
     value = sections.flat(config).get(path, default)
     entry, _, kind = run.partition(":")[2].partition(" of ")
@@ -333,7 +168,7 @@ def outcome(run: str, path: str, default: Any) -> str:
     assert other != value, f"{path}: no other value is known"
     first = FIRST.get(section.partition(".")[0], "order")
     try:
-        before, after = unchanged(run, needs), Run(_with(config, {path: other}))
+        before, after = unchanged(run, needs), Run(with_fields(config, {path: other}))
         for part in sorted(Run.PARTS, key=lambda part: part != first):
             if before.part(part) != after.part(part):
                 return "changed"

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from mhe_jax.heads.base import Head, check_smoothing, torch_linear
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import kronecker
+from mhe_jax.settings import option
 
 
 class DigitTable(Head):
@@ -24,7 +25,7 @@ class DigitTable(Head):
 
     use_bias: bool = True
     rank: int = 1
-    num_candidates: int = 64
+    num_candidates: int = option(64, free=True)
     mask_padding: bool = True
     label_smoothing: float = 0.0
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from mhe_jax.heads.base import Head, check_smoothing
 from mhe_jax.ops import sharded
 from mhe_jax.ops.sampling import BatchUnion, Sampler
+from mhe_jax.settings import option
 
 
 class GroupTable(Head):
@@ -24,7 +25,7 @@ class GroupTable(Head):
     """
 
     sampler: Sampler = BatchUnion()
-    block_size: int = 0
+    block_size: int = option(0, free=True)
     mask_padding: bool = True
     label_smoothing: float = 0.0
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from mhe_jax.heads.base import Head, torch_linear
 from mhe_jax.ops import sharded
+from mhe_jax.settings import option
 
 
 class OneHotTable(Head):
@@ -19,7 +20,7 @@ class OneHotTable(Head):
     """
 
     use_bias: bool = True
-    block_size: int = 0
+    block_size: int = option(0, free=True)
 
     def setup(self):
         init, classes = torch_linear(self.features_dim), self.label_space.num_classes

@@ -67,11 +67,19 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def is_free(path: str, data_name: str) -> bool:
-    """Whether the field of a config may change when a run is resumed, see `mhe_jax.settings.option`."""
-    section, _, field = path.partition(".")
-    data = DATA.get(data_name)
-    return section in free_fields(Settings) or (section == "data" and data is not None and field in free_fields(data))
+def is_free(path: str, config: Mapping[str, Any]) -> bool:
+    """Whether a field may change when a run is resumed, see `mhe_jax.settings.option`.
+
+    Args:
+      path: `head.block_size`.
+      config: the fields of the config by their paths.
+    """
+    if path.partition(".")[0] in free_fields(Settings):
+        return True
+    section, _, field = path.rpartition(".")
+    entries = registries(config.get("data.name", "")).get(section, {})
+    entry = entries.get(config.get(f"{section}.name", ""))
+    return isinstance(entry, type) and field in free_fields(entry)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -81,12 +89,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """
     said = flat(old).keys() | flat(new).keys()
     before, after = completed(old), completed(new)
-    data = str(after.get("data.name"))
     shown = lambda config, name: config.get(name, "absent")
     return [
         f"{name}: {shown(before, name)} there, {shown(after, name)} here"
         for name in sorted(said)
-        if _plain(shown(before, name)) != _plain(shown(after, name)) and not is_free(name, data)
+        if _plain(shown(before, name)) != _plain(shown(after, name)) and not is_free(name, after)
     ]
 
 

@@ -65,18 +65,23 @@ def test_lists_of_json_are_tuples():
 
 
 @pytest.mark.parametrize(
-    ("data", "path", "free"),
+    ("section", "path", "free"),
     [
-        ("glyphs", "mesh.classes", True),
-        ("glyphs", "keep_checkpoints", True),
-        ("glyphs", "seed", False),
-        ("glyphs", "head.beam_width", False),
-        ("image_folder", "data.path", True),
-        ("image_folder", "data.num_workers", True),
-        ("image_folder", "data.image_size", False),
-        ("unicode", "data.cache_dir", True),
-        ("no such data", "data.path", False),
+        ({}, "mesh.classes", True),
+        ({}, "keep_checkpoints", True),
+        ({}, "seed", False),
+        ({"head": "mhc"}, "head.beam_width", False),
+        ({"head": "ohe"}, "head.block_size", True),
+        ({"head": "mhp"}, "head.num_candidates", True),
+        ({"data": "xmc", "head": "mhc"}, "head.num_candidates", False),
+        ({"data": "image_folder"}, "data.path", True),
+        ({"data": "image_folder"}, "data.num_workers", True),
+        ({"data": "image_folder"}, "data.image_size", False),
+        ({"data": "unicode"}, "data.cache_dir", True),
+        ({"data": "no such data"}, "data.path", False),
+        ({"optimizer": "sgd"}, "optimizer.momentum", False),
     ],
 )
-def test_what_is_free(data, path, free):
-    assert sections.is_free(path, data) == free
+def test_what_is_free(section, path, free):
+    names = {f"{name}.name": entry for name, entry in section.items()}
+    assert sections.is_free(path, {"data.name": "glyphs", **names}) == free

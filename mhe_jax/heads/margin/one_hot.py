@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from mhe_jax.heads.base import NOTHING
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk
 from mhe_jax.ops import sharded
+from mhe_jax.settings import option
 
 
 class OneHotMarginHead(MarginHead):
@@ -17,7 +18,7 @@ class OneHotMarginHead(MarginHead):
       block_size: classes per block; 0 chooses one that keeps a block of cosines within 64 MiB.
     """
 
-    block_size: int = 0
+    block_size: int = option(0, free=True)
 
     def setup(self):
         self.kernel = self.class_table("kernel", ROW_INIT, self.label_space.num_classes, self.features_dim)

@@ -7,6 +7,7 @@ from mhe_jax.heads.base import NOTHING
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk
 from mhe_jax.ops import per_row, sharded
 from mhe_jax.ops.sampling import BatchUnion, RandomGroups, Sampler
+from mhe_jax.settings import option
 
 
 class SampledMarginHead(MarginHead):
@@ -26,7 +27,7 @@ class SampledMarginHead(MarginHead):
     """
 
     sampler: Sampler = BatchUnion()
-    block_size: int = 0
+    block_size: int = option(0, free=True)
     mask_padding: bool = True
 
     def setup(self):
