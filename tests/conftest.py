@@ -1,18 +1,22 @@
 """Eight CPU devices, full float32 products, and no implicit broadcasting, for every test."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import jax
 import pytest
 
-from tests.command_line import ROOT, CommandLine
+from tests.command_line import CommandLine
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The tests compile much and compute little: without LLVM's costly passes they take about half the time.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-# Runs that are resumed, and processes of one run, compile the same programs again: what took a while is kept, here and
-# for the processes that tests start.
-COMPILED = str(ROOT / ".pytest_cache" / "compiled")
+# Runs that are resumed, and processes of one run, compile the same programs again: what took a while is kept for this
+# session, here and for the processes that this one starts.
+COMPILED = tempfile.mkdtemp(prefix="compiled-")
+atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
 os.environ.update(JAX_COMPILATION_CACHE_DIR=COMPILED, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1")
 jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
