@@ -98,17 +98,17 @@ def cheapest(programs: dict, logits) -> dict[str, float]:
 
 def trained(workdir: pathlib.Path):
     """Logits H x [N, R, n_h] of the evaluation pictures of a run, and its label space."""
-    with opened(experiment.usable_config(workdir), workdir, load=True) as (run, splits):
-        head = run.task.head
+    run = opened(experiment.usable_config(workdir), workdir)
+    head, images = run.task.head, run.load_splits().eval.images
 
-        def logits_of(weights, images):
-            features = run.task._features(weights, images)
-            return head.apply({"params": weights["params"]["head"]}, features, method="_log_scores")[0]
+    def logits_of(weights, images):
+        return head.apply({"params": weights["params"]["head"]}, run.task.embed(weights, images), method="log_scores")[
+            0
+        ]
 
-        apply, images = run.compiled(logits_of), splits.eval.images
-        batches = (run.padded(images[i : i + _BATCH], _BATCH) for i in range(0, len(images), _BATCH))
-        parts = [jax.device_get(apply(batch)) for batch in batches]
-        return [np.concatenate(column)[: len(images)] for column in zip(*parts, strict=True)], head.label_space
+    batches = ((None, images[i : i + _BATCH]) for i in range(0, len(images), _BATCH))
+    parts = [logits for _, logits in run.results(run.compiled(logits_of), batches)]
+    return [np.concatenate(column) for column in zip(*parts, strict=True)], head.label_space
 
 
 def main(_: list[str]) -> None:
