@@ -28,7 +28,7 @@ format: $(VENV)/.installed-test
 
 # The site is in build/site; a broken link, or a public name without a docstring, fails.
 docs: $(VENV)/.installed-docs
-	JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build --strict --quiet
+	JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # The wheel in a fresh environment, from an empty folder.
 wheel:
