@@ -47,7 +47,7 @@ OTHERS: dict[str, Any] = {
     "eval_split": "more",
     "eval_faces": ("DejaVuSans-Bold",),
     "face_vit.depth": 3,
-    "global_batch_size": 16,
+    "global_batch_size": 24,
     "head_sizes": (10, 6),
     "image_key": "picture",
     "label_key": "number",
