@@ -14,8 +14,12 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What a change usually breaks.
+# What a change usually breaks: readers, configs, layout, optimizers, metrics; no network is compiled.
+FAST := tests/data tests/ops/test_ranking.py tests/ops/test_sampling.py tests/train/optim tests/train/test_sections.py \
+	tests/train/test_old_configs.py tests/test_configs.py tests/test_labels.py tests/test_layout.py tests/test_package.py \
+	tests/test_public.py tests/test_registry.py tests/test_settings.py
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(FAST)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
