@@ -40,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.processes < 1 or options.devices < 1:
         parser.error("--processes and --devices must be at least 1")
     try:
-        environments = [environment(options.platform, options.devices, i) for i in range(options.processes)]
+        sizes = (options.platform, options.processes, options.devices)
+        environments = [environment(*sizes, i) for i in range(options.processes)]
         return supervise(commands(options.processes, options.flags), environments, options.grace)
     except OSError as error:
         sys.exit(f"error: {error}")
@@ -57,13 +58,17 @@ def commands(processes: int, flags: list[str]) -> list[list[str]]:
     return [[*command, *where, f"--process_id={i}"] for i in range(processes)]
 
 
-def environment(platform: str, devices: int, process: int) -> dict[str, str]:
+def environment(platform: str, processes: int, devices: int, process: int) -> dict[str, str]:
     """The environment of a process: this one's, and its devices.
+
+    XLA cuts long sums into as many parts as a process has threads, and a process has one for each CPU device at least.
+    Here all have as many as the whole run would in one process: the parts are the same for any number of processes.
 
     A GPU is hidden by CUDA itself and not by JAX's local_device_ids, so that no library in the process can touch it.
     """
     if platform == "cpu":
-        return {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+        threads = str(max(os.cpu_count() or 1, processes * devices))
+        return {"NPROC": threads, **os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     last = (process + 1) * devices
     there = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(last)))
     mine = there.split(",")[last - devices : last]

@@ -5,12 +5,16 @@ Every head, loss and metric speaks of classes through a `LabelSpace`, so this mo
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int
 
 _INT32_MAX = 2**31 - 1
+
+AnyArray = Array | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +116,7 @@ class LabelSpace:
         """Number of prefixes of `level + 1` digits that some class has: the nodes of the cascade at that level."""
         return -(-self.num_classes // self.strides[level])
 
-    def encode(self, ids):
+    def encode(self, ids: Int[AnyArray, "..."] | Sequence) -> Int[AnyArray, "... {self.num_heads}"]:
         """Digits of class ids.
 
         Args:
@@ -131,7 +135,7 @@ class LabelSpace:
         digits = [(ids // stride) % size for stride, size in zip(self.strides, self.head_sizes, strict=True)]
         return xp.where((ids < 0)[..., None], -1, xp.stack(digits, axis=-1))
 
-    def decode(self, digits):
+    def decode(self, digits: Int[AnyArray, "... heads"] | Sequence) -> Int[AnyArray, "..."]:
         """Class ids of digits: the inverse of `encode`. int array [..., H] -> [...]; a negative digit gives -1.
 
         Raises:
@@ -146,7 +150,7 @@ class LabelSpace:
         ids = sum(digits[..., h] * stride for h, stride in enumerate(self.strides))
         return xp.where((digits < 0).any(axis=-1), -1, ids)
 
-    def is_valid(self, ids):
+    def is_valid(self, ids: Int[AnyArray, "*shape"]) -> Bool[AnyArray, "*shape"]:
         """Whether each id is a class, not padding. Array [...] of ints -> [...] of bools."""
         return (ids >= 0) & (ids < self.num_classes)
 

@@ -7,9 +7,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
+
+Features = Float[Array, "batch features_dim"]
+Labels = Int[Array, "batch"] | Int[Array, "batch labels"]  # a head takes one of the two
+PerExample = Float32[Array, "batch"]
+Losses = tuple[PerExample, dict[str, PerExample]]
+Ids = Int[Array, "batch ids"]
+Scores = Float32[Array, "batch ids"]
+Best = tuple[Float32[Array, "batch {k}"], Int[Array, "batch {k}"]]
 
 
 @struct.dataclass
@@ -55,7 +64,7 @@ class Head(nn.Module):
     # Whether `loss` may leave out the value, though not the gradient, where `Context.want_value` is False.
     lazy_value = False
 
-    def __call__(self, features: jax.Array, labels: jax.Array, context: Context | None = None) -> jax.Array:
+    def __call__(self, features: Features, labels: Labels, context: Context | None = None) -> PerExample:
         """The loss of each example, float32 [B]: `loss` without its metrics, so that `head.init(key, x, y)` works.
 
         Without a context, a head that samples draws from the stream `sample` of Linen's random numbers.
@@ -64,9 +73,7 @@ class Head(nn.Module):
             context = Context(key=self.make_rng("sample"))
         return self.loss(features, labels, context or NOTHING)[0]
 
-    def loss(
-        self, features: jax.Array, labels: jax.Array, context: Context = NOTHING
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         """Loss of each example and further per-example metrics: float32 [B], {name: float32 [B]}; nothing is averaged.
 
         Args:
@@ -80,7 +87,7 @@ class Head(nn.Module):
         """
         raise NotImplementedError
 
-    def topk(self, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    def topk(self, features: Features, k: int) -> Best:
         """The k most probable classes: [B, D] -> (log-probabilities [B, k], ids int32 [B, k]), best first.
 
         Where a narrow beam reaches fewer than k classes, the rest is -inf and -1.
@@ -90,11 +97,11 @@ class Head(nn.Module):
         """
         raise NotImplementedError
 
-    def scores(self, features: jax.Array, ids: jax.Array) -> jax.Array:
+    def scores(self, features: Features, ids: Ids) -> Scores:
         """Log-probabilities of given classes, as in `topk`: [B, D], int [B, M] -> float32 [B, M]."""
         raise NotImplementedError
 
-    def blocks(self, features: jax.Array, labels: jax.Array, context: Context = NOTHING) -> dict[str, jax.Array]:
+    def blocks(self, features: Features, labels: Labels, context: Context = NOTHING) -> dict[str, jax.Array]:
         """The blocks of each sparse table that `loss` uses: {name: int32 [U], ascending, filled up with their number}.
 
         Or int32 [parts, U], see `train.optim.rules.gather`. How many is decided by the shapes alone.

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import Head, check_smoothing, torch_linear
+from mhe_jax.heads.base import Best, Features, Head, Ids, Scores, check_smoothing, torch_linear
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import kronecker
 from mhe_jax.settings import option
@@ -42,13 +42,13 @@ class DigitTable(Head):
         self.kernel = self.param("kernel", init, (self.features_dim, outputs), jnp.float32)
         self.bias = self.param("bias", init, (outputs,), jnp.float32) if self.use_bias else None
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         logits, log_z = self.log_scores(features)
         scores, ids = kronecker.mixture_top_codes(logits, self.label_space, k, self.num_candidates)
         return scores - log_z[:, None], ids
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         logits, log_z = self.log_scores(features)
         digits = jnp.maximum(self.label_space.encode(ids), 0)
         return kronecker.mixture_code_scores(logits, digits) - log_z[:, None]

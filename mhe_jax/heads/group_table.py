@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import Head, check_smoothing
+from mhe_jax.heads.base import Best, Features, Head, Ids, Scores, check_smoothing
 from mhe_jax.ops import sharded
 from mhe_jax.ops.sampling import BatchUnion, Sampler
 from mhe_jax.settings import option
@@ -39,13 +39,13 @@ class GroupTable(Head):
         groups = jnp.where(labels < 0, -1, labels // self.label_space.strides[0])
         return self.sampler.draw(groups, self.label_space.head_sizes[0], key)
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         rows, is_class = self._rows()
         logits, ids, lse = sharded.topk(features.astype(self.dtype), rows, None, is_class, k, self.block_size)
         return logits - lse[:, None], ids
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         features, (rows, is_class) = features.astype(self.dtype), self._rows()
         nothing = jnp.full(ids.shape[0], -1)
         lse, _, _ = sharded.lse(features, rows, None, nothing, is_class, self.block_size, False)

@@ -18,34 +18,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Int
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
 
-Logits = Sequence[jax.Array]
+Logits = Sequence[Float[Array, "*batch _"]]
+Mixture = Sequence[Float[Array, "batch rank _"]]
 
 _BLOCK_FLOATS = 2**19  # what a search scores at a time, 2 MiB: it stays in a core's cache
 
 
-def split_heads(logits: jax.Array, head_sizes: Sequence[int]) -> tuple[jax.Array, ...]:
+def split_heads(
+    logits: Float[Array, "*batch slots"], head_sizes: Sequence[int]
+) -> tuple[Float[Array, "*batch _"], ...]:
     """Cuts [..., sum(head_sizes)] into H arrays [..., n_h]."""
     ends = list(itertools.accumulate(head_sizes))
     return tuple(logits[..., end - size : end] for size, end in zip(head_sizes, ends, strict=True))
 
 
-def slots(digits: jax.Array, head_sizes: Sequence[int]) -> jax.Array:
+def slots(digits: Int[Array, "*batch heads"], head_sizes: Sequence[int]) -> Int[Array, "*batch heads"]:
     """Positions of digits [..., H] in the concatenated logits: digit_h + n_0 + .. + n_{h-1}."""
     offsets = np.array([0, *itertools.accumulate(head_sizes)][:-1], np.int32)
     return digits + jnp.broadcast_to(offsets, digits.shape)
 
 
-def code_scores(logits: Logits, digits: jax.Array) -> jax.Array:
+def code_scores(
+    logits: Sequence[Float[Array, "*#batch _"]], digits: Int[Array, "*#batch codes heads"]
+) -> Float[Array, "*#batch codes"]:
     """Summed logits of given codes: H arrays [..., n_h] and digits int [..., M, H] -> [..., M]."""
     picked = [jnp.take_along_axis(logit, digits[..., h], axis=-1) for h, logit in enumerate(logits)]
     return sum(picked[1:], start=picked[0])
 
 
-def log_partition(logits: Logits, label_space: LabelSpace) -> jax.Array:
+def log_partition(logits: Logits, label_space: LabelSpace) -> Float[Array, "*batch"]:
     """Log-sum-exp of the scores of all valid codes: H arrays [..., n_h] -> [...]."""
     per_box = []
     for box in label_space.boxes():
@@ -54,7 +60,7 @@ def log_partition(logits: Logits, label_space: LabelSpace) -> jax.Array:
     return jax.nn.logsumexp(jnp.stack(per_box, axis=-1), axis=-1)
 
 
-def mean_score(logits: Logits, label_space: LabelSpace) -> jax.Array:
+def mean_score(logits: Logits, label_space: LabelSpace) -> Float[Array, "*batch"]:
     """Mean score of all valid codes, what label smoothing needs: H arrays [..., n_h] -> [...].
 
     How many classes use digit i at head h is known beforehand, so the mean is one weighted sum per head.
@@ -69,7 +75,9 @@ def mean_score(logits: Logits, label_space: LabelSpace) -> jax.Array:
     return sum(sums[1:], start=sums[0])
 
 
-def top_codes(logits: Logits, label_space: LabelSpace, k: int) -> tuple[jax.Array, jax.Array]:
+def top_codes(
+    logits: Logits, label_space: LabelSpace, k: int
+) -> tuple[Float[Array, "*batch {k}"], Int[Array, "*batch {k}"]]:
     """The k valid codes of largest score, exactly: H arrays [..., n_h] -> (scores [..., k], ids int32 [..., k]).
 
     In each box the best k prefixes of h digits are merged with the best k digits of the next head. A pair of ranks
@@ -91,7 +99,7 @@ def top_codes(logits: Logits, label_space: LabelSpace, k: int) -> tuple[jax.Arra
     return best, jnp.take_along_axis(jnp.concatenate(ids, axis=-1), at, axis=-1)
 
 
-def mixture_code_scores(logits: Logits, digits: jax.Array) -> jax.Array:
+def mixture_code_scores(logits: Mixture, digits: Int[Array, "batch codes heads"]) -> Float[Array, "batch codes"]:
     """Unnormalised log-probability of codes under R products: H arrays [B, R, n_h], digits [B, M, H] -> [B, M].
 
     The R unnormalised probabilities add up (eq. 16): log p(y) is this minus logsumexp_r of `log_partition`.
@@ -100,8 +108,8 @@ def mixture_code_scores(logits: Logits, digits: jax.Array) -> jax.Array:
 
 
 def mixture_top_codes(
-    logits: Logits, label_space: LabelSpace, k: int, num_candidates: int = 64
-) -> tuple[jax.Array, jax.Array]:
+    logits: Mixture, label_space: LabelSpace, k: int, num_candidates: int = 64
+) -> tuple[Float[Array, "batch {k}"], Int[Array, "batch {k}"]]:
     """The k valid codes of largest `mixture_code_scores`, exactly: H arrays [B, R, n_h] -> (scores [B, k], ids [B, k]).
 
     The leading digits name a row of the table of all codes and the others a column, so that product r scores a_r[row] +

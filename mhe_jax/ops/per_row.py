@@ -31,7 +31,7 @@ def top_k(
       k: how many, at most n.
       axes: mesh axes over which the rows are split.
     """
-    return on_own_rows(lambda x: lax.top_k(x, k), x, axes=axes)
+    return on_own_rows(lambda x: tuple(lax.top_k(x, k)), x, axes=axes)
 
 
 def on_own_rows(function: Callable, *arrays: jax.Array, axes: tuple[str, ...] = ("data", "class")) -> Any:

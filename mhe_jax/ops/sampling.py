@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from mhe_jax.ops import per_row
 
@@ -22,7 +23,7 @@ class PositiveOnly:
 
     one_set: ClassVar[bool] = False
 
-    def draw(self, groups: jax.Array, num_groups: int, key: jax.Array | None = None) -> jax.Array:
+    def draw(self, groups: Int[Array, "batch"], num_groups: int, key: jax.Array | None = None) -> Int[Array, "batch 1"]:
         """int [B] -> [B, 1]."""
         return groups[:, None]
 
@@ -44,7 +45,9 @@ class PerExample:
         if self.num_groups < 1:
             raise ValueError(f"config.head.sampler.num_groups is {self.num_groups}; it must be at least 1")
 
-    def draw(self, groups: jax.Array, num_groups: int, key: jax.Array | None = None) -> jax.Array:
+    def draw(
+        self, groups: Int[Array, "batch"], num_groups: int, key: jax.Array | None = None
+    ) -> Int[Array, "batch drawn"]:
         """int [B] -> [B, K], K at most `num_groups`; raises ValueError without a key."""
         most = max(num_groups - self.drop_one_group, 1)
         return per_example(_needed(key, "per_example"), groups, num_groups, min(self.num_groups, most))
@@ -64,7 +67,9 @@ class BatchUnion:
     def __post_init__(self):
         _check_parts(self.parts)
 
-    def draw(self, groups: jax.Array, num_groups: int, key: jax.Array | None = None) -> jax.Array:
+    def draw(
+        self, groups: Int[Array, "..."], num_groups: int, key: jax.Array | None = None
+    ) -> Int[Array, "parts drawn"]:
         """int [...] -> [parts, U], see `parted_groups`."""
         return parted_groups(None, groups, num_groups, self.parts or per_row.axis_size("class"), 0.0)
 
@@ -88,7 +93,9 @@ class RandomGroups:
         if not 0 <= self.rate <= 1:
             raise ValueError(f"config.head.sampler.rate is {self.rate}; it must be in [0, 1]")
 
-    def draw(self, groups: jax.Array, num_groups: int, key: jax.Array | None = None) -> jax.Array:
+    def draw(
+        self, groups: Int[Array, "..."], num_groups: int, key: jax.Array | None = None
+    ) -> Int[Array, "parts drawn"]:
         """int [...] -> [parts, U], see `parted_groups`; raises ValueError without a key."""
         parts = self.parts or per_row.axis_size("class")
         return parted_groups(_needed(key, "random_groups"), groups, num_groups, parts, self.rate)
@@ -104,7 +111,9 @@ SAMPLERS: dict[str, type[Sampler]] = {
 }
 
 
-def per_example(key: jax.Array, groups: jax.Array, num_groups: int, count: int) -> jax.Array:
+def per_example(
+    key: jax.Array, groups: Int[Array, "batch"], num_groups: int, count: int
+) -> Int[Array, "batch {count}"]:
     """The true group and `count - 1` others, distinct and uniform, for each example: int [B] -> [B, count].
 
     Floyd's algorithm draws the subset in O(count^2) per example; no array of B * num_groups random numbers is needed.
@@ -129,7 +138,9 @@ def per_example(key: jax.Array, groups: jax.Array, num_groups: int, count: int) 
     return jnp.where(jnp.arange(count)[None, :] == 0, true, chosen + (chosen >= true))
 
 
-def parted_groups(key: jax.Array | None, groups: jax.Array, num_groups: int, parts: int, rate: float) -> jax.Array:
+def parted_groups(
+    key: jax.Array | None, groups: Int[Array, "..."], num_groups: int, parts: int, rate: float
+) -> Int[Array, "{parts} drawn"]:
     """The distinct true groups, and random others up to a share of all, in each of `parts` equal parts of the groups.
 
     PartialFC samples so on each device. Part p holds the groups p * L .. (p + 1) * L - 1 with L = ceil(num_groups /
@@ -166,7 +177,7 @@ def parted_groups(key: jax.Array | None, groups: jax.Array, num_groups: int, par
     return jnp.sort(jnp.where(used, local, length), axis=1) + (jnp.arange(parts) * length)[:, None]
 
 
-def as_one_set(parted: jax.Array, num_groups: int) -> jax.Array:
+def as_one_set(parted: Int[Array, "parts drawn"], num_groups: int) -> Int[Array, "parts*drawn"]:
     """The groups of all parts of `parted_groups`: int [parts, U] -> ascending [parts * U], filled with `num_groups`."""
     length = -(-num_groups // parted.shape[0])
     own = parted // length == jnp.arange(parted.shape[0])[:, None]

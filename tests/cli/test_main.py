@@ -1,4 +1,4 @@
-"""The command line, in processes of its own."""
+"""The command line, in processes of its own; those that no signal reaches are forked, see tests/command_line.py."""
 
 import json
 import os
@@ -17,22 +17,32 @@ from mhe_jax.train.reporting import writers
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def command(workdir, *flags, own_config=False):
+def with_config(workdir, *flags, own_config=False):
+    """The flags of a command, with the tiny config unless one is named or the workdir's own is meant."""
     given = own_config or any(flag.startswith("--config=") for flag in flags)
     config = [] if given else ["--config=tests/tiny_config.py"]
-    return [sys.executable, "main.py", *config, f"--workdir={workdir}", *flags]
+    return [*config, f"--workdir={workdir}", *flags]
 
 
-def run(workdir, *flags, check=True, own_config=False):
-    line = command(workdir, *flags, own_config=own_config)
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
-    if check:
-        assert done.returncode == 0, done.stderr[-3000:]
-    return done
+def start(workdir, *flags):
+    """A process that can be sent signals."""
+    command = [sys.executable, "main.py", *with_config(workdir, *flags)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def run(command_line):
+    def run(workdir, *flags, check=True, own_config=False):
+        done = command_line(*with_config(workdir, *flags, own_config=own_config))
+        if check:
+            assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(run, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained")
     run(workdir)
     return workdir
@@ -49,7 +59,7 @@ def test_importing_the_package_touches_no_device():
     assert done.returncode == 0, done.stderr
 
 
-def test_eval_reads_the_workdirs_own_config(trained):
+def test_eval_reads_the_workdirs_own_config(run, trained):
     done = run(trained, "--mode=eval", own_config=True)
     values = json.loads(done.stdout.splitlines()[-1])
     result = json.loads((trained / "result.json").read_text())
@@ -57,7 +67,7 @@ def test_eval_reads_the_workdirs_own_config(trained):
     assert json.loads((trained / "eval.json").read_text())["versions"]["jax"]
 
 
-def test_predict_a_folder_and_an_array(trained, tmp_path):
+def test_predict_a_folder_and_an_array(run, trained, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(3):
         picture = PIL.Image.fromarray(rng.integers(256, size=(20, 12, 3), dtype=np.uint8))
@@ -74,7 +84,7 @@ def test_predict_a_folder_and_an_array(trained, tmp_path):
             assert 0 < sum(line["scores"]) <= 1.0001
 
 
-def test_describe_reads_no_data_and_compares_the_heads(tmp_path):
+def test_describe_reads_no_data_and_compares_the_heads(run, tmp_path):
     text = run(tmp_path, "--mode=describe").stdout
     for head in ("ohe", "mhp", "mhc", "mhs"):
         assert any(line.startswith(head) and "MiB" in line for line in text.splitlines()), text
@@ -96,7 +106,7 @@ def test_describe_reads_no_data_and_compares_the_heads(tmp_path):
         (["--config.average.name=ema", "--config.average.decay=0.9"], "the config has no field 'decay'"),
     ],
 )
-def test_mistakes_get_one_line(flags, message, tmp_path):
+def test_mistakes_get_one_line(run, flags, message, tmp_path):
     done = run(tmp_path, *flags, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
@@ -104,14 +114,14 @@ def test_mistakes_get_one_line(flags, message, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_k_larger_than_the_number_of_classes(trained):
+def test_k_larger_than_the_number_of_classes(run, trained):
     done = run(trained, "--mode=predict", "--input=.", "--top_k=20", check=False)
     assert "error: --top_k is 20; it must be between 1 and the 19 classes" in done.stderr
 
 
 def test_sigterm_saves_and_a_rerun_continues(tmp_path):
     long = ["--config.total_steps=100000", "--config.eval_every_steps=100000", "--config.checkpoint_every_steps=100000"]
-    process = subprocess.Popen(command(tmp_path, *long), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(tmp_path, *long)
     wait_for(lambda: len(writers.read_events(tmp_path / "metrics.jsonl")) > 2, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 75
@@ -119,7 +129,7 @@ def test_sigterm_saves_and_a_rerun_continues(tmp_path):
     assert saved > 2
     assert json.loads((tmp_path / "result.json").read_text())["interrupted"] is True
 
-    process = subprocess.Popen(command(tmp_path, *long), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(tmp_path, *long)
     wait_for(lambda: writers.read_events(tmp_path / "metrics.jsonl")[-1]["step"] > saved, process)
     process.kill()
     process.wait()
@@ -127,13 +137,11 @@ def test_sigterm_saves_and_a_rerun_continues(tmp_path):
     assert steps == sorted(set(steps))
 
 
-def test_kill_during_a_save_loses_at_most_the_unsaved_steps(tmp_path):
+def test_kill_during_a_save_loses_at_most_the_unsaved_steps(run, tmp_path):
     saving = ["--config.total_steps=100000", "--config.eval_every_steps=100000", "--config.checkpoint_every_steps=1"]
     for delay in (0.0, 0.01, 0.02):
         before = newest_checkpoint(tmp_path)
-        process = subprocess.Popen(
-            command(tmp_path, *saving), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = start(tmp_path, *saving)
         # A save begins after every step, so whenever the process dies, one is under way.
         wait_for(lambda before=before: newest_checkpoint(tmp_path) >= before + 3, process)
         time.sleep(delay)

@@ -114,9 +114,10 @@ def test_gradients_agree_with_differences_away_from_the_kinks(name):
     margin = margins.MARGINS[name]()
     cosines, norms = jnp.array([-0.6, -0.3, 0.2, 0.7, 0.95]), jnp.array([12.0, 30.0, 60.0, 90.0, 100.0])
     statistics = margin.statistics()
-    check_grads(lambda c: margin.target(c, norms, statistics), (cosines,), 1, modes=["rev"], atol=1e-2, rtol=1e-2)
+    value = lambda c: margin.target(jnp.asarray(c), norms, statistics)
+    check_grads(value, (cosines,), 1, modes=["rev"], atol=1e-2, rtol=1e-2)
     if name == "magface":
-        both = lambda n: margin.target(cosines, n, statistics) + margin.penalty(n)
+        both = lambda n: margin.target(cosines, jnp.asarray(n), statistics) + margin.penalty(jnp.asarray(n))
         check_grads(both, (norms,), 1, modes=["rev"], atol=1e-3, rtol=1e-2, eps=1e-2)
     else:
         assert not slopes(margin, cosines, norms)[1].any()

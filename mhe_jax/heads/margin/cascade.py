@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead
 from mhe_jax.ops import candidates, cosines, sharded
 
@@ -38,7 +38,7 @@ class CascadeMarginHead(MarginHead):
             for level in range(1, len(sizes))
         }
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         """As `MarginHead.loss`; `cosine` is the mean over the levels."""
         labels = jnp.maximum(labels, 0)
         queries, norms = self._normalized(features)
@@ -54,7 +54,7 @@ class CascadeMarginHead(MarginHead):
         loss, cosine = self._margin_loss(comparisons, norms, context)
         return loss, {"cosine": cosine, "norm": norms}
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         queries, _ = self._normalized(features)
         scores, nodes = jnp.zeros((queries.shape[0], 1)), jnp.zeros((queries.shape[0], 1), jnp.int32)
@@ -65,7 +65,7 @@ class CascadeMarginHead(MarginHead):
             scores, nodes = candidates.beam_step(scores, nodes, child_scores, width)
         return scores, nodes
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         queries, _ = self._normalized(features)
         ids = jnp.maximum(ids, 0)
         digits, total = self.label_space.encode(ids), jnp.zeros(ids.shape)

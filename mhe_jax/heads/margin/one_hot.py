@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk
 from mhe_jax.ops import sharded
 from mhe_jax.settings import option
@@ -23,7 +23,7 @@ class OneHotMarginHead(MarginHead):
     def setup(self):
         self.kernel = self.class_table("kernel", ROW_INIT, self.label_space.num_classes, self.features_dim)
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         queries, norms = self._normalized(features)
         is_class, labels = jnp.arange(self.kernel.shape[0]) < self.label_space.num_classes, jnp.maximum(labels, 0)
         compare = lambda hard: sharded.cosines(
@@ -32,9 +32,9 @@ class OneHotMarginHead(MarginHead):
         loss, cosine = self._margin_loss([compare], norms, context)
         return loss, {"cosine": cosine, "norm": norms}
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         return all_classes_topk(self, self.kernel, features, k)
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         return all_classes_scores(self, self.kernel, features, ids)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead
 from mhe_jax.ops import kronecker
 from mhe_jax.ops.margins import safe_normalize
@@ -36,7 +36,7 @@ class ProductMarginHead(MarginHead):
         shape = (sum(self.label_space.head_sizes), self.features_dim)
         self.kernel = self.param("kernel", ROW_INIT, shape, jnp.float32)
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         """As `MarginHead.loss`; `cosine` is the mean over the digits."""
         digits = self.label_space.encode(jnp.maximum(labels, 0))
         cosines, norms = self._cosines(features)
@@ -58,13 +58,13 @@ class ProductMarginHead(MarginHead):
                 loss += (softplus + positive) / head_cosines.shape[1]
         return loss, {"cosine": cosine, "norm": norms}
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         logits = self._logits(features)
         scores, ids = kronecker.top_codes(logits, self.label_space, k)
         return scores - kronecker.log_partition(logits, self.label_space)[:, None], ids
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         logits, digits = self._logits(features), jnp.maximum(self.label_space.encode(ids), 0)
         return kronecker.code_scores(logits, digits) - kronecker.log_partition(logits, self.label_space)[:, None]
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk
 from mhe_jax.ops import per_row, sharded
 from mhe_jax.ops.sampling import BatchUnion, RandomGroups, Sampler
@@ -48,10 +48,10 @@ class SampledMarginHead(MarginHead):
     def sparse_tables(self):
         return ("weight",) if self.sampler.one_set else ()
 
-    def blocks(self, features, labels, context=NOTHING):
+    def blocks(self, features: Features, labels: Labels, context: Context = NOTHING) -> dict[str, jax.Array]:
         return {"weight": self._groups(jnp.maximum(labels, 0), context.key)} if self.sampler.one_set else {}
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         labels = jnp.maximum(labels, 0)
         groups = context.blocks["weight"] if context.blocks else self._groups(labels, context.key)
         queries, norms = self._normalized(features)
@@ -63,11 +63,11 @@ class SampledMarginHead(MarginHead):
         coverage = jnp.broadcast_to(self._coverage(groups), cosine.shape)
         return loss, {"cosine": cosine, "norm": norms, "coverage": coverage}
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         return all_classes_topk(self, self.weight.reshape(-1, self.features_dim), features, k)
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         return all_classes_scores(self, self.weight.reshape(-1, self.features_dim), features, ids)
 
     def _groups(self, labels, key):

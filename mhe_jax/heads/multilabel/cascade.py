@@ -6,7 +6,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING, Head, Linear, symmetric_uniform
+from mhe_jax.heads.base import (
+    NOTHING,
+    Best,
+    Context,
+    Features,
+    Head,
+    Ids,
+    Labels,
+    Linear,
+    Losses,
+    Scores,
+    symmetric_uniform,
+)
 from mhe_jax.heads.multilabel.checks import check_prior, check_reduction
 from mhe_jax.ops import candidates, multilabel, sharded
 
@@ -85,7 +97,7 @@ class MultiLabelCascadeHead(Head):
     def sparse_tables(self):
         return tuple(f"table_{level}" for level in range(1, self.label_space.num_heads))
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         features, blocks = features.astype(self.dtype), context.blocks
         labels, counts = multilabel.sort_labels(labels, self.max_labels)
         beam, total = self._start(labels), jnp.zeros(labels.shape[0])
@@ -113,7 +125,7 @@ class MultiLabelCascadeHead(Head):
                     beam = beam._replace(nodes=jnp.where(known, beam.nodes, -1))
         return total, values
 
-    def blocks(self, features, labels, context=NOTHING):
+    def blocks(self, features: Features, labels: Labels, context: Context = NOTHING) -> dict[str, jax.Array]:
         features = features.astype(self.dtype)
         labels, _ = multilabel.sort_labels(labels)
         beam, result = self._start(labels), {}
@@ -128,7 +140,7 @@ class MultiLabelCascadeHead(Head):
             result[f"table_{level + 1}"] = jnp.unique(used, size=size, fill_value=num_blocks).astype(jnp.int32)
         return result
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         return self._search(features, self._last, k)
 
@@ -136,7 +148,7 @@ class MultiLabelCascadeHead(Head):
         """The k groups (nodes of level 0) of largest score: [B, D] -> int32 [B, k], filled up with -1."""
         return self._search(features, 0, k)[1]
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         features, ids = features.astype(self.dtype), jnp.maximum(ids, 0)
         groups = jnp.take_along_axis(self.root(features), ids // self.label_space.strides[0], axis=1)
         total = jax.nn.log_sigmoid(groups + self._offset(0))

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
 from mhe_jax.heads.multilabel.checks import check_prior, check_reduction
 from mhe_jax.heads.one_hot_table import OneHotTable
 from mhe_jax.ops import sharded
@@ -38,7 +38,7 @@ class MultiLabelOneHotHead(OneHotTable):
         shift = math.log(self.prior / (1 - self.prior)) if self.prior else 0.0
         return lambda key, shape, dtype=jnp.float32: init(key, shape, dtype) + shift
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         loss = sharded.bce(
             features.astype(self.dtype),
             self.kernel,
@@ -50,9 +50,9 @@ class MultiLabelOneHotHead(OneHotTable):
         )
         return loss / self.label_space.num_classes if self.reduction == "mean" else loss, {}
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         logits, ids, _ = self.best_logits(features, k)
         return jax.nn.log_sigmoid(logits), ids
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         return jax.nn.log_sigmoid(self.logits_of(features, jnp.maximum(ids, 0)))

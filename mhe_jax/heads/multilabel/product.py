@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.base import NOTHING, Context, Features, Labels, Losses
 from mhe_jax.heads.digit_table import DigitTable
 from mhe_jax.heads.multilabel.checks import check_reduction
 from mhe_jax.ops import multilabel
@@ -27,7 +27,7 @@ class MultiLabelProductHead(DigitTable):
         check_reduction(self.reduction)
         super().setup()
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         logits = self.split(self.flat_logits(features))
         digits = jnp.maximum(self.label_space.encode(labels), 0)
         log_z, label_logits, total, competing = self.softmax_parts(logits, digits)

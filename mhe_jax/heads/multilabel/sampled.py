@@ -1,8 +1,9 @@
 """MultiLabelSampledHead (`mhs`): each step trains the groups of the batch's labels, and perhaps some others."""
 
+import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.base import NOTHING, Context, Features, Labels, Losses
 from mhe_jax.heads.group_table import GroupTable
 from mhe_jax.heads.multilabel.checks import check_reduction
 from mhe_jax.ops import candidates, chunked, multilabel, per_row, sharded
@@ -35,11 +36,11 @@ class MultiLabelSampledHead(GroupTable):
     def sparse_tables(self):
         return ("weight",)
 
-    def blocks(self, features, labels, context=NOTHING):
+    def blocks(self, features: Features, labels: Labels, context: Context = NOTHING) -> dict[str, jax.Array]:
         groups, num_groups = self._groups(labels, context.key), self.label_space.head_sizes[0]
         return {"weight": jnp.where(groups < num_groups, groups, self.weight.shape[0]).astype(jnp.int32)}
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         features, blocks = features.astype(self.dtype), context.blocks
         groups = blocks["weight"] if blocks else self._groups(labels, context.key)
         if blocks or per_row.axis_size("class") == 1:

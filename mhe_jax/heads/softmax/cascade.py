@@ -5,7 +5,20 @@ import math
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING, Head, Linear, check_smoothing, symmetric_uniform
+from mhe_jax.heads.base import (
+    NOTHING,
+    Best,
+    Context,
+    Features,
+    Head,
+    Ids,
+    Labels,
+    Linear,
+    Losses,
+    Scores,
+    check_smoothing,
+    symmetric_uniform,
+)
 from mhe_jax.ops import candidates, losses, sharded
 
 
@@ -48,7 +61,7 @@ class CascadeHead(Head):
             tables[level] = self.class_table(f"table_{level}", xavier, nodes, sizes[level], self.hidden_dim)
         self.projections, self.tables = projections, tables
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         features = features.astype(self.dtype)
         labels = jnp.maximum(labels, 0)
         digits, nodes = self.label_space.encode(labels), self._path(labels)
@@ -60,7 +73,7 @@ class CascadeHead(Head):
             total += losses.softmax_cross_entropy(logits, digits[:, level], mask, self.label_smoothing)
         return total, {}
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         features = features.astype(self.dtype)
         last = self.label_space.num_heads - 1
@@ -72,7 +85,7 @@ class CascadeHead(Head):
             scores, nodes = candidates.beam_step(scores, nodes, child_scores, width)
         return scores, nodes
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         features, ids = features.astype(self.dtype), jnp.maximum(ids, 0)
         digits, nodes = self.label_space.encode(ids), self._path(ids)
         total = jnp.zeros(ids.shape)

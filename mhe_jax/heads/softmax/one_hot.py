@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING, check_smoothing
+from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores, check_smoothing
 from mhe_jax.heads.one_hot_table import OneHotTable
 from mhe_jax.ops import losses, sharded
 
@@ -22,16 +22,16 @@ class OneHotHead(OneHotTable):
         super().setup()
         check_smoothing(self.label_smoothing)
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         lse, target, total = self._statistics(features, jnp.maximum(labels, 0), with_total=self.label_smoothing > 0)
         num_classes = self.label_space.num_classes
         return losses.smoothed_cross_entropy(lse, target, total, num_classes, self.label_smoothing), {}
 
-    def topk(self, features, k):
+    def topk(self, features: Features, k: int) -> Best:
         logits, ids, lse = self.best_logits(features, k)
         return logits - lse[:, None], ids
 
-    def scores(self, features, ids):
+    def scores(self, features: Features, ids: Ids) -> Scores:
         lse, _, _ = self._statistics(features, jnp.full(ids.shape[0], -1))
         return self.logits_of(features, ids) - lse[:, None]
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.base import NOTHING, Context, Features, Labels, Losses
 from mhe_jax.heads.digit_table import DigitTable
 from mhe_jax.ops import kronecker, losses
 
@@ -36,7 +36,7 @@ class ProductHead(DigitTable):
             )
         super().setup()
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         digits = jnp.maximum(self.label_space.encode(labels), 0)
         flat = self.flat_logits(features)
         logits = self.split(flat)

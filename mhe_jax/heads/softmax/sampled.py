@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING
+from mhe_jax.heads.base import NOTHING, Context, Features, Labels, Losses
 from mhe_jax.heads.group_table import GroupTable
 from mhe_jax.ops import losses, sharded
 from mhe_jax.ops.sampling import PerExample, Sampler, as_one_set
@@ -17,7 +17,7 @@ class SampledHead(GroupTable):
 
     sampler: Sampler = PerExample()
 
-    def loss(self, features, labels, context=NOTHING):
+    def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         groups = self.sample_groups(labels, context.key)
         if self.sampler.one_set:
             groups = as_one_set(groups, self.label_space.head_sizes[0])
