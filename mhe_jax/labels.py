@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Int
 
 _INT32_MAX = 2**31 - 1
 
+# What a function takes that does not mind whose array it is.
 AnyArray = Array | np.ndarray
 
 

@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Float32, Int
 
+from mhe_jax.labels import AnyArray
+
 
 def ranking_metrics(
-    ids: Int[Array, "batch ranked"],
-    labels: Int[Array, "batch width"],
-    inverse_propensity: Float[Array, "labels"] | None,
+    ids: Int[AnyArray, "batch ranked"],
+    labels: Int[AnyArray, "batch width"],
+    inverse_propensity: Float[AnyArray, "labels"] | None,
     ks: Sequence[int],
 ) -> dict[str, tuple[Float32[Array, "batch"], Float32[Array, "batch"]]]:
     """Each document's part in the metrics of a ranking.
@@ -82,9 +84,9 @@ def ranking_metrics(
 
 
 def drop_filtered(
-    scores: Float[Array, "batch ranked"],
-    ids: Int[Array, "batch ranked"],
-    filtered: Int[Array, "batch filtered"],
+    scores: Float[AnyArray, "batch ranked"],
+    ids: Int[AnyArray, "batch ranked"],
+    filtered: Int[AnyArray, "batch filtered"],
     k: int,
 ) -> tuple[Float[Array, "batch {k}"], Int[Array, "batch {k}"]]:
     """The first k of a ranking without the labels that do not count for a document.
@@ -116,7 +118,9 @@ def drop_filtered(
     return jnp.where(take(dropped), -jnp.inf, take(scores)), jnp.where(take(dropped), -1, take(ids))
 
 
-def drop_labels(labels: Int[Array, "batch width"], filtered: Int[Array, "batch filtered"]) -> Int[Array, "batch width"]:
+def drop_labels(
+    labels: Int[AnyArray, "batch width"], filtered: Int[AnyArray, "batch filtered"]
+) -> Int[Array, "batch width"]:
     """True labels [B, W] without those in `filtered` [B, F], which no ranking can hit: -1 in their place.
 
     >>> drop_labels(jnp.array([[4, 7]]), jnp.array([[7, -1]])).tolist()

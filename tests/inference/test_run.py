@@ -5,6 +5,7 @@ import pathlib
 import threading
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
@@ -111,7 +112,7 @@ def test_features_are_those_that_the_head_ranks(runs, kind, some):
     assert features.shape == (11, 16)
     assert features.dtype == np.float32
     task, weights = run._trained.task, jax.device_get(run._trained.weights)
-    _, ids = task.head.apply({"params": weights["params"]["head"]}, features, 2, method="topk")
+    _, ids = task.head.apply({"params": weights["params"]["head"]}, jnp.asarray(features), 2, method="topk")
     assert [[one.id for one in found] for found in run.predict(some, top_k=2)] == ids.tolist()
     assert run.embed(some[:0]).shape == (0, 16)
 

@@ -35,6 +35,7 @@ def test_filtered_labels_neither_rank_nor_count():
         "filtered": filtered.astype(np.int32),
         "inverse_propensity": (1 + rng.random(LABELS)).astype(np.float32),
     }
+    batch = jax.tree.map(jnp.asarray, batch)
     found = task.evaluate(weights, batch)
     scores, ids = task.predict(weights, batch, LABELS)
     dense = np.empty((9, LABELS))
