@@ -1,10 +1,9 @@
 """Eight CPU devices, full float32 products, and no implicit broadcasting, for every test."""
 
-import atexit
 import gc
 import os
-import shutil
-import tempfile
+import pathlib
+import platform
 
 import jax
 import pytest
@@ -19,10 +18,9 @@ FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_pas
 if jax.__version_info__ < (0, 11):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
-# Runs that are resumed, and processes of one run, compile the same programs again: what took a while is kept for this
-# session, here and for the processes that this one starts.
-COMPILED = tempfile.mkdtemp(prefix="compiled-")
-atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+# Half of the time is XLA's. What took it a while is kept in build/, for both workers, for the processes that tests start,
+# and for the next time; `make clean` empties it.
+COMPILED = str(pathlib.Path(__file__).parents[1] / "build" / "compiled" / platform.node())
 os.environ.update(JAX_COMPILATION_CACHE_DIR=COMPILED, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1")
 jax.config.update("jax_compilation_cache_dir", COMPILED)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
