@@ -6,6 +6,7 @@ Every head, loss and metric speaks of classes through a `LabelSpace`, so this mo
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -117,6 +118,12 @@ class LabelSpace:
         """Number of prefixes of `level + 1` digits that some class has: the nodes of the cascade at that level."""
         return -(-self.num_classes // self.strides[level])
 
+    @overload
+    def encode(self, ids: Int[Array, "..."]) -> Int[Array, "... {self.num_heads}"]: ...
+
+    @overload
+    def encode(self, ids: Int[np.ndarray, "..."] | Sequence) -> Int[np.ndarray, "... {self.num_heads}"]: ...
+
     def encode(self, ids: Int[AnyArray, "..."] | Sequence) -> Int[AnyArray, "... {self.num_heads}"]:
         """Digits of class ids.
 
@@ -129,12 +136,18 @@ class LabelSpace:
         Raises:
           ValueError: for a NumPy id that is not below `num_codes` (traced values cannot be checked).
         """
-        xp = jnp if isinstance(ids, jax.Array) else np
-        ids = xp.asarray(ids)
-        if xp is np and ids.size and int(ids.max()) >= self.num_codes:
-            raise ValueError(f"label {int(ids.max())} is outside the {self.num_codes} codes of {self.head_sizes}")
-        digits = [(ids // stride) % size for stride, size in zip(self.strides, self.head_sizes, strict=True)]
-        return xp.where((ids < 0)[..., None], -1, xp.stack(digits, axis=-1))
+        xp: Any = jnp if isinstance(ids, jax.Array) else np
+        codes = xp.asarray(ids)
+        if xp is np and codes.size and int(codes.max()) >= self.num_codes:
+            raise ValueError(f"label {int(codes.max())} is outside the {self.num_codes} codes of {self.head_sizes}")
+        digits = [(codes // stride) % size for stride, size in zip(self.strides, self.head_sizes, strict=True)]
+        return xp.where((codes < 0)[..., None], -1, xp.stack(digits, axis=-1))
+
+    @overload
+    def decode(self, digits: Int[Array, "... heads"]) -> Int[Array, "..."]: ...
+
+    @overload
+    def decode(self, digits: Int[np.ndarray, "... heads"] | Sequence) -> Int[np.ndarray, "..."]: ...
 
     def decode(self, digits: Int[AnyArray, "... heads"] | Sequence) -> Int[AnyArray, "..."]:
         """Class ids of digits: the inverse of `encode`. int array [..., H] -> [...]; a negative digit gives -1.
@@ -142,14 +155,14 @@ class LabelSpace:
         Raises:
           ValueError: if there are not H digits.
         """
-        xp = jnp if isinstance(digits, jax.Array) else np
-        digits = xp.asarray(digits)
-        if digits.shape[-1] != self.num_heads:
+        xp: Any = jnp if isinstance(digits, jax.Array) else np
+        columns = xp.asarray(digits)
+        if columns.shape[-1] != self.num_heads:
             raise ValueError(
-                f"digits have {digits.shape[-1]} columns, head_sizes {self.head_sizes} need {self.num_heads}"
+                f"digits have {columns.shape[-1]} columns, head_sizes {self.head_sizes} need {self.num_heads}"
             )
-        ids = sum(digits[..., h] * stride for h, stride in enumerate(self.strides))
-        return xp.where((digits < 0).any(axis=-1), -1, ids)
+        ids = sum(columns[..., h] * stride for h, stride in enumerate(self.strides))
+        return xp.where((columns < 0).any(axis=-1), -1, ids)
 
     def is_valid(self, ids: Int[AnyArray, "*shape"]) -> Bool[AnyArray, "*shape"]:
         """Whether each id is a class, not padding. Array [...] of ints -> [...] of bools."""

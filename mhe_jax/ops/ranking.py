@@ -129,7 +129,7 @@ def drop_labels(
     return jnp.where(_contained(labels, filtered), -1, labels)
 
 
-def _contained(ids: jax.Array, rows: jax.Array) -> jax.Array:
+def _contained(ids: AnyArray, rows: AnyArray) -> jax.Array:
     """Whether each id is in its row: int [B, K], int [B, W] -> bool [B, K]; -1 never is. Needs no array [B, K, W]."""
     if not rows.shape[1]:
         return jnp.zeros(ids.shape, bool)
