@@ -18,8 +18,8 @@ FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_pas
 if jax.__version_info__ < (0, 11):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
-# Half of the time is XLA's. What took it a while is kept in build/: for both workers, for processes that tests start, and
-# for the next time; `make clean` empties it.
+# Half of the time is XLA's. What took it a while is kept in build/, for both workers and for the processes that tests
+# start, until `make clean`.
 COMPILED = str(pathlib.Path(__file__).parents[1] / "build" / "compiled" / platform.node())
 os.environ.update(JAX_COMPILATION_CACHE_DIR=COMPILED, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1")
 jax.config.update("jax_compilation_cache_dir", COMPILED)
