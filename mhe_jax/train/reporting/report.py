@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 
+from mhe_jax import __version__
 from mhe_jax.settings import Settings
 
-_PACKAGES = ("mhe-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers")
 
 
 def parameter_count(tree: Any) -> int:
@@ -66,7 +67,8 @@ def megabytes(size: float) -> str:
 def versions() -> dict[str, Any]:
     """Versions and devices, for every file that holds a figure."""
     return {
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES}
+        "versions": {"mhe-jax": __version__}  # also of a working tree that is not installed
+        | {name: importlib.metadata.version(name) for name in _PACKAGES}
         | {"python": platform.python_version()},
         "device": jax.devices()[0].device_kind,
         "platform": jax.default_backend(),
