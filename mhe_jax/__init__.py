@@ -7,6 +7,8 @@ quick, touches no device, and leaves processes that only read data without JAX.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mhe_jax.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from mhe_jax.heads import CascadeHead as CascadeHead
     from mhe_jax.heads import CascadeMarginHead as CascadeMarginHead
@@ -59,8 +61,6 @@ if TYPE_CHECKING:
     from mhe_jax.ops.sampling import PerExample as PerExample
     from mhe_jax.ops.sampling import PositiveOnly as PositiveOnly
     from mhe_jax.ops.sampling import RandomGroups as RandomGroups
-
-__version__ = "0.2.0"
 
 # Of each module, what of it is public. The imports above say the same to type checkers and editors.
 _PUBLIC = {

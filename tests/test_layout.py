@@ -26,7 +26,7 @@ FLOORS = (
     ("heads",),
     ("ops",),
     ("recipes",),
-    ("labels", "registry", "settings"),
+    ("labels", "registry", "settings", "version"),
 )
 # Of folders that are divided by kind: which of the other kinds each may use. The files beside them are what all share;
 # they use no kind, but for the listed ones, which choose one.

@@ -5,7 +5,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from mhe_jax import __version__
+from mhe_jax.version import __version__
 
 # What each does in a line; the module of the same name, or `run`, does it.
 VERBS = {

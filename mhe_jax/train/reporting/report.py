@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from mhe_jax import __version__
 from mhe_jax.settings import Settings
+from mhe_jax.version import __version__
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers")
 
