@@ -118,7 +118,7 @@ def test_loss_and_gradients_follow_the_plan(space, fields):
     weights = jnp.arange(1.0, 8.0)
 
     def ours(params, features):
-        loss, _ = head.apply({"params": params}, features, labels, method="loss")
+        loss, _ = head.apply({"params": params}, features, jnp.asarray(labels), method="loss")
         return loss @ weights, loss
 
     def oracle(params, features):
@@ -143,7 +143,7 @@ def test_recall_is_that_of_the_groups_before_any_is_forced():
     space = SPACES[1]
     head, params = initialised(space, num_candidates=3)
     features, labels = batch(space)
-    _, values = jax.jit(lambda x: head.apply({"params": params}, x, labels, method="loss"))(features)
+    _, values = jax.jit(lambda x: head.apply({"params": params}, x, jnp.asarray(labels), method="loss"))(features)
     order = np.argsort(-np.asarray(node_logits(space, params, features)[0]), axis=1)[:, :3]
     groups = [{y // 5 for y in row if y >= 0} for row in labels.tolist()]
     expected = [len(g & set(best)) / len(g) if g else 1.0 for g, best in zip(groups, order.tolist(), strict=True)]
@@ -210,7 +210,7 @@ def test_bfloat16_stays_close_to_float32():
     results = []
     for dtype in (jnp.float32, jnp.bfloat16):
         head, params = initialised(SPACES[1], dtype=dtype, num_candidates=8)
-        loss = lambda p, head=head: head.apply({"params": p}, features, labels, method="loss")[0].sum()
+        loss = lambda p, head=head: head.apply({"params": p}, features, jnp.asarray(labels), method="loss")[0].sum()
         results.append(jax.jit(jax.value_and_grad(loss))(params))
     assert results[1][0].dtype == jnp.float32
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.03 * float(jnp.abs(b).max())), *results[::-1])
