@@ -1,7 +1,6 @@
 """Top-k classes of one's own pictures or texts, as JSON lines; and the ranked labels of a whole evaluation split."""
 
 import contextlib
-import json
 import os
 import pathlib
 import sys
@@ -19,7 +18,7 @@ from mhe_jax.data.ragged import top_of
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
 from mhe_jax.inference.embeddings import write_embeddings
-from mhe_jax.inference.inputs import Batches, pictures, texts
+from mhe_jax.inference.inputs import Batches, Unreadable, as_json, pictures, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import BATCH, place, shares
@@ -37,7 +36,9 @@ def predict(
 ) -> int:
     """Writes one line `{"input", "ids", "names", "scores"}` per picture or text; scores are probabilities, best first.
 
-    A run on faces writes embeddings instead, see `mhe_jax.inference.embeddings.write_embeddings`.
+    The lines of a batch are written as soon as it is through. An input that cannot be read has none: it is named on
+    standard error, and an error at the end, after all lines, counts them. A run on faces writes embeddings instead, see
+    `mhe_jax.inference.embeddings.write_embeddings`.
 
     Args:
       config: the run's config; its data set need not be present.
@@ -50,8 +51,9 @@ def predict(
       the number of examples.
 
     Raises:
-      ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes; of several
-        processes, if the source is standard input, which one of them alone could read.
+      ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes; at the end,
+        if inputs could not be read; of several processes, if the source is standard input, which one of them alone
+        could read.
     """
     if source == "-" and jax.process_count() > 1:
         raise ValueError("--input=- : several processes cannot share standard input; name a file, or start one process")
@@ -60,12 +62,17 @@ def predict(
     trained = opened(config, workdir)
     _check_top_k(k, trained.classes.number)
     data = trained.data
-    batches = texts(source, data, BATCH_SIZE) if isinstance(data, TextData) else pictures(source, data, BATCH_SIZE)
+    unreadable, count = Unreadable(), 0
+    if isinstance(data, TextData):
+        batches = texts(source, data, BATCH_SIZE, unreadable)
+    else:
+        batches = pictures(source, data, BATCH_SIZE, unreadable)
     with _opened(output) as stream:
-        count = 0
-        for line in _lines(trained, batches, k):
-            stream.write(line)
-            count += 1
+        for lines in _lines(trained, batches, k):
+            stream.writelines(lines)
+            stream.flush()
+            count += len(lines)
+    unreadable.check(count)
     return count
 
 
@@ -82,15 +89,16 @@ def _opened(output: pathlib.Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
     else:
-        with output.open("w") as stream:
+        with output.open("w", encoding="utf-8") as stream:
             yield stream
 
 
-def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[str]:
+def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[list[str]]:
+    """The lines of each batch."""
     top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, k))
     for names, (scores, ids) in trained.results(top, batches):
-        for name, row_scores, row_ids in zip(names, scores, ids, strict=True):
-            yield _line(trained, name, row_ids, np.exp(row_scores))
+        rows = zip(names, ids, np.exp(scores), strict=True)
+        yield [_line(trained, name, row_ids, row_scores) for name, row_ids, row_scores in rows]
 
 
 def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray) -> str:
@@ -99,7 +107,7 @@ def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray
     names = [trained.classes.name(i) for i in ids[found]]
     rounded = [float(f"{score:.6g}") for score in scores[found].tolist()]
     line = {"input": name, "ids": ids[found].tolist(), "names": names, "scores": rounded}
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return as_json(line) + "\n"
 
 
 def predict_split(
@@ -139,7 +147,7 @@ def predict_split(
     path = writer.close()
     if output:
         best_ids, best = top_of(predictions.read_predictions(workdir).scores, k)
-        with output.open("w") as stream:
+        with output.open("w", encoding="utf-8") as stream:
             for number, (row_ids, row_scores) in enumerate(zip(best_ids, best, strict=True)):
                 stream.write(_line(trained, number, row_ids, row_scores))
     return path
