@@ -37,11 +37,15 @@ def safe_normalize(x: Float[Array, "*shape"], axis: int = -1) -> tuple[Float32[A
     A vector shorter than MIN_NORM becomes zero, with length zero and no gradient.
     """
     x = x.astype(jnp.float32)
+    # Beyond 1e19 squares are infinite. A power of two changes no digit.
+    large = jnp.abs(x).max(axis=axis, keepdims=True) > 2.0**60
+    x = x * jnp.where(large, 2.0**-70, 1.0)
     squares = jnp.square(x).sum(axis=axis, keepdims=True)
     some = squares >= MIN_NORM**2
     # The square root is taken of a harmless number where its gradient would be infinite.
     norm = jnp.sqrt(jnp.where(some, squares, 1.0))
-    return jnp.where(some, x / norm, 0.0), jnp.where(some, norm, 0.0).squeeze(axis)
+    lengths = jnp.where(some, norm, 0.0) * jnp.where(large, 2.0**70, 1.0)
+    return jnp.where(some, x / norm, 0.0), lengths.squeeze(axis)
 
 
 def hard_negatives(
