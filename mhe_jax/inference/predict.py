@@ -1,6 +1,7 @@
 """Top-k classes of one's own pictures or texts, as JSON lines; and the ranked labels of a whole evaluation split."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import sys
@@ -17,6 +18,7 @@ from mhe_jax.data.feeds import eval_feed
 from mhe_jax.data.ragged import top_of
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
+from mhe_jax.inference.class_names import with_names
 from mhe_jax.inference.embeddings import write_embeddings
 from mhe_jax.inference.inputs import Batches, Unreadable, as_json, pictures, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
@@ -33,6 +35,7 @@ def predict(
     source: str,
     k: int,
     output: pathlib.Path | None = None,
+    class_names: pathlib.Path | None = None,
 ) -> int:
     """Writes one line `{"input", "ids", "names", "scores"}` per picture or text; scores are probabilities, best first.
 
@@ -46,6 +49,7 @@ def predict(
       source: of pictures, see `mhe_jax.inference.inputs.pictures`; of texts, see `texts` there.
       k: classes per example.
       output: file to write; standard output without one.
+      class_names: readable names, see `mhe_jax.inference.class_names.with_names`.
 
     Returns:
       the number of examples.
@@ -59,7 +63,7 @@ def predict(
         raise ValueError("--input=- : several processes cannot share standard input; name a file, or start one process")
     if isinstance(build_data(config.data), FaceData):
         return write_embeddings(config, workdir, source, output)
-    trained = opened(config, workdir)
+    trained = _named(opened(config, workdir), class_names)
     _check_top_k(k, trained.classes.number)
     data = trained.data
     unreadable, count = Unreadable(), 0
@@ -74,6 +78,10 @@ def predict(
             count += len(lines)
     unreadable.check(count)
     return count
+
+
+def _named(trained: Trained, class_names: pathlib.Path | None) -> Trained:
+    return dataclasses.replace(trained, classes=with_names(trained.classes, class_names))
 
 
 def _check_top_k(k: int, classes: int) -> None:
@@ -111,11 +119,16 @@ def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray
 
 
 def predict_split(
-    config: ConfigDict, workdir: pathlib.Path, k: int = 5, output: pathlib.Path | None = None
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    k: int = 5,
+    output: pathlib.Path | None = None,
+    class_names: pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Ranks the labels of every document of the test split, or of the evaluation split where there is no other.
 
-    With `output`, the first `k` labels of each are also written there, as `predict` does, `input` being its number.
+    With `output`, the first `k` labels of each are also written there, as `predict` does with `class_names`, `input`
+    being its number.
 
     Returns:
       the file written, `<workdir>/predictions.npz`, see `mhe_jax.inference.predictions`.
@@ -125,7 +138,7 @@ def predict_split(
     """
     if not isinstance(build_data(config.data), TextData):
         raise ValueError("--input is missing: pictures to predict have to be named")
-    trained = opened(config, workdir)
+    trained = _named(opened(config, workdir), class_names)
     if output:
         _check_top_k(k, trained.classes.number)
     splits = trained.load_splits()
