@@ -189,8 +189,8 @@ def test_enormous_vectors_have_a_direction():
     unit, norm = jax.jit(margins.safe_normalize)(x)
     np.testing.assert_allclose(unit, [[0.6, -0.8], [0.6, 0.8], [1, 0]], rtol=1e-6)
     np.testing.assert_allclose(norm, [5e19, 5e37, 1], rtol=1e-6)
-    gradient = jax.jit(jax.grad(lambda x: (x[:, 0] / 1e19 + margins.safe_normalize(x)[1] / 1e19).sum()))(x)
-    np.testing.assert_allclose(1e19 * gradient - 1, unit, rtol=1e-5)
+    gradient = jax.jit(jax.grad(lambda x: margins.safe_normalize(x)[1].sum()))(x)
+    np.testing.assert_allclose(gradient, unit, rtol=1e-5)
 
 
 def test_cosines_are_clamped_with_the_whole_gradient_up_to_the_ends():
