@@ -92,6 +92,12 @@ class Settings:
     init_parts: tuple[str, ...] = option(
         ("backbone", "head"), "Which parts of `init_from` to take: ('backbone', 'head') or ('backbone',)."
     )
+    freeze_backbone: bool = option(
+        False,
+        "Whether the head alone is trained, on features as evaluation has them: the backbone's weights and running "
+        "statistics stay, it has no dropout, no gradient and no optimizer state. For a backbone that learns slowly "
+        "instead, see `optimizer.backbone_rate`.",
+    )
     # ---- On what.
     mesh: ConfigDict = option(
         {"data": -1, "classes": 1},

@@ -58,7 +58,12 @@ class Run:
         self.task = experiment.build_task(settings, settings.head, self.data, self.data.num_classes)
         tables = self.task.head.sparse_tables()
         self.optimizer = build_optimizer(
-            settings.optimizer, self.schedule, settings.clip, settings.table_optimizer, tables
+            settings.optimizer,
+            self.schedule,
+            settings.clip,
+            settings.table_optimizer,
+            tables,
+            settings.freeze_backbone,
         )
         self._known: dict[str, str] = {}
 
@@ -106,6 +111,7 @@ class Run:
             accumulate_steps=settings.accumulate_steps,
             log_every_steps=settings.log_every_steps,
             dropout_off_after_step=settings.dropout_off_after_step,
+            freeze_backbone=settings.freeze_backbone,
             steps_per_epoch=self.train.steps_per_epoch,
         )
         step = make_train_step(self.task, self.optimizer, self.average, options)

@@ -127,6 +127,12 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
         ("arcface_folder", "cpu", {"backbone.scale": 1, "data.in_memory": True}),
         ("xmc_amazon670k", "xlnet,reference", {"head.num_candidates": 75, "head.max_labels": 100}),
         ("xmc_amazon670k", "xlnet,reference", {"backbone.pooling": "first", "optimizer.no_decay": ("bias",)}),
+        (
+            "xmc_amazon670k",
+            "reference",
+            {"eval_every_steps": 0, "eval_every_epochs": 1, "dropout_off_after_step": 1000},
+        ),
+        ("xmc_amazon670k", "bert", {"eval_every_steps": 1000, "dropout_off_after_step": 0}),
         ("xmc_amazon670k", "", {"backbone.pooling": "first", "head.head_sizes": (8377, 80), "schedule.name": "poly"}),
         ("xmc_wiki500k", "xlnet", {"backbone.pooling": "last", "backbone.checkpoint": "xlnet-base-cased"}),
         ("xmc_eurlex4k", "ohe,reference", {"head.name": "ohe", "head.reduction": "mean", "data.valid_examples": 0}),

@@ -25,6 +25,9 @@ def main(argv: list[str]) -> None:
         "input. Without it, a run on texts ranks the labels of its whole test split.",
     )
     flags.DEFINE_string("output", None, "predict: file for the JSON lines; standard output by default.")
+    flags.DEFINE_string(
+        "class_names", None, "eval, predict: file of readable names, lines `NAME READABLE NAME` or one for each class."
+    )
     flags.DEFINE_integer("top_k", 5, "predict: classes per example.")
     flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of process 0, on which it listens.")
     flags.DEFINE_integer("num_processes", None, "How many processes make up the run; each gets the same flags.")
@@ -77,6 +80,7 @@ def run() -> int:
     from mhe_jax.train.reporting.writers import finite
 
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
+    class_names = pathlib.Path(FLAGS.class_names) if FLAGS.class_names else None
     config = FLAGS.config
     if config is None:
         assert workdir is not None
@@ -99,14 +103,14 @@ def run() -> int:
     if FLAGS.mode == "describe":
         say(describe(config))
     elif FLAGS.mode == "eval":
-        say(json.dumps(finite(evaluate(config, workdir))))
+        say(json.dumps(finite(evaluate(config, workdir, class_names))))
     elif FLAGS.mode == "predict":
         assert workdir is not None
         output = pathlib.Path(FLAGS.output) if FLAGS.output else None
         if FLAGS.input is None:
-            say(predict_split(config, workdir, FLAGS.top_k, output))
+            say(predict_split(config, workdir, FLAGS.top_k, output, class_names))
         else:
-            predict(config, workdir, FLAGS.input, FLAGS.top_k, output)
+            predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names)
     else:
         # The time in a default name is that of the main process.
         workdir = workdir or pathlib.Path(distributed.agree_on_text("workdir", str(default_workdir())))

@@ -1,8 +1,9 @@
 """`mhe verify A.jpg B.jpg --workdir=RUN [--threshold=0.3]`: do two pictures show one person?
 
-Prints one line of JSON: the cosine of the two embeddings, the threshold, and whether they are taken for the same. The
-threshold is the mean of those that were best on the folds of the run's verification sets (`threshold` in result.json);
-pictures should be cut out and aligned like those the run was trained on.
+Prints one line of JSON: the cosine of the two embeddings, the threshold, and whether they are taken for the same, which
+is where the cosine is at least the threshold. The threshold is the mean of those that were best on the folds of the
+run's verification sets (`threshold` in result.json); pictures should be cut out and aligned like those the run was
+trained on.
 """
 
 import json
@@ -15,7 +16,7 @@ from mhe_jax.cli import program
 
 def main(argv: list[str]) -> None:
     flags.DEFINE_string("workdir", None, "A run on faces.")
-    flags.DEFINE_float("threshold", None, "Cosine above which two pictures show one person; default: the run's own.")
+    flags.DEFINE_float("threshold", None, "Cosine from which on two pictures show one person; default: the run's own.")
     program.run(command, argv)
 
 

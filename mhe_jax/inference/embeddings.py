@@ -1,15 +1,14 @@
 """Embeddings of one's own pictures by a run on faces: as arrays, and as files."""
 
-import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data.faces.dataset import FaceData
-from mhe_jax.inference.inputs import pictures
+from mhe_jax.inference.inputs import Unreadable, as_json, pictures
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train.parallel import distributed
@@ -43,9 +42,9 @@ class Embedder:
         """A picture as the run sees it, uint8 [H, W, C]; raises decode.BadExample naming the file."""
         return self._data.read_image(path)
 
-    def pictures(self, source: str) -> Iterator[tuple[list[str], np.ndarray]]:
+    def pictures(self, source: str, on_bad: Callable[[Exception], None]) -> Iterator[tuple[list[str], np.ndarray]]:
         """Names and pixels of the pictures that `mhe_jax.inference.inputs.pictures` finds."""
-        return pictures(source, self._data, BATCH_SIZE)
+        return pictures(source, self._data, BATCH_SIZE, on_bad)
 
     @property
     def _data(self) -> Any:
@@ -78,6 +77,8 @@ def unit_length(embeddings: np.ndarray) -> np.ndarray:
 def write_embeddings(config: ConfigDict, workdir: pathlib.Path, source: str, output: pathlib.Path | None) -> int:
     """Writes the embeddings of pictures as a .npy file [N, D], float32 of length 1, and their names as JSON beside it.
 
+    A picture that cannot be read is in neither; it is named on standard error, and an error at the end counts them.
+
     Args:
       config: of the run.
       workdir: a run on faces.
@@ -88,19 +89,21 @@ def write_embeddings(config: ConfigDict, workdir: pathlib.Path, source: str, out
       the number of pictures.
 
     Raises:
-      ValueError: if there is no picture, or `output` is no .npy file.
+      ValueError: if there is no picture, or `output` is no .npy file; at the end, if pictures could not be read.
     """
     path = output or workdir / "embeddings.npy"
     if path.suffix != ".npy":
         raise ValueError(f"--output is {path}; embeddings are written to a .npy file, and names to the .json beside it")
     names: list[str] = []
     embed = opened_embedder(config, workdir, flip=True)
-    parts = []
-    for some, images in embed.pictures(source):
+    unreadable = Unreadable()
+    parts = [np.zeros((0, embed.features_dim), np.float32)]
+    for some, images in embed.pictures(source, unreadable):
         names += some
         parts.append(embed(images))
-    if not distributed.is_main():
-        return len(names)
-    np.save(path, unit_length(np.concatenate(parts)))
-    path.with_suffix(".json").write_text(json.dumps(names, ensure_ascii=False, indent=0) + "\n")
+    if distributed.is_main():
+        np.save(path, unit_length(np.concatenate(parts)))
+        listed = as_json(names, indent=0) + "\n"
+        path.with_suffix(".json").write_text(listed, encoding="utf-8")
+    unreadable.check(len(names))
     return len(names)

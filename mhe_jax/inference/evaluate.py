@@ -8,24 +8,30 @@ import warnings
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
+from mhe_jax.evaluation import by_class
+from mhe_jax.inference.class_names import with_names
 from mhe_jax.settings import Settings
+from mhe_jax.tasks.classification import Classification
 from mhe_jax.train import experiment
-from mhe_jax.train.evaluator import build_evaluator
+from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh
 from mhe_jax.train.reporting import report
 from mhe_jax.train.reporting.writers import finite, write_atomically
 
 
-def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
+def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: pathlib.Path | None = None) -> dict:
     """Evaluates the best checkpoint of `workdir`, or without one the weights of `config.init_from`.
 
     Returns:
       metrics by name, those of a test split as `test`; also written to `<workdir>/eval.json`, with a warning where
-      that folder cannot be written.
+      that folder cannot be written. Of a run on pictures `macro_top1` is among them, and `by_class.csv` and
+      `confusions.csv` beside it, see `mhe_jax.evaluation.by_class`, with the readable names of the file `class_names`;
+      of its evaluation split.
 
     Raises:
       ValueError: if there are no weights, or the data is not what they were trained on.
@@ -42,9 +48,13 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None:
-                evaluator = build_evaluator(task, split, settings.global_batch_size, mesh)
+                keep = _keep_predicted(task) if name == "eval" and type(task) is Classification else None
+                evaluator = build_evaluator(task, split, settings.global_batch_size, mesh, keep)
                 with contextlib.closing(evaluator):
                     found[name] = {**evaluator(weights), "examples": evaluator.examples}
+                    if isinstance(evaluator, Evaluator) and evaluator.kept:
+                        classes = with_names(experiment.Classes(data.num_classes, splits.class_names), class_names)
+                        found[name]["macro_top1"] = _by_class(evaluator, classes, workdir)
                     if workdir is not None and distributed.is_main():
                         _keep(workdir, functools.partial(evaluator.draw, workdir))
         values = {"step": step, **found.pop("eval"), **found}
@@ -52,6 +62,26 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None) -> dict:
         text = json.dumps(finite({**values, **report.versions()}), indent=2) + "\n"
         _keep(workdir, functools.partial(write_atomically, workdir / "eval.json", text))
     return values
+
+
+def _keep_predicted(task: Classification) -> Keep:
+    """What `by_class` needs of each batch; XLA computes the features, which the metrics need too, once."""
+
+    def keep(weights: dict, batch: dict) -> dict[str, jax.Array]:
+        _, ids = task.predict(weights, batch["image"], 1)
+        return {"label": batch["label"], "predicted": ids[:, 0], "real": batch["weight"] > 0}
+
+    return keep
+
+
+def _by_class(evaluator: Evaluator, classes: experiment.Classes, workdir: pathlib.Path | None) -> float:
+    """The mean of the classes' accuracies; their files are written."""
+    join = lambda name: np.concatenate([part[name] for part in evaluator.kept])
+    real = join("real")
+    found = by_class.by_class(join("label")[real], join("predicted")[real], classes.number)
+    if workdir is not None and distributed.is_main():
+        _keep(workdir, functools.partial(by_class.write, found, classes.name, workdir))
+    return found.macro_accuracy
 
 
 def _keep(workdir: pathlib.Path, write: Callable[[], None]) -> None:

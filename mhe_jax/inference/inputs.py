@@ -1,18 +1,27 @@
-"""What people ask a trained model about: pictures in files and folders, texts in files, on a pipe, or on the spot."""
+"""What people ask a trained model about: pictures in files and folders, texts in files, on a pipe, or on the spot.
 
+One input that cannot be read is no reason to leave the others without an answer: it is told to `Unreadable`, and left
+out.
+"""
+
+import gzip
 import itertools
+import json
 import pathlib
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
 
+from mhe_jax.data.dataset import BadExample, DataError
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.images.folder import EXTENSIONS
-from mhe_jax.data.lines import decoded_lines, json_field, read_json_lines, read_lines
+from mhe_jax.data.lines import decoded_line, json_field, json_record
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.train.parallel import distributed
 
 # Names of some examples, and the arrays that the task takes for them.
 Batches = Iterator[tuple[list[str], Any]]
@@ -23,13 +32,42 @@ Item = TypeVar("Item")
 _SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".gz")
 
 
-def pictures(source: str, data: ImageData, batch_size: int) -> Batches:
+class Unreadable:
+    """Says at once which inputs cannot be read, on standard error, and in the end that there were any."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, error: Exception) -> None:
+        """Takes the error of one input; of several processes, which all read all inputs, one speaks."""
+        self.count += 1
+        if distributed.is_main():
+            print(f"left out: {error}", file=sys.stderr, flush=True)
+
+    def check(self, answered: int) -> None:
+        """Raises ValueError if an input was left out, when the `answered` others have their answers."""
+        if self.count:
+            raise ValueError(f"{self.count} of {self.count + answered} inputs cannot be read; each is named above")
+
+
+def as_json(answer: Any, indent: int | None = None) -> str:
+    """An answer as text that UTF-8 can hold: names are kept as they are, unless one is of bytes that are not UTF-8."""
+    text = json.dumps(answer, ensure_ascii=False, indent=indent)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # Python has the bytes as surrogates, which JSON's escapes can say
+        return json.dumps(answer, indent=indent)
+    return text
+
+
+def pictures(source: str, data: ImageData, batch_size: int, on_bad: Callable[[Exception], None]) -> Batches:
     """Pictures as uint8 [N, H, W, C], at most `batch_size` at a time.
 
     Args:
       source: a picture, a folder of pictures (searched recursively), or a .npy of uint8 images [N, H, W, C].
       data: how a picture is cut to size.
       batch_size: the most at a time.
+      on_bad: takes the error of a picture that cannot be read, and is left out.
 
     Raises:
       ValueError: if there is no picture, or the array is of another shape.
@@ -50,29 +88,42 @@ def pictures(source: str, data: ImageData, batch_size: int) -> Batches:
     paths = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
     if not paths:
         raise ValueError(f"--input: there is no picture at {path}")
-    for some, images in read_ahead(data.read_image, paths, batch_size):
+    for some, images in read_ahead(data.read_image, paths, batch_size, on_bad):
         yield [str(path) for path in some], images
 
 
 def read_ahead(
-    read: Callable[[Item], np.ndarray], items: Iterable[Item], batch_size: int
-) -> Iterator[tuple[tuple[Item, ...], np.ndarray]]:
+    read: Callable[[Item], np.ndarray],
+    items: Iterable[Item],
+    batch_size: int,
+    on_bad: Callable[[Exception], None] | None = None,
+) -> Iterator[tuple[list[Item], np.ndarray]]:
     """Batches of items and what was read of them, stacked; threads read the next batch while one is used.
 
     Args:
       read: array of one item, all of one shape.
       items: what to read, in order.
       batch_size: the most at a time.
+      on_bad: takes the BadExample of an item, which is left out; without it, that is raised.
     """
     with ThreadPoolExecutor() as pool:
         ahead: tuple[tuple[Item, ...], list[Future]] = (), []
         for some in itertools.chain(_batched(items, batch_size), [()]):
             ready, ahead = ahead, (some, [pool.submit(read, item) for item in some])
-            if ready[0]:
-                yield ready[0], np.stack([future.result() for future in ready[1]])
+            good, arrays = [], []
+            for item, future in zip(*ready, strict=True):
+                try:
+                    arrays.append(future.result())
+                    good.append(item)
+                except BadExample as error:
+                    if on_bad is None:
+                        raise
+                    on_bad(error)
+            if good:
+                yield good, np.stack(arrays)
 
 
-def texts(source: str, data: TextData, batch_size: int) -> Batches:
+def texts(source: str, data: TextData, batch_size: int, on_bad: Callable[[Exception], None]) -> Batches:
     """Tokens of texts as {'input_ids', 'length'}, at most `batch_size` at a time; a text is its own name.
 
     Args:
@@ -81,33 +132,70 @@ def texts(source: str, data: TextData, batch_size: int) -> Batches:
         in one of these, .txt, .csv or .tsv, or begins with a slash or a dot, is meant as a file.
       data: the tokenizer.
       batch_size: the most at a time.
+      on_bad: takes the error of a line that is not UTF-8, or of a .jsonl file holds no text, and is left out.
 
     Raises:
-      ValueError: if there is no such file or no text, or it is a folder; naming file and line, if a line is not UTF-8,
-        or of a .jsonl file has no text.
+      ValueError: if there is no such file or no text, it is a folder, or the text itself is not UTF-8.
     """
-    for some in _batched(_text_lines(source), batch_size):
+    for some in _batched(_texts(source, on_bad), batch_size):
         input_ids, length = data.encode(some)
         yield list(some), {"input_ids": input_ids, "length": length}
 
 
-def _text_lines(source: str) -> Iterator[str]:
-    path = pathlib.Path(source)
-    lines: Iterator[str]
+def _texts(source: str, on_bad: Callable[[Exception], None]) -> Iterator[str]:
+    path, name, parse = pathlib.Path(source), source, _plain
     if source == "-":
-        lines = decoded_lines(sys.stdin.buffer, "standard input")
+        name = "standard input"
+        lines = _numbered(sys.stdin.buffer, name, on_bad)
     elif _is(path.is_file):
-        lines = _json_texts(path) if path.name.removesuffix(".gz").endswith((".jsonl", ".json")) else read_lines(path)
+        lines = _numbered(_opened(path), name, on_bad)
+        parse = _json_text if path.name.removesuffix(".gz").endswith((".jsonl", ".json")) else _plain
     elif source and _is(path.is_dir):
         raise ValueError(f"--input: {source} is a folder; name a file of texts")
     elif len(source.split()) == 1 and (path.suffix in _SUFFIXES or source.startswith(("/", "."))):
         raise ValueError(f"--input: there is no file {source}")
     else:
-        lines = iter([source])
+        # A command line's bytes that are not UTF-8 are surrogates in Python's strings, which no tokenizer takes.
+        decoded_line(source.encode(errors="surrogateescape"), "--input", 1)
+        yield source
+        return
     first = next(lines, None)
     if first is None:
         raise ValueError(f"--input: {source} holds no text")
-    yield from itertools.chain([first], lines)
+    for number, line in itertools.chain([first], lines):
+        try:
+            text = parse(decoded_line(line, name, number), name, number)
+        except DataError as error:
+            on_bad(error)
+            continue
+        if text is not None:
+            yield text
+
+
+def _opened(path: pathlib.Path) -> Iterator[bytes]:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        yield from file
+
+
+def _numbered(lines: Iterable[bytes], name: str, on_bad: Callable[[Exception], None]) -> Iterator[tuple[int, bytes]]:
+    """Lines and their numbers, up to where the source is damaged: what was read before has its answers."""
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            yield number, line
+    except (OSError, EOFError, zlib.error) as error:
+        if not number:
+            raise DataError(f"{name} cannot be read: {error}") from error
+        on_bad(DataError(f"{name} cannot be read after line {number}: {error}"))
+
+
+def _plain(line: str, name: str, number: int) -> str:
+    return line
+
+
+def _json_text(line: str, name: str, number: int) -> str | None:
+    """The text of a line's object; None for a blank line."""
+    return json_field(json_record(line, name, number), "text", str, name, number) if line.strip() else None
 
 
 def _is(kind: Callable[[], bool]) -> bool:
@@ -115,11 +203,6 @@ def _is(kind: Callable[[], bool]) -> bool:
         return kind()
     except (OSError, ValueError):  # too long for a name, or with a zero byte: a text
         return False
-
-
-def _json_texts(path: pathlib.Path) -> Iterator[str]:
-    for number, record in read_json_lines(path):
-        yield json_field(record, "text", str, path, number)
 
 
 def _batched(items, size: int) -> Iterator[tuple]:

@@ -1,7 +1,7 @@
 """Top-k classes of one's own pictures or texts, as JSON lines; and the ranked labels of a whole evaluation split."""
 
 import contextlib
-import json
+import dataclasses
 import os
 import pathlib
 import sys
@@ -18,8 +18,9 @@ from mhe_jax.data.feeds import eval_feed
 from mhe_jax.data.ragged import top_of
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
+from mhe_jax.inference.class_names import with_names
 from mhe_jax.inference.embeddings import write_embeddings
-from mhe_jax.inference.inputs import Batches, pictures, texts
+from mhe_jax.inference.inputs import Batches, Unreadable, as_json, pictures, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import BATCH, place, shares
@@ -34,10 +35,13 @@ def predict(
     source: str,
     k: int,
     output: pathlib.Path | None = None,
+    class_names: pathlib.Path | None = None,
 ) -> int:
     """Writes one line `{"input", "ids", "names", "scores"}` per picture or text; scores are probabilities, best first.
 
-    A run on faces writes embeddings instead, see `mhe_jax.inference.embeddings.write_embeddings`.
+    The lines of a batch are written as soon as it is through. An input that cannot be read has none: it is named on
+    standard error, and an error at the end, after all lines, counts them. A run on faces writes embeddings instead, see
+    `mhe_jax.inference.embeddings.write_embeddings`.
 
     Args:
       config: the run's config; its data set need not be present.
@@ -45,28 +49,39 @@ def predict(
       source: of pictures, see `mhe_jax.inference.inputs.pictures`; of texts, see `texts` there.
       k: classes per example.
       output: file to write; standard output without one.
+      class_names: readable names, see `mhe_jax.inference.class_names.with_names`.
 
     Returns:
       the number of examples.
 
     Raises:
-      ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes; of several
-        processes, if the source is standard input, which one of them alone could read.
+      ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes; at the end,
+        if inputs could not be read; of several processes, if the source is standard input, which one of them alone
+        could read.
     """
     if source == "-" and jax.process_count() > 1:
         raise ValueError("--input=- : several processes cannot share standard input; name a file, or start one process")
     if isinstance(build_data(config.data), FaceData):
         return write_embeddings(config, workdir, source, output)
-    trained = opened(config, workdir)
+    trained = _named(opened(config, workdir), class_names)
     _check_top_k(k, trained.classes.number)
     data = trained.data
-    batches = texts(source, data, BATCH_SIZE) if isinstance(data, TextData) else pictures(source, data, BATCH_SIZE)
+    unreadable, count = Unreadable(), 0
+    if isinstance(data, TextData):
+        batches = texts(source, data, BATCH_SIZE, unreadable)
+    else:
+        batches = pictures(source, data, BATCH_SIZE, unreadable)
     with _opened(output) as stream:
-        count = 0
-        for line in _lines(trained, batches, k):
-            stream.write(line)
-            count += 1
+        for lines in _lines(trained, batches, k):
+            stream.writelines(lines)
+            stream.flush()
+            count += len(lines)
+    unreadable.check(count)
     return count
+
+
+def _named(trained: Trained, class_names: pathlib.Path | None) -> Trained:
+    return dataclasses.replace(trained, classes=with_names(trained.classes, class_names))
 
 
 def _check_top_k(k: int, classes: int) -> None:
@@ -82,15 +97,16 @@ def _opened(output: pathlib.Path | None) -> Iterator[TextIO]:
     if output is None:
         yield sys.stdout
     else:
-        with output.open("w") as stream:
+        with output.open("w", encoding="utf-8") as stream:
             yield stream
 
 
-def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[str]:
+def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[list[str]]:
+    """The lines of each batch."""
     top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, k))
     for names, (scores, ids) in trained.results(top, batches):
-        for name, row_scores, row_ids in zip(names, scores, ids, strict=True):
-            yield _line(trained, name, row_ids, np.exp(row_scores))
+        rows = zip(names, ids, np.exp(scores), strict=True)
+        yield [_line(trained, name, row_ids, row_scores) for name, row_ids, row_scores in rows]
 
 
 def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray) -> str:
@@ -99,15 +115,20 @@ def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray
     names = [trained.classes.name(i) for i in ids[found]]
     rounded = [float(f"{score:.6g}") for score in scores[found].tolist()]
     line = {"input": name, "ids": ids[found].tolist(), "names": names, "scores": rounded}
-    return json.dumps(line, ensure_ascii=False) + "\n"
+    return as_json(line) + "\n"
 
 
 def predict_split(
-    config: ConfigDict, workdir: pathlib.Path, k: int = 5, output: pathlib.Path | None = None
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    k: int = 5,
+    output: pathlib.Path | None = None,
+    class_names: pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Ranks the labels of every document of the test split, or of the evaluation split where there is no other.
 
-    With `output`, the first `k` labels of each are also written there, as `predict` does, `input` being its number.
+    With `output`, the first `k` labels of each are also written there, as `predict` does with `class_names`, `input`
+    being its number.
 
     Returns:
       the file written, `<workdir>/predictions.npz`, see `mhe_jax.inference.predictions`.
@@ -117,7 +138,7 @@ def predict_split(
     """
     if not isinstance(build_data(config.data), TextData):
         raise ValueError("--input is missing: pictures to predict have to be named")
-    trained = opened(config, workdir)
+    trained = _named(opened(config, workdir), class_names)
     if output:
         _check_top_k(k, trained.classes.number)
     splits = trained.load_splits()
@@ -139,7 +160,7 @@ def predict_split(
     path = writer.close()
     if output:
         best_ids, best = top_of(predictions.read_predictions(workdir).scores, k)
-        with output.open("w") as stream:
+        with output.open("w", encoding="utf-8") as stream:
             for number, (row_ids, row_scores) in enumerate(zip(best_ids, best, strict=True)):
                 stream.write(_line(trained, number, row_ids, row_scores))
     return path

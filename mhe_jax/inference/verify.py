@@ -11,7 +11,7 @@ from mhe_jax.train.experiment import usable_config
 
 
 def verify(workdir: pathlib.Path, first: str, second: str, threshold: float | None = None) -> dict:
-    """`similarity`, `threshold` and `same` of two pictures.
+    """`similarity`, `threshold` and `same` of two pictures: whether the one is at least the other.
 
     Args:
       workdir: a run on faces.
@@ -26,7 +26,7 @@ def verify(workdir: pathlib.Path, first: str, second: str, threshold: float | No
     embed = opened_embedder(usable_config(workdir), workdir, flip=True)
     embeddings = embed(np.stack([embed.read(path) for path in (first, second)]))
     similarity = float(pair_similarities(embeddings, np.array([0]), np.array([1]))[0])
-    return {"similarity": round(similarity, 6), "threshold": threshold, "same": similarity > threshold}
+    return {"similarity": round(similarity, 6), "threshold": threshold, "same": similarity >= threshold}
 
 
 def best_threshold(workdir: pathlib.Path) -> float:

@@ -1,9 +1,10 @@
 """Face classifiers in files: PartialFC's table in one file per GPU, to and from one piece or another number of pieces.
 
-On W GPUs insightface's trainer writes softmax_fc_gpu_0.pt .. softmax_fc_gpu_{W-1}.pt beside backbone.pth. Each holds
-the rows of consecutive classes, C // W of them and on the first C % W GPUs one more. The published sampled head lies in
-files of the same names, but whole in each, as blocks [n0, n1, D]: its trainer never synchronises the GPUs. That of GPU
-0 is used.
+On W GPUs insightface's trainer writes softmax_fc_gpu_0.pt .. softmax_fc_gpu_{W-1}.pt beside backbone.pth, or in its
+newer form checkpoint_gpu_0.pt .. beside model.pt, with the backbone in each of them. A file holds the rows of
+consecutive classes, C // W of them and on the first C % W GPUs one more. The published sampled head lies in files of
+the same names, but whole in each, as blocks [n0, n1, D]: its trainer never synchronises the GPUs. That of GPU 0 is
+used.
 """
 
 import re
@@ -15,12 +16,13 @@ from absl import logging
 
 from mhe_jax.interop.state_files import read_checkpoint
 
-BACKBONE_FILE = "backbone.pth"
-_SHARD = re.compile(r"softmax_fc_gpu_([0-9]+)\.pt")
+_BACKBONE_FILES = ("backbone.pth", "model.pt", "checkpoint_gpu_0.pt")
+# The newer files hold an optimizer's state too, so the older are read where both are there.
+_SHARDS = (re.compile(r"softmax_fc_gpu_([0-9]+)\.pt"), re.compile(r"checkpoint_gpu_([0-9]+)\.pt"))
 
 
 def read_face_folder(path: str | Path) -> dict[str, np.ndarray]:
-    """The state dict of a training run on faces: `backbone.pth`, and the classifier as `weight` if it is there.
+    """The state dict of a training run on faces: the backbone, and the classifier as `weight` if it is there.
 
     Args:
       path: a folder as insightface's or the published trainer leaves it.
@@ -33,22 +35,27 @@ def read_face_folder(path: str | Path) -> dict[str, np.ndarray]:
       ImportError: without torch.
     """
     path = Path(path)
-    if not (path / BACKBONE_FILE).is_file():
-        raise ValueError(f"{path} has no {BACKBONE_FILE}")
-    state = read_checkpoint(path / BACKBONE_FILE)
+    file = _backbone_file(path)
+    if file is None:
+        raise ValueError(f"{path} has no {' or '.join(_BACKBONE_FILES)}")
+    state = read_checkpoint(file)
     return state | ({"weight": read_head(path)} if shard_files(path) else {})
 
 
 def is_face_folder(path: str | Path) -> bool:
     """Whether `read_face_folder` is for this folder."""
-    return (Path(path) / BACKBONE_FILE).is_file()
+    return _backbone_file(Path(path)) is not None
+
+
+def _backbone_file(folder: Path) -> Path | None:
+    return next((folder / name for name in _BACKBONE_FILES if (folder / name).is_file()), None)
 
 
 def read_head(source: str | Path) -> np.ndarray:
     """The whole table of a classifier: float32 [C, D], or [n0, n1, D] for the published sampled head.
 
     Args:
-      source: a folder with `softmax_fc_gpu_*.pt`, or one file.
+      source: a folder with `softmax_fc_gpu_*.pt` or `checkpoint_gpu_*.pt`, or one file.
 
     Raises:
       ValueError: if a file is missing, damaged, or does not fit the others.
@@ -60,11 +67,12 @@ def read_head(source: str | Path) -> np.ndarray:
     if not files:
         raise ValueError(f"{source} has no softmax_fc_gpu_0.pt")
     if missing := [rank for rank in range(max(files)) if rank not in files]:
-        raise ValueError(f"{source} has softmax_fc_gpu_{max(files)}.pt but lacks softmax_fc_gpu_{missing[0]}.pt")
+        last = files[max(files)].name
+        raise ValueError(f"{source} has {last} but lacks {last.replace(str(max(files)), str(missing[0]))}")
     first = _read_table(files[0])
     if first.ndim == 3:
         if len(files) > 1:
-            logging.warning("%s holds %d sampled heads, one per GPU: softmax_fc_gpu_0.pt is used", source, len(files))
+            logging.warning("%s holds %d sampled heads, one per GPU: %s is used", source, len(files), files[0].name)
         return first
     try:
         return merge_shards([first, *(_read_table(files[rank]) for rank in range(1, len(files)))])
@@ -84,7 +92,7 @@ def merge_shards(shards: Sequence[np.ndarray]) -> np.ndarray:
     for rank, (shape, wanted) in enumerate(zip(shapes, expected, strict=True)):
         if shape != wanted:
             raise ValueError(
-                f"softmax_fc_gpu_{rank}.pt has a weight of shape {shape}, not {wanted}: the {len(shards)} files, of "
+                f"the file of GPU {rank} has a weight of shape {shape}, not {wanted}: the {len(shards)} files, of "
                 f"{num_classes} classes together, are not of one run, or not all of it"
             )
     return np.concatenate(shards)
@@ -109,8 +117,12 @@ def shard_rows(num_classes: int, num_shards: int) -> list[int]:
 
 
 def shard_files(folder: Path) -> dict[int, Path]:
-    """The files softmax_fc_gpu_*.pt of a folder, by GPU."""
-    return {int(match[1]): path for path in sorted(folder.iterdir()) if (match := _SHARD.fullmatch(path.name))}
+    """The files softmax_fc_gpu_*.pt of a folder, or else checkpoint_gpu_*.pt, by GPU."""
+    kinds = (
+        {int(match[1]): path for path in sorted(folder.iterdir()) if (match := shard.fullmatch(path.name))}
+        for shard in _SHARDS
+    )
+    return next(filter(None, kinds), {})
 
 
 def _read_table(path: Path) -> np.ndarray:

@@ -31,8 +31,8 @@ def import_state_dict(
     """Variables of a model with the values of a state dict, whose layout is recognised by its names.
 
     Args:
-      state_dict: arrays by torch name. `num_batches_tracked`, and what text encoders have besides (poolers, heads of
-        their pre-training), is ignored.
+      state_dict: arrays by torch name, of the model or of what holds it as `model`, as a LightningModule does.
+        `num_batches_tracked`, and what text encoders have besides (poolers, heads of their pre-training), is ignored.
       variables: {'params': {'backbone', 'head'}, 'batch_stats'}, arrays or ShapeDtypeStructs, boxed or not: what the
         result looks like.
       parts: what to take from the state dict, 'backbone' and/or 'head'. The other part of `variables` is returned as
@@ -44,13 +44,15 @@ def import_state_dict(
       unboxed variables, NumPy arrays where imported.
 
     Raises:
-      ValueError: for names that are missing, unexpected, or have another shape.
+      ValueError: for names that are missing, unexpected, have another shape, or hold numbers that are not finite.
     """
     _check_parts(parts)
+    state_dict = _of_attribute(state_dict)
     flat = traverse_util.flatten_dict(nn.unbox(dict(variables)), sep="/")
     rules, is_ignored = _layout(state_dict, parts, flat)
     missing = {path for path in flat if _part(path) in parts}
-    unexpected, misshaped = [], []
+    unexpected, misshaped, not_finite = [], [], []
+    backbone_fits = True
     for name, array in state_dict.items():
         found = patterns.translate(name, rules, to="ours")
         if found is None and is_ignored(name):
@@ -59,18 +61,27 @@ def import_state_dict(
             continue
         if not found or found[0] not in flat:
             unexpected.append(name)
+            backbone_fits &= bool(found) and _part(found[0]) == "head"
             continue
         path, shape = found[0], tuple(flat[found[0]].shape)
         missing.discard(path)
         values = _to_ours(np.asarray(array), patterns.TRANSFORMS[found[1]], path, shape, label_space)
         if values is None:
             misshaped.append(f"{name} {np.shape(array)} for {path} {shape}")
-        else:
-            flat[path] = np.ascontiguousarray(values, dtype=flat[path].dtype)
+            backbone_fits &= _part(path) == "head"
+            continue
+        if not np.isfinite(values).all():
+            not_finite.append(name)
+        flat[path] = np.ascontiguousarray(values, dtype=flat[path].dtype)
     problems = {"missing": sorted(missing), "unexpected": unexpected, "of another shape": misshaped}
     if any(problems.values()):
         listed = "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in problems.items() if names)
-        raise ValueError(f"the state dict does not fit the model: {listed}")
+        # Another number of classes makes another head, and fine-tuning wants a new one then.
+        backbone_fits &= all(_part(path) == "head" for path in missing) and "backbone" in parts
+        hint = "; the backbone fits, and init_parts = ('backbone',) takes it alone" if backbone_fits else ""
+        raise ValueError(f"the state dict does not fit the model: {listed}{hint}")
+    if not_finite:
+        raise ValueError(f"{len(not_finite)} arrays of the state dict are not finite: {_first(not_finite)}")
     return {**{name: {} for name in variables}, **traverse_util.unflatten_dict(flat, sep="/")}
 
 
@@ -123,6 +134,13 @@ def export_state_dict(
     if unexpected:
         raise ValueError(f"layout {layout!r} with head {head!r} lacks {len(unexpected)} names: {_first(unexpected)}")
     return state | faces.frozen(layout, state)
+
+
+def _of_attribute(state_dict: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Names without a `model.` that all of them begin with."""
+    if all(name.startswith("model.") for name in state_dict):
+        return {name.removeprefix("model."): array for name, array in state_dict.items()}
+    return state_dict
 
 
 def _layout(

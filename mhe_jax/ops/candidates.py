@@ -82,7 +82,7 @@ def beam_step(
       width: how many to keep.
 
     Returns:
-      `(scores, nodes)` [B, width], best first, filled up with -inf and -1.
+      `(scores, nodes)` [B, width], best first, filled up with -inf and -1. A score that is no number keeps no node.
     """
     batch, _, size = child_scores.shape
     joint = (scores[:, :, None] + child_scores).reshape(batch, -1)

@@ -163,7 +163,10 @@ def _blocked_lse_backward(block_size, with_total, residuals, cotangents):
         d_features, d_kernel, d_bias = carry
         block = block_at(index, size, features, kernel, bias, mask)
         live = block.live[None, :]
-        d_logits = d_lse[:, None] * jnp.exp(jnp.where(live, block.logits, -jnp.inf) - shift[:, None])
+        above = jnp.where(live, block.logits, -jnp.inf) - shift[:, None]
+        # No logit is above its log-sum-exp, but rounding may say so: by 1e13 for logits of 1e20, whose exponential is
+        # infinite.
+        d_logits = d_lse[:, None] * jnp.exp(jnp.minimum(above, 0.0))
         is_label = (labels[:, None] == block.start + jnp.arange(size)[None, :]) & block.fresh[None, :]
         d_logits += jnp.where(is_label, d_target[:, None], 0.0)
         if with_total:

@@ -162,7 +162,8 @@ def _backward(scale, block_size, residuals, cotangents):
         d_queries, d_table = carry
         block = _block_at(index, size, table, labels, mask)
         (_, shown), vjp = jax.vjp(lambda q, rows: _cosines(q, rows, hard), queries, block.rows)
-        probabilities = jnp.exp(jnp.where(block.other, scale * shown, -jnp.inf) - shift[:, None])
+        above = jnp.where(block.other, scale * shown, -jnp.inf) - shift[:, None]
+        probabilities = jnp.exp(jnp.minimum(above, 0.0))  # above 0 by rounding only, see `chunked`
         d_more, d_rows = vjp((jnp.where(block.own, d_own[:, None], 0.0), d_lse[:, None] * scale * probabilities))
         return (d_queries + d_more.astype(jnp.float32), add_rows(d_table, block.start, d_rows)), None
 

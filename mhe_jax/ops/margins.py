@@ -25,8 +25,7 @@ from jaxtyping import Array, Float, Float32
 
 from mhe_jax.ops.angles import arccos, clamp, clamp_cosine, cosine_sum
 
-# Vectors shorter than this count as zero.
-MIN_NORM = 1e-12
+MIN_NORM = 1e-12  # vectors that are shorter count as zero
 
 BEYOND = ("shift", "easy", "none")
 
@@ -37,11 +36,14 @@ def safe_normalize(x: Float[Array, "*shape"], axis: int = -1) -> tuple[Float32[A
     A vector shorter than MIN_NORM becomes zero, with length zero and no gradient.
     """
     x = x.astype(jnp.float32)
+    # Squares overflow from 1e19 on. A power of two changes no digit.
+    shrink = jnp.where(jnp.abs(x).max(axis=axis, keepdims=True) > 2.0**60, 2.0**-70, 1.0)
+    x = x * shrink
     squares = jnp.square(x).sum(axis=axis, keepdims=True)
     some = squares >= MIN_NORM**2
     # The square root is taken of a harmless number where its gradient would be infinite.
     norm = jnp.sqrt(jnp.where(some, squares, 1.0))
-    return jnp.where(some, x / norm, 0.0), jnp.where(some, norm, 0.0).squeeze(axis)
+    return jnp.where(some, x / norm, 0.0), (jnp.where(some, norm, 0.0) / shrink).squeeze(axis)
 
 
 def hard_negatives(

@@ -28,6 +28,8 @@ def make(num_classes, head, arg, default_sizes):
         "nesterov": False,
         "weight_decay": 5e-4,
         "decay_all": reference,
+        "head_rate": 1.0,
+        "backbone_rate": 1.0,
     }
     config.schedule = {
         "name": "cosine",

@@ -18,6 +18,8 @@ def recipe():
             "eps": 1e-8,
             "weight_decay": 0.05,
             "decay_all": False,
+            "head_rate": 1.0,
+            "backbone_rate": 1.0,
         },
         "schedule": {
             "name": "cosine",

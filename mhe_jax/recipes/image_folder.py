@@ -37,7 +37,15 @@ def make(head, arg):
     else:
         recipe = {
             "backbone": {"name": "resnet", "depth": 50, "bn_groups": 1},
-            "optimizer": {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 5e-5, "decay_all": False},
+            "optimizer": {
+                "name": "sgd",
+                "momentum": 0.9,
+                "nesterov": True,
+                "weight_decay": 5e-5,
+                "decay_all": False,
+                "head_rate": 1.0,
+                "backbone_rate": 1.0,
+            },
             "schedule": {
                 "name": "cosine",
                 "learning_rate": 0.1,

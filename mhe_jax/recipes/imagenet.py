@@ -47,6 +47,8 @@ def make(head, arg, default_sizes=(40, 25)):
         "nesterov": not reference,
         "weight_decay": 1e-4 if reference else 5e-5,
         "decay_all": reference,
+        "head_rate": 1.0,
+        "backbone_rate": 1.0,
     }
     config.schedule = {
         "name": "cosine",

@@ -116,6 +116,7 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         "no_decay": (("bias",) if encoder == "xlnet" else ("bias", "norm/scale")) if reference else (),
         "decay_after": reference,
         "head_rate": head_rate,
+        "backbone_rate": 1.0,
     }
     rate = {"learning_rate": 1e-4, "warmup_epochs": 0.0, "per_epoch": False}
     linear = {"name": "poly", "power": 1.0, **rate, "warmup_epochs": 0.1}
@@ -123,7 +124,10 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
     start, every = chosen["swa"]
     config.average = {"name": "swa", "start_epoch": start, "every_steps": every}
     config.total_epochs, config.global_batch_size = float(chosen["epochs"]), chosen["batch"]
-    config.eval_every_steps = config.checkpoint_every_steps = chosen["eval_step"]
+    config.checkpoint_every_steps = chosen["eval_step"]
+    # The published evaluations inside an epoch are printed and choose nothing: the best weights are those of an epoch's
+    # end. What they do to the rest of the epoch is the dropout's field.
+    config.eval_every_steps = 0 if reference else chosen["eval_step"]
     config.dropout_off_after_step = chosen["eval_step"] if reference else 0
     config.dtype = "float32" if reference else "bfloat16"
     config.matmul_precision = "highest" if reference else "default"

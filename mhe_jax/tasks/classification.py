@@ -38,6 +38,10 @@ class Classification(Task):
         features, updated = self.backbone.apply(variables, images, train=True, mutable=["batch_stats"], rngs=rngs)
         return features, updated.get("batch_stats", {})
 
+    def frozen_features(self, params: Any, batch_stats: Any, images: jax.Array) -> Any:
+        """Features [B, D] of the backbone as evaluation has them, of augmented and normalised images."""
+        return self.backbone.apply({"params": params, "batch_stats": batch_stats}, images, train=False)
+
     def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
         """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
         features = self._features(weights, batch["image"])
@@ -61,5 +65,5 @@ class Classification(Task):
         return self._features(weights, images).astype(jnp.float32)
 
     def _features(self, weights: dict, images: jax.Array) -> Any:
-        variables = {"params": weights["params"]["backbone"], "batch_stats": weights["batch_stats"]}
-        return self.backbone.apply(variables, self.data.normalize(images), train=False)
+        params, batch_stats = weights["params"]["backbone"], weights["batch_stats"]
+        return self.frozen_features(params, batch_stats, self.data.normalize(images))

@@ -39,6 +39,10 @@ class MultiLabel(Task):
         features: Any = self.backbone.apply({"params": params}, *inputs, train=train, rngs={"dropout": key})
         return features, batch_stats
 
+    def frozen_features(self, params: Any, batch_stats: Any, inputs: tuple[jax.Array, jax.Array]) -> Any:
+        """Features [B, D] of the encoder as evaluation has them, without dropout."""
+        return self.backbone.apply({"params": params}, *inputs, train=False)
+
     def evaluate(self, weights: dict, batch: dict) -> dict[str, Any]:
         """Ranking metrics per document as (numerator, denominator), see `mhe_jax.ops.ranking`."""
         features = self._features(weights, batch)
@@ -74,5 +78,5 @@ class MultiLabel(Task):
         return self._features(weights, inputs).astype(jnp.float32)
 
     def _features(self, weights: dict, batch: dict) -> Any:
-        params = weights["params"]["backbone"]
-        return self.backbone.apply({"params": params}, batch["input_ids"], batch["length"], train=False)
+        inputs = batch["input_ids"], batch["length"]
+        return self.frozen_features(weights["params"]["backbone"], weights["batch_stats"], inputs)

@@ -33,5 +33,10 @@ class Verification(Classification):
 
     @staticmethod
     def is_better(new: dict, old: dict | None) -> bool:
-        """Whether an evaluation beats the best so far: by mean accuracy over the sets, the first of equals stays."""
-        return old is None or new["accuracy"] > old["accuracy"]
+        """Whether an evaluation beats the best so far: by mean accuracy over the sets, then by mean AUC.
+
+        The first of equals stays, also where only one of them has an AUC, as evaluations of older runs have none.
+        """
+        if old is None or new["accuracy"] != old["accuracy"]:
+            return old is None or new["accuracy"] > old["accuracy"]
+        return "auc" in new and "auc" in old and new["auc"] > old["auc"]

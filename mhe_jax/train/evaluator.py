@@ -16,29 +16,44 @@ from mhe_jax.train.parallel.mesh import CHUNK, place, replicate, shares, whole
 from mhe_jax.train.reporting import metrics
 from mhe_jax.train.step import make_eval_step
 
+# Of weights and a batch, traced: arrays [B, ...] by name.
+Keep = Callable[[dict, dict], dict[str, jax.Array]]
+
 
 class Evaluator:
     """Runs a task over a split; the data is placed and the program compiled once.
 
-    `examples` is the number of examples in the last evaluation, unreadable ones left out.
+    `examples` is the number of examples in the last evaluation, unreadable ones left out; `kept` is what `keep` found
+    in each of its batches, arrays on the host.
     """
 
     examples = 0
 
-    def __init__(self, task, split: Any, batch_size: int, mesh: Mesh):
+    def __init__(self, task, split: Any, batch_size: int, mesh: Mesh, keep: Keep | None = None):
         self._feed, self._mesh = eval_feed(split, batch_size, **shares(mesh)), mesh
         self._resident = replicate(mesh, self._feed.resident)
-        step = make_eval_step(task, self._feed.batch)
-        self._sums = lambda weights, resident, chunk: step(weights, resident, jax.tree.map(lambda x: x[0], chunk))
-        self._add = jax.jit(lambda sums, *batch: metrics.merge(sums, self._sums(*batch)), out_shardings=whole(mesh))
+        step, select = make_eval_step(task, self._feed.batch), self._feed.batch
+        piece = lambda chunk: jax.tree.map(lambda x: x[0], chunk)
+        self._sums = lambda weights, resident, chunk: step(weights, resident, piece(chunk))
+        self.kept: list[dict[str, np.ndarray]] = []
+
+        def add(sums, weights, resident, chunk):
+            found = keep(weights, select(resident, piece(chunk))) if keep else {}
+            return metrics.merge(sums, self._sums(weights, resident, chunk)), found
+
+        self._add = jax.jit(add, out_shardings=whole(mesh))
 
     def __call__(self, weights: dict, beat: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Means of the task's metrics over the split; `beat` is called for every batch."""
         sums: metrics.Sums = {}
+        self.kept = []
         for step in range(self._feed.steps_per_epoch):
             batch = weights, self._resident, place(self._mesh, self._feed.chunk(step, 1), CHUNK)
             sums = sums or self._zeros(*batch)
-            before, sums = sums, self._add(sums, *batch)
+            before = sums
+            sums, found = self._add(sums, *batch)
+            if found:
+                self.kept.append(jax.device_get(found))
             # One batch ahead of the devices is enough. With dozens in flight, those of a CPU run out of threads to
             # meet in, and wait for each other for ever.
             jax.block_until_ready(before)
@@ -64,6 +79,10 @@ class Evaluator:
         self._feed.close()
 
 
-def build_evaluator(task, split: Any, batch_size: int, mesh: Mesh) -> Evaluator | PairsEvaluator:
-    """What evaluates a split: examples one by one, or pairs of them by the embeddings of all."""
-    return (PairsEvaluator if isinstance(split, PairedSplit) else Evaluator)(task, split, batch_size, mesh)
+def build_evaluator(
+    task, split: Any, batch_size: int, mesh: Mesh, keep: Keep | None = None
+) -> Evaluator | PairsEvaluator:
+    """What evaluates a split: examples one by one, `keep` as in `Evaluator`, or pairs by the embeddings of all."""
+    if isinstance(split, PairedSplit):
+        return PairsEvaluator(task, split, batch_size, mesh)
+    return Evaluator(task, split, batch_size, mesh, keep)

@@ -5,7 +5,8 @@ import dataclasses
 import itertools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +93,9 @@ def claim_workdir(
 ) -> None:
     """Creates a run's folder with config.json and classes.json; one with checkpoints must have the same config.
 
-    For texts the tokenizer and the encoder's sizes are kept too, so that the folder alone is enough to predict.
+    Its `total_epochs` or `total_steps` may be larger than they were: the run then goes on for longer, with the learning
+    rate that the longer run has from there on. For texts the tokenizer and the encoder's sizes are kept too, so that
+    the folder alone is enough to predict.
 
     Raises:
       ValueError: listing the fields that differ.
@@ -101,11 +104,12 @@ def claim_workdir(
     path = workdir / "config.json"
     if path.exists() and any(workdir.glob("checkpoints/*")):
         stored, _ = read_workdir(workdir)
-        different = sections.differences(stored.to_dict(), json.loads(config.to_json()))
+        now = json.loads(config.to_json())
+        different = sections.differences(_lengthened(stored.to_dict(), now), now)
         if different:
             raise ValueError(
-                f"workdir {workdir} was made with another config: {'; '.join(different)}; "
-                "delete it, or choose another --workdir"
+                f"workdir {workdir} was made with another config: {'; '.join(different)}; choose another --workdir, "
+                f"where --config.init_from={workdir} starts from the weights of this one"
             )
         check_classes(workdir, classes)
     if distributed.is_main():
@@ -115,6 +119,14 @@ def claim_workdir(
             data.save_tokenizer(workdir / "tokenizer")
             section = backbone_section(Settings.from_config(config), data)
             write_atomically(workdir / "backbone.json", json.dumps(section.to_dict(), indent=2) + "\n")
+
+
+def _lengthened(stored: dict, config: Mapping[str, Any]) -> dict:
+    """The config of a run with the duration of another one where that is longer, in the same unit."""
+    longer = {
+        name: config[name] for name in ("total_epochs", "total_steps") if 0 < stored.get(name, 0) < config.get(name, 0)
+    }
+    return {**stored, **longer}
 
 
 def check_classes(workdir: pathlib.Path, classes: Classes) -> None:
@@ -194,6 +206,13 @@ def _from_source(settings: Settings, weights: dict, space: LabelSpace) -> dict:
         raise ValueError(f"config.init_from: there is no file or folder {source}")
     if is_face_folder(source):
         return import_state_dict(read_face_folder(source), weights, parts, space)
+    if "head" in parts and (source / "classes.json").is_file():
+        _, there = read_workdir(source)
+        if there.number != space.num_classes:
+            raise ValueError(
+                f"config.init_from: {source} was trained on {there.number} classes, but here are {space.num_classes}: "
+                "init_parts = ('backbone',) takes its backbone alone"
+            )
     wanted: dict = {"params": {part: weights["params"][part] for part in parts}}
     if "backbone" in parts:
         wanted["batch_stats"] = weights["batch_stats"]

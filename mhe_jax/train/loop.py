@@ -87,7 +87,8 @@ def _train(
     total_steps = settings.duration("total", train.steps_per_epoch)
     schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
     sparse = task.head.sparse_tables()
-    optimizer = build_optimizer(settings.optimizer, schedule, settings.clip, settings.table_optimizer, sparse)
+    rules = settings.clip, settings.table_optimizer, sparse, settings.freeze_backbone
+    optimizer = build_optimizer(settings.optimizer, schedule, *rules)
     average_rule = averages.build_average(settings.average, train.steps_per_epoch)
 
     with (
@@ -127,6 +128,7 @@ def _train(
             log_every_steps=settings.log_every_steps,
             dropout_off_after_step=settings.dropout_off_after_step,
             shard_backbone=settings.shard_backbone,
+            freeze_backbone=settings.freeze_backbone,
             steps_per_epoch=train.steps_per_epoch,
         )
         train_step = make_train_step(task, optimizer, average_rule, options)

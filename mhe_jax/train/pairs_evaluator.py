@@ -7,13 +7,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from mhe_jax.data.dataset import PairedSplit
 from mhe_jax.data.feeds import eval_feed
 from mhe_jax.evaluation.roc_plot import plot_roc
 from mhe_jax.evaluation.similarity import pair_similarities
-from mhe_jax.evaluation.verification import Roc, evaluate_pairs, roc
+from mhe_jax.evaluation.verification import Roc, collapse, evaluate_pairs, roc
+from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import CHUNK, place, replicate, shares, whole
 
 
@@ -33,9 +35,10 @@ class PairsEvaluator:
         self._embed = make_embed(task, self._feed.batch, mesh)
 
     def __call__(self, weights: dict, beat: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """`accuracy` and `threshold` (a cosine), means over the sets; and the figures of each set as `<set>_<figure>`.
+        """`accuracy`, `threshold` (a cosine) and `auc`, means over the sets; each set's figures as `<set>_<figure>`.
 
-        Figures that a set cannot measure are left out. `beat` is called for every batch.
+        Figures that a set cannot measure are left out, and `auc` if none can. Embeddings that have collapsed are warned
+        of. `beat` is called for every batch.
         """
         embeddings = self._all_embeddings(weights, beat)
         self.examples = len(embeddings)
@@ -43,13 +46,14 @@ class PairsEvaluator:
         self._curves = {}
         for pairs in self._split.pairs:
             found[pairs.name] = evaluate_pairs(embeddings, pairs)
+            if distributed.is_main() and (sentence := collapse(embeddings, pairs)):
+                logging.warning(sentence)
             if pairs.same.any() and not pairs.same.all():
                 similarities = pair_similarities(embeddings, pairs.first, pairs.second)
                 self._curves[pairs.name] = roc(similarities, pairs.same)
-        mean = lambda name: float(np.mean([values[name] for values in found.values()]))
         flat = {f"{set_name}_{name}": value for set_name, values in found.items() for name, value in values.items()}
-        measured = {name: value for name, value in flat.items() if not math.isnan(value)}
-        return {"accuracy": mean("accuracy"), "threshold": mean("threshold"), **measured}
+        means = {name: _mean([values[name] for values in found.values()]) for name in ("accuracy", "threshold", "auc")}
+        return {name: value for name, value in {**means, **flat}.items() if not math.isnan(value)}
 
     @property
     def bad_examples(self) -> int:
@@ -73,6 +77,12 @@ class PairsEvaluator:
             parts.append(jax.device_get(self._embed(weights, self._resident, chunk)))
             beat()
         return np.concatenate(parts)[: self._split.num_examples]  # the last batch is filled up
+
+
+def _mean(values: list[float]) -> float:
+    """The mean of those that were measured; NaN if none was."""
+    measured = [value for value in values if not math.isnan(value)]
+    return float(np.mean(measured)) if measured else math.nan
 
 
 def make_embed(task, select: Callable, mesh: Mesh) -> Callable:

@@ -28,6 +28,7 @@ class StepOptions:
     log_every_steps: int = 1
     dropout_off_after_step: int = 0
     shard_backbone: bool = False
+    freeze_backbone: bool = False
     steps_per_epoch: int = 1
 
 
@@ -59,8 +60,11 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         inputs = task.train_inputs(batch, augment_key)
         train = _dropout_is_on(options, step)
         gather = fsdp.gather if options.shard_backbone else lambda p: p
-        forward = lambda p: task.train_features(gather(p), batch_stats, inputs, dropout_key, train)
-        features, backbone_vjp, batch_stats = jax.vjp(forward, params["backbone"], has_aux=True)
+        if options.freeze_backbone:
+            features = task.frozen_features(gather(params["backbone"]), batch_stats, inputs)
+        else:
+            forward = lambda p: task.train_features(gather(p), batch_stats, inputs, dropout_key, train)
+            features, backbone_vjp, batch_stats = jax.vjp(forward, params["backbone"], has_aux=True)
 
         wanted = (step + 1) % options.log_every_steps == 0
         context = Context(key=head_key, weight=batch["weight"], statistics=statistics, want_value=wanted)
@@ -79,8 +83,10 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             return jnp.where(weight > 0, per_example * weight, 0.0).sum() / total_weight, (sums, after)
 
         (head_grads, d_features), (sums, statistics) = jax.grad(head_loss, argnums=(0, 1), has_aux=True)(head, features)
-        (backbone_grads,) = backbone_vjp(d_features)
-        return {"backbone": backbone_grads, "head": head_grads}, (batch_stats, statistics), sums, blocks
+        grads = {"head": head_grads}
+        if not options.freeze_backbone:
+            (grads["backbone"],) = backbone_vjp(d_features)
+        return grads, (batch_stats, statistics), sums, blocks
 
     def accumulated(params, stats, batch, key, step):
         total = jnp.maximum(batch["weight"].sum(), 1.0)

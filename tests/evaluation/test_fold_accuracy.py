@@ -1,5 +1,6 @@
-"""Ten-fold accuracy against the published formulas, threshold by threshold and fold by fold."""
+"""Ten-fold accuracy against the published formulas, and with exact thresholds: threshold by threshold, fold by fold."""
 
+import itertools
 import time
 import tracemalloc
 
@@ -9,7 +10,7 @@ import sklearn.preprocessing
 import torch
 
 from mhe_jax.data.dataset import Pairs
-from mhe_jax.evaluation.verification import FARS, evaluate_pairs, kfold_accuracy
+from mhe_jax.evaluation.verification import FARS, collapse, evaluate_pairs, kfold_accuracy, published_accuracy
 
 
 def random_pairs(seed, count, size=8, noise=1.0, same_share=0.5):
@@ -52,7 +53,7 @@ def published(embeddings, pairs):
 def test_equals_the_published_formulas(seed, count, noise):
     embeddings, pairs = random_pairs(seed, count, noise=noise)
     accuracy, std, thresholds = published(embeddings, pairs)
-    found = kfold_accuracy(embeddings, pairs)
+    found = published_accuracy(embeddings, pairs)
     assert found.accuracy == pytest.approx(accuracy, abs=1e-12)
     assert found.std == pytest.approx(std, abs=1e-12)
     assert found.threshold == pytest.approx(1 - np.mean(thresholds) / 2, abs=1e-9)
@@ -62,7 +63,7 @@ def test_equals_the_published_formulas(seed, count, noise):
 def test_normalisation_is_scikit_learns():
     embeddings, pairs = random_pairs(4, 60)
     unit = sklearn.preprocessing.normalize(embeddings.astype(np.float64)).astype(np.float32)
-    assert kfold_accuracy(unit, pairs)[:2] == kfold_accuracy(embeddings, pairs)[:2]
+    assert published_accuracy(unit, pairs)[:2] == published_accuracy(embeddings, pairs)[:2]
 
 
 def on_circle(cosines):
@@ -76,7 +77,7 @@ def on_circle(cosines):
 def test_hand_computed_folds():
     """Same at cosine 0.9, distance 0.2; different at 0.1, distance 1.8: all right from the threshold 0.21 to 1.79."""
     embeddings, first, second = on_circle([0.9, 0.1] * 10)
-    found = kfold_accuracy(embeddings, Pairs("toy", first, second, np.arange(20) % 2 == 0))
+    found = published_accuracy(embeddings, Pairs("toy", first, second, np.arange(20) % 2 == 0))
     # 0.2 may be just above 2 (1 - 0.9) in float32; the first threshold above it is 0.2 or 0.21.
     assert (found.accuracy, found.std) == (1, 0)
     assert found.threshold == pytest.approx(1 - 0.21 / 2, abs=0.0051)
@@ -87,9 +88,9 @@ def test_a_pair_is_the_same_below_the_threshold_not_at_it():
     embeddings = np.array([[1, 0], [0, 1]], np.float32)
     first = np.zeros(20, np.int32)
     second = (np.arange(20) % 2).astype(np.int32)
-    assert kfold_accuracy(embeddings, Pairs("toy", first, second, second == 0)) == (1, 0, 1 - 0.01 / 2)
+    assert published_accuracy(embeddings, Pairs("toy", first, second, second == 0)) == (1, 0, 1 - 0.01 / 2)
     # The wrong way round nothing is gained by accepting pairs at 0: with as many of both, rejecting all comes first.
-    assert kfold_accuracy(embeddings, Pairs("toy", first, second, second == 1)) == (0.5, 0, 1)
+    assert published_accuracy(embeddings, Pairs("toy", first, second, second == 1)) == (0.5, 0, 1)
 
 
 def test_the_test_fold_does_not_choose_its_threshold():
@@ -97,9 +98,59 @@ def test_the_test_fold_does_not_choose_its_threshold():
     embeddings, first, second = on_circle([0.9, 0.1] * 50)
     same = np.arange(100) % 2 == 0
     same[90:] = ~same[90:]
-    found = kfold_accuracy(embeddings, Pairs("toy", first, second, same))
+    found = published_accuracy(embeddings, Pairs("toy", first, second, same))
     assert found.accuracy == pytest.approx(0.9)
     assert found.std == pytest.approx(0.3)
+
+
+def exact(embeddings, pairs):
+    """(mean, std of accuracies, thresholds), in loops over folds and over cosines that descend."""
+    unit = embeddings.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    cosines = np.clip((unit[pairs.first] * unit[pairs.second]).sum(axis=1), -1, 1).astype(np.float32).tolist()
+    accuracies, chosen = [], []
+    for test in np.array_split(np.arange(len(cosines)), 10):
+        rest = sorted(set(range(len(cosines))) - set(test.tolist()))
+        cuts = sorted({cosines[i] for i in rest} | {1.0, -1.0}, reverse=True)
+        best, most = None, -1
+        for upper, lower in itertools.pairwise(cuts):
+            threshold = (upper + lower) / 2
+            right = sum((cosines[i] >= threshold) == pairs.same[i] for i in rest)
+            if right > most:
+                best, most = threshold, right
+        chosen.append(best)
+        accuracies.append(np.mean([(cosines[i] >= best) == pairs.same[i] for i in test]))
+    return np.mean(accuracies), np.std(accuracies), np.mean(chosen)
+
+
+@pytest.mark.parametrize(("seed", "count", "noise"), [(0, 10, 1.0), (1, 97, 1.0), (2, 203, 0.3), (3, 111, 3.0)])
+def test_exact_thresholds_lie_between_the_cosines_of_the_other_folds(seed, count, noise):
+    embeddings, pairs = random_pairs(seed, count, noise=noise)
+    np.testing.assert_allclose(kfold_accuracy(embeddings, pairs), exact(embeddings, pairs), rtol=0, atol=1e-7)
+
+
+def test_squeezed_embeddings_are_told_apart_exactly_and_not_by_the_published_grid():
+    """Angles of 0.01 and 0.02: squared distances of 0.0001 and 0.0004, both below the grid's first step."""
+    embeddings, first, second = on_circle(np.cos([0.01, 0.02] * 20))
+    pairs = Pairs("young", first, second, np.arange(40) % 2 == 0)
+    found = evaluate_pairs(embeddings, pairs)
+    assert (found["accuracy"], found["auc"], found["published_accuracy"]) == (1, 1, 0.5)
+    assert np.cos(0.02) < found["threshold"] < np.cos(0.01)
+    assert collapse(embeddings, pairs) == (
+        "young: embeddings have collapsed: of nine in ten pairs of different people the cosine is above 0.999800, "
+        "and the published accuracy cannot tell them apart"
+    )
+    apart, pairs = random_pairs(0, 50)
+    assert collapse(apart, pairs) == ""
+    assert collapse(apart, Pairs("of one kind", pairs.first, pairs.second, np.ones(50, bool))) == ""
+    assert collapse(0 * apart, pairs).startswith("lfw: embeddings have collapsed")
+
+
+def test_equal_embeddings_are_the_same_whatever_the_threshold_was_chosen_on():
+    """Half of the equal pairs are called different: no threshold gains anything, and the largest is still at most 1."""
+    embeddings, first, second = on_circle([1.0] * 20)
+    pairs = Pairs("toy", first, second, np.arange(20) % 4 == 0)
+    assert kfold_accuracy(embeddings, pairs) == (0.25, pytest.approx(np.std([0.5, 0] * 5)), 0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 9])
@@ -114,11 +165,12 @@ def test_pairs_of_one_kind_have_an_accuracy_but_no_roc(same):
     embeddings, pairs = random_pairs(5, 30)
     one_kind = Pairs("lfw", pairs.first, pairs.second, np.full(30, same))
     found = evaluate_pairs(embeddings, one_kind)
-    assert found["accuracy"] == pytest.approx(published(embeddings, one_kind)[0], abs=1e-12)
+    assert found["published_accuracy"] == pytest.approx(published(embeddings, one_kind)[0], abs=1e-12)
     assert found["accuracy"] > 0.95
     curve = ["auc", "eer", *(f"tar@{far}" for far in FARS), "tar@0"]
     assert np.isnan([found[name] for name in curve]).all()
-    assert set(found) == {"accuracy", "accuracy_std", "threshold", *curve, "zero_embeddings"}
+    folds = {"accuracy", "accuracy_std", "published_accuracy", "published_accuracy_std", "threshold"}
+    assert set(found) == {*folds, *curve, "zero_embeddings"}
 
 
 def test_embeddings_that_are_not_finite_name_the_set():
@@ -146,7 +198,8 @@ def test_collapsed_embeddings_are_no_better_than_chance():
     embeddings[:] = [1, 2, 3, 4, 5, 6, 7, 8]
     found = evaluate_pairs(embeddings, pairs)
     assert (found["auc"], found["eer"], found["tar@1e-1"]) == (0.5, 0.5, 0)
-    assert found["accuracy"] == max(pairs.same.mean(), 1 - pairs.same.mean())
+    assert found["published_accuracy"] == max(pairs.same.mean(), 1 - pairs.same.mean())
+    assert found["accuracy"] == pairs.same.mean()  # equal embeddings cannot be different people's
 
 
 def test_three_million_pairs_take_seconds_and_little_memory():

@@ -1,9 +1,13 @@
 import gzip
+import io
+import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from mhe_jax.inference.inputs import texts
+from mhe_jax.data.images.synthetic import Synthetic
+from mhe_jax.inference.inputs import Unreadable, pictures, texts
 
 
 class Words:
@@ -13,8 +17,12 @@ class Words:
         return np.zeros((len(some), 1), np.int32), np.array([len(text.split()) for text in some])
 
 
-def names(source):
-    return [name for some, _ in texts(str(source), Words(), 2) for name in some]
+def raised(error):
+    raise error
+
+
+def names(source, on_bad=raised):
+    return [name for some, _ in texts(str(source), Words(), 2, on_bad) for name in some]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".txt", ".tsv"])
@@ -46,3 +54,61 @@ def test_a_folder_is_no_text(tmp_path, monkeypatch):
 @pytest.mark.parametrize("source", ["fox", "see a.txt", "x" * 5000, "", "either/or", "3.5"])
 def test_anything_else_is_the_text_itself(source):
     assert names(source) == [source]
+
+
+def test_a_bad_line_leaves_the_others_their_answers(tmp_path):
+    lines = [
+        b'{"text": "a"}',
+        b"{",
+        b'{"title": "b"}',
+        b'{"text": 3}',
+        b"\xff",
+        b'{"text": "\\ud800"}',
+        b'{"text": "c"}',
+    ]
+    (tmp_path / "texts.jsonl").write_bytes(b"\n".join(lines))
+    errors = []
+    assert names(tmp_path / "texts.jsonl", errors.append) == ["a", "c"]
+    places = [str(error).removeprefix(f"{tmp_path}/texts.jsonl:")[:2] for error in errors]
+    assert places == ["2:", "3:", "4:", "5:", "6:"]
+
+
+def test_bad_bytes_on_a_pipe_are_one_line_of_it(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\n\xff\nthree\n")))
+    errors = []
+    assert names("-", errors.append) == ["one", "three"]
+    assert list(map(str, errors)) == ["standard input:2: byte 1 of the line is not UTF-8 (invalid start byte)"]
+
+
+def test_what_stands_before_a_damaged_end_is_answered(tmp_path):
+    packed = gzip.compress("".join(f"{i} of the texts\n" for i in range(9000)).encode())
+    (tmp_path / "texts.gz").write_bytes(packed[:-2000])
+    errors = []
+    read = names(tmp_path / "texts.gz", errors.append)
+    assert len(read) > 100
+    assert read == [f"{i} of the texts" for i in range(len(read))]
+    (error,) = errors
+    assert f"texts.gz cannot be read after line {len(read)}" in str(error)
+    (tmp_path / "texts.gz").write_bytes(b"no gzip")
+    with pytest.raises(ValueError, match="texts.gz cannot be read: Not a gzipped file"):
+        names(tmp_path / "texts.gz")
+
+
+def test_a_text_that_is_not_utf8_is_one_line():
+    with pytest.raises(ValueError, match="--input:1: byte 3 of the line is not UTF-8"):
+        names("a \udcff")
+
+
+def test_a_bad_picture_leaves_the_others_their_answers(tmp_path, capsys):
+    data, unreadable = Synthetic(image_shape=(8, 8, 1), num_classes=2), Unreadable()
+    for name in ("a", "c", "e"):
+        PIL.Image.new("L", (8, 8)).save(tmp_path / f"{name}.png")
+    for name in ("b", "d"):
+        (tmp_path / f"{name}.png").write_bytes(b"no picture")
+    batches = [(list(some), images.shape) for some, images in pictures(str(tmp_path), data, 2, unreadable)]
+    expected = [([str(tmp_path / f"{name}.png")], (1, *data.image_shape)) for name in ("a", "c", "e")]
+    assert batches == expected
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[:2] for line in errors] == [["left out", str(tmp_path / f"{name}.png")] for name in "bd"]
+    with pytest.raises(ValueError, match="2 of 5 inputs cannot be read; each is named above"):
+        unreadable.check(3)

@@ -1,6 +1,7 @@
 """A trained run in Python: pictures, texts and faces, against what the command line writes of them."""
 
 import json
+import os
 import pathlib
 import threading
 
@@ -93,6 +94,25 @@ def test_pictures_get_what_the_command_line_writes(runs, workdirs, tmp_path):
         PIL.Image.fromarray(image[:, :, 0]).save(path)
     assert_same(runs["pictures"].predict(paths, top_k=3), lines[:5], 3)
     assert_same(runs["pictures"].predict(str(paths[2]), top_k=3), lines[2:3], 3)
+
+
+def test_an_unreadable_picture_costs_the_others_nothing(workdirs, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a", "c"):
+        PIL.Image.new("RGB", (8, 8)).save(folder / f"{name}.png")
+    (folder / "b.png").write_bytes(b"no picture")
+    # A name whose bytes are no UTF-8 can still be written.
+    PIL.Image.new("RGB", (8, 8)).save(os.fsencode(folder) + b"/\xff.png", format="png")
+    with pytest.raises(ValueError, match="1 of 4 inputs cannot be read"):
+        written(workdirs / "pictures", folder, 2, tmp_path / "out.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [pathlib.Path(line["input"]).name for line in lines] == ["a.png", "c.png", "\udcff.png"]
+    with pytest.raises(ValueError, match="1 of 4 inputs cannot be read"):
+        predict(experiment.usable_config(workdirs / "faces"), workdirs / "faces", str(folder), 5, tmp_path / "out.npy")
+    assert len(np.load(tmp_path / "out.npy")) == 3
+    assert len(json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))) == 3
+    assert capsys.readouterr().err.count(f"left out: {folder}/b.png: cannot be decoded") == 2
 
 
 def test_faces_are_embedded_as_the_command_line_does(runs, workdirs, tmp_path):

@@ -143,7 +143,7 @@ def test_pieces_are_those_of_partial_fc_and_merge_again(classes, shards):
 def test_pieces_of_no_run_are_named():
     ones = lambda *shape: np.ones(shape, np.float32)
     for pieces in ([ones(3, 2), ones(5, 2)], [ones(3, 2), ones(4, 2)], [ones(4, 2), ones(4, 3)]):
-        with pytest.raises(ValueError, match=r"softmax_fc_gpu_[01]\.pt has a weight of shape"):
+        with pytest.raises(ValueError, match=r"the file of GPU [01] has a weight of shape"):
             face_heads.merge_shards(pieces)
     with pytest.raises(ValueError, match="num_shards is 0; it must be in 1 .. 3"):
         face_heads.split_table(ones(3, 2), 0)
@@ -180,6 +180,38 @@ def test_a_folder_of_a_run_is_read(tmp_path):
         face_heads.read_face_folder(tmp_path)
     torch.save({"bias": torch.zeros(3)}, tmp_path / "softmax_fc_gpu_4.pt")
     with pytest.raises(ValueError, match=r"softmax_fc_gpu_4\.pt has no weight of 2 or 3 axes; its names are bias"):
+        face_heads.read_face_folder(tmp_path)
+
+
+@pytest.mark.torch
+def test_checkpoints_of_the_newer_trainer_are_read(tmp_path):
+    """Each GPU's file has the backbone, that GPU's rows, and what resuming needs."""
+    import torch
+
+    abstract = abstract_variables("insightface_mobilefacenet", "ohe")
+    variables = filled(abstract)
+    state = {
+        name: torch.from_numpy(array)
+        for name, array in export_state_dict(variables, "insightface_mobilefacenet", "ohe").items()
+    }
+    table = state.pop("weight")
+    module = {f"module.{name}": tensor for name, tensor in state.items()}
+    for rank, shard in enumerate(face_heads.split_table(table.numpy(), 2)):
+        whole = {
+            "epoch": 3,
+            "state_dict_backbone": module,
+            "state_dict_softmax_fc": {"weight": torch.from_numpy(shard)},
+        }
+        torch.save(
+            {**whole, "state_optimizer": {"state": {}, "param_groups": []}}, tmp_path / f"checkpoint_gpu_{rank}.pt"
+        )
+    for _ in range(2):
+        assert face_heads.is_face_folder(tmp_path)
+        back = import_state_dict(face_heads.read_face_folder(tmp_path), abstract)
+        jax.tree.map(np.testing.assert_array_equal, back, variables)
+        torch.save(state, tmp_path / "model.pt")  # the same with the backbone apart
+    (tmp_path / "checkpoint_gpu_0.pt").unlink()
+    with pytest.raises(ValueError, match=r"has checkpoint_gpu_1\.pt but lacks checkpoint_gpu_0\.pt"):
         face_heads.read_face_folder(tmp_path)
 
 

@@ -108,7 +108,7 @@ def test_dropout_rates_are_the_checkpoints_unless_given(saved):
         pretrained(folder, hidden_size=3)
 
 
-@pytest.mark.parametrize("prefix", ["bert.", "model.", "0.auto_model."])
+@pytest.mark.parametrize("prefix", ["bert.", "model.", "0.auto_model.", "model.bert."])
 def test_other_names_of_the_same_weights(saved, prefix):
     """Any prefix, heads of pre-training, buffers, and the names of normalisations that old checkpoints have."""
     _, params, folder, state = saved
@@ -119,7 +119,8 @@ def test_other_names_of_the_same_weights(saved, prefix):
             name = name.replace(new_name, old_name)
         renamed[prefix + name] = array
     zero = np.zeros(3, np.float32)
-    extra = ["cls.predictions.bias", "lm_head.dense.weight", "classifier.weight"]
+    outer = prefix[: prefix.rstrip(".").rfind(".") + 1]
+    extra = [outer + name for name in ("cls.predictions.bias", "lm_head.dense.weight", "classifier.weight")]
     extra += [prefix + name for name in ("pooler.dense.weight", "embeddings.position_ids")]
     safetensors.numpy.save_file(renamed | dict.fromkeys(extra, zero), folder / "model.safetensors")
     assert_same(huggingface.load_encoder(str(folder), params), params)

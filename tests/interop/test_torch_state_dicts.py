@@ -1,6 +1,8 @@
 """State dicts in and out, by layout and head; what is wrong with a file or a state dict is named."""
 
 import builtins
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -11,6 +13,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from mhe_jax.heads import HEADS
+from mhe_jax.interop import state_files
 from mhe_jax.interop.torch import export_state_dict, import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models.images.resnet import ResNet
@@ -165,7 +168,7 @@ def test_safetensors_are_read_without_torch(tmp_path, product, monkeypatch):
         read_checkpoint(path)
     with pytest.raises(ImportError, match=r"model\.pth needs PyTorch"):
         read_checkpoint(tmp_path / "model.pth")
-    with pytest.raises(ValueError, match=r"must be a \.safetensors, \.pth or \.pt file"):
+    with pytest.raises(ValueError, match=r"must be a \.safetensors file, one of PyTorch's"):
         read_checkpoint(tmp_path / "model.bin")
 
 
@@ -179,13 +182,23 @@ def _without_torch(real_import):
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "net", "model"])
-def test_pth_files_are_unwrapped(tmp_path, wrapper):
+@pytest.mark.parametrize(
+    ("name", "wrapper", "prefix"),
+    [
+        ("model.pth", None, "module."),
+        ("model.pth", "state_dict", "module."),
+        ("model.pth.tar", "state_dict", "module._orig_mod."),
+        ("ckpt.t7", "net", "_orig_mod.module."),
+        ("model.pt", "model", "_orig_mod."),
+        ("epoch=3.ckpt", "model_state_dict", ""),
+    ],
+)
+def test_what_scripts_wrap_around_is_taken_off(tmp_path, name, wrapper, prefix):
     import torch
 
-    state = {"module.a.weight": torch.arange(6.0).reshape(2, 3), "module.a.steps": torch.tensor(3)}
-    torch.save(state if wrapper is None else {wrapper: state, "epoch": 4, "best": 0.5}, tmp_path / "model.pth")
-    read = read_checkpoint(tmp_path / "model.pth")
+    state = {f"{prefix}a.weight": torch.arange(6.0).reshape(2, 3), f"a.{prefix}steps": torch.tensor(3)}
+    torch.save(state if wrapper is None else {wrapper: state, "epoch": 4, "best": 0.5}, tmp_path / name)
+    read = read_checkpoint(tmp_path / name)
     assert set(read) == {"a.weight", "a.steps"}
     np.testing.assert_array_equal(read["a.weight"], np.arange(6.0).reshape(2, 3))
 
@@ -222,3 +235,72 @@ def test_files_that_are_no_state_dict_are_named(tmp_path):
             read_checkpoint(path)
     with pytest.raises(FileNotFoundError):
         read_checkpoint(tmp_path / "absent.pth")
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore")  # PyTorch deprecates quantised tensors, but they are in people's files
+def test_tensors_that_a_model_has_no_place_for_are_named(tmp_path):
+    import torch
+
+    path, good = tmp_path / "model.pth", torch.zeros(2)
+    for bad, kind in (
+        (torch.eye(2).to_sparse(), "is sparse"),
+        (torch.zeros(2, dtype=torch.complex64), "is complex"),
+        (torch.zeros(2, device="meta"), "has no values"),
+        (torch.quantize_per_tensor(good, 0.1, 0, torch.qint8), "is quantised"),
+        (3, "is a int"),
+    ):
+        torch.save({"a": good, "b": bad}, path)
+        with pytest.raises(ValueError, match=rf"model\.pth: b {kind}"):
+            read_checkpoint(path)
+    torch.save({"module.a": good, "a": good}, path)
+    with pytest.raises(ValueError, match=r"model\.pth holds a twice, as module\.a and as a"):
+        read_checkpoint(path)
+    safetensors.numpy.save_file({"a": np.zeros(2, np.complex64)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors: a is complex"):
+        read_checkpoint(tmp_path / "model.safetensors")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_short_floats_are_read_before_anything_else_taught_them_to_numpy(tmp_path, dtype):
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.arange(4.0).to(getattr(torch, dtype))}, tmp_path / "model.safetensors")
+    program = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('state_files', {state_files.__file__!r})\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        f"array = module.read_checkpoint({str(tmp_path / 'model.safetensors')!r})['a']\n"
+        "assert 'jax' not in sys.modules\n"
+        "print(array.dtype, array.tolist())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout == "float32 [0.0, 1.0, 2.0, 3.0]\n", done.stderr
+
+
+def test_a_lightning_modules_names_are_read(product):
+    abstract, state = product
+    back = import_state_dict({f"model.{name}": array for name, array in state.items()}, abstract)
+    jax.tree.map(np.testing.assert_array_equal, back, import_state_dict(state, abstract))
+
+
+def test_weights_that_are_not_finite_are_named(product):
+    abstract, state = product
+    broken = {**state, "layer1.0.conv1.weight": state["layer1.0.conv1.weight"] * np.nan}
+    with pytest.raises(ValueError, match=r"1 arrays of the state dict are not finite: layer1\.0\.conv1\.weight"):
+        import_state_dict(broken, abstract)
+
+
+def test_another_number_of_classes_names_the_part_that_fits(product):
+    _, state = product
+    abstract = abstract_variables("reference_cifar", "mhp", LabelSpace(31, (5, 7)))
+    with pytest.raises(ValueError, match=r"the backbone fits, and init_parts = \('backbone',\) takes it alone"):
+        import_state_dict(state, abstract)
+    import_state_dict(state, abstract, parts=("backbone",))
+    other = {**state, "conv1.weight": state["conv1.weight"][:3]}
+    with pytest.raises(ValueError, match=r"does not fit the model: [^;]*; [^;]*$") as error:
+        import_state_dict(other, abstract)
+    assert "init_parts" not in str(error.value)

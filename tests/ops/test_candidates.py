@@ -51,6 +51,14 @@ def test_beam_step_keeps_the_best_children_and_fills_up():
     assert (best[0, 3:] == -jnp.inf).all()
 
 
+def test_a_score_that_is_no_number_keeps_no_node():
+    scores, nodes = jnp.array([[jnp.nan, -2.0, -jnp.inf]]), jnp.array([[4, 0, -1]])
+    children = jnp.array([[[-0.5, -jnp.inf], [jnp.nan, -0.1], [jnp.nan, jnp.nan]]])
+    best, kept = candidates.beam_step(scores, nodes, children, 4)
+    np.testing.assert_array_equal(kept, [[1, -1, -1, -1]])
+    np.testing.assert_allclose(best, [[-2.1, -jnp.inf, -jnp.inf, -jnp.inf]])
+
+
 @pytest.mark.parametrize("num_codes", [18, 20], ids=["padded", "full"])
 @pytest.mark.parametrize("first_group", [0, 2])
 def test_group_lse_covers_the_held_members_of_the_groups(num_codes, first_group):

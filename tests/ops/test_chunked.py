@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from mhe_jax.ops import chunked
 from mhe_jax.ops.chunked import blocked_lse, blocked_topk
 
 BLOCKS = [1, 5, 16, 53, 64, 0]
@@ -91,6 +92,20 @@ def test_large_logits_neither_overflow_nor_lose_the_small_ones():
     ours, oracle = blocked_lse(features, kernel, bias, labels, mask, 8), dense(features, kernel, bias, labels, mask)
     np.testing.assert_allclose(ours[0], oracle[0], rtol=1e-6)
     assert jnp.isfinite(jax.grad(lambda x: blocked_lse(x, kernel, bias, labels, mask, 8)[0].sum())(features)).all()
+
+
+def test_a_logit_that_rounding_put_above_its_log_sum_exp_has_a_finite_gradient():
+    """Where the backward pass computes a logit of 1e20 again, its last digit, worth 1e13, may come out differently."""
+    features, kernel, bias, labels, mask = problem(masked=False)
+    features, kernel = 1e10 * features, 1e10 * kernel
+    lse, _, _ = blocked_lse(features, kernel, bias, labels, mask, 16)
+    below = lse * jnp.float32(1 - 1e-6)
+    ones, zeros = jnp.ones(7), jnp.zeros(7)
+    residuals = features, kernel, bias, labels, mask, below
+    d_features, d_kernel, d_bias, *_ = chunked._blocked_lse_backward(16, False, residuals, (ones, zeros, zeros))
+    np.testing.assert_allclose(d_features, kernel[jnp.argmax(features @ kernel.T, axis=1)], rtol=1e-6)
+    np.testing.assert_allclose(d_bias.sum(), 7)
+    assert jnp.isfinite(d_kernel).all()
 
 
 def test_bfloat16_features_accumulate_in_float32():

@@ -184,6 +184,15 @@ def test_safe_normalize_is_the_quotient_and_drops_what_has_no_length():
     assert np.isfinite(slope(jnp.array([1e-12, 0.0]))).all()
 
 
+def test_enormous_vectors_have_a_direction():
+    x = jnp.array([[3e19, -4e19], [3e37, 4e37], [1.0, 0.0]])
+    unit, norm = jax.jit(margins.safe_normalize)(x)
+    np.testing.assert_allclose(unit, [[0.6, -0.8], [0.6, 0.8], [1, 0]], rtol=1e-6)
+    np.testing.assert_allclose(norm, [5e19, 5e37, 1], rtol=1e-6)
+    gradient = jax.jit(jax.grad(lambda x: margins.safe_normalize(x)[1].sum()))(x)
+    np.testing.assert_allclose(gradient, unit, rtol=1e-5)
+
+
 def test_cosines_are_clamped_with_the_whole_gradient_up_to_the_ends():
     close(margins.clamp_cosine(EDGES), np.clip(EDGES, -1, 1))
     gradient = jax.grad(lambda c: margins.clamp_cosine(c).sum())(EDGES)

@@ -1,5 +1,6 @@
 """The loop as a whole, on a small network and made-up pictures, over eight CPU devices."""
 
+import csv
 import json
 import shutil
 
@@ -122,6 +123,20 @@ def test_another_config_is_refused_with_the_fields_that_differ(tmp_path):
         train_and_evaluate(changed, tmp_path)
 
 
+def test_a_run_may_be_lengthened_but_not_shortened(tmp_path):
+    classes = experiment.Classes(19, ())
+    experiment.claim_workdir(tmp_path, tiny(total_steps=6), classes)
+    (tmp_path / "checkpoints" / "6").mkdir(parents=True)
+    experiment.claim_workdir(tmp_path, tiny(total_steps=9), classes)
+    assert experiment.read_workdir(tmp_path)[0].total_steps == 9
+    with pytest.raises(
+        ValueError, match=r"total_steps: 9 there, 6 here; choose another --workdir, where --config\.init"
+    ):
+        experiment.claim_workdir(tmp_path, tiny(total_steps=6), classes)
+    with pytest.raises(ValueError, match=r"total_epochs: 0.0 there, 99.0 here; total_steps: 9 there, 0 here"):
+        experiment.claim_workdir(tmp_path, tiny(total_steps=0, total_epochs=99.0), classes)
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path):
     train_and_evaluate(tiny(), tmp_path, interrupt_at=3)
     for path in (tmp_path / "checkpoints" / "3" / "state").rglob("*"):
@@ -149,6 +164,13 @@ def test_evaluation_of_a_workdir_gives_the_best_checkpoints_figures(tmp_path):
     assert values["step"] == result["best"]["step"]
     assert values["top1"] == pytest.approx(result["best"]["top1"])
     assert values["loss"] == pytest.approx(result["best"]["loss"], rel=1e-5)
+    lines = list(csv.DictReader((tmp_path / "by_class.csv").read_text().splitlines()))
+    assert len(lines) == 19
+    assert sum(int(line["correct"]) for line in lines) == pytest.approx(43 * values["top1"])
+    accuracies = [float(line["accuracy"]) for line in lines if line["accuracy"]]
+    assert values["macro_top1"] == pytest.approx(np.mean(accuracies), rel=1e-5)
+    mistakes = csv.DictReader((tmp_path / "confusions.csv").read_text().splitlines())
+    assert sum(int(line["times"]) for line in mistakes) == pytest.approx(43 * (1 - values["top1"]))
 
 
 def test_init_from_another_run_takes_the_named_parts(tmp_path):
@@ -168,7 +190,9 @@ def test_init_from_another_run_takes_the_named_parts(tmp_path):
         np.testing.assert_array_equal(second[name], first[name], err_msg=name)
 
     config.init_parts = ("backbone", "head")
-    with pytest.raises(ValueError, match=r"is of another model, .*the classes are 19 as 4x5 in the file and 23 as 5x5"):
+    with pytest.raises(
+        ValueError, match=r"first was trained on 19 classes, but here are 23: init_parts = \('backbone',"
+    ):
         train_and_evaluate(config, tmp_path / "third")
 
 

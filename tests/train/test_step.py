@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +36,9 @@ def doubled_batch():
 
 
 def one_step(task, batch, **options):
-    mesh, optimizer = make_mesh(ConfigDict({"data": -1, "classes": 1})), Optimizer(optax.sgd(0.5), lambda step: 0.5)
+    frozen = options.get("freeze_backbone", False)
+    mesh = make_mesh(ConfigDict({"data": -1, "classes": 1}))
+    optimizer = Optimizer(optax.sgd(0.5), lambda step: 0.5, freeze_backbone=frozen)
     with jax.set_mesh(mesh):
         state = create_state(task, optimizer, None, abstract_state(task, optimizer, None, mesh), seed=0)
         return jax.jit(make_train_step(task, optimizer, None, StepOptions(**options)))(state, batch)
@@ -51,6 +54,20 @@ def test_accumulated_parts_equal_one_batch_when_their_statistics_agree(task):
     parts, parts_sums = one_step(task, doubled_batch(), accumulate_steps=2)
     assert_close(whole.params, parts.params)
     assert_close(whole_sums, parts_sums)
+
+
+@pytest.mark.parametrize("accumulate_steps", [1, 2])
+def test_a_frozen_backbone_stays_and_the_head_learns_from_the_features_of_evaluation(task, accumulate_steps):
+    batch = doubled_batch()
+    state, _ = one_step(task, batch, freeze_backbone=True, accumulate_steps=accumulate_steps)
+    params, batch_stats = task.init(jax.random.key(0))
+    before = nn.meta.unbox(params)
+    assert_close(state.params["backbone"], before["backbone"])
+    assert_close(state.batch_stats, batch_stats)
+    features = task.embed({"params": before, "batch_stats": batch_stats}, batch["image"])
+    loss = lambda p: task.head.apply({"params": p}, features, batch["label"], method="loss")[0].mean()
+    expected = jax.tree.map(lambda p, g: p - 0.5 * g, before["head"], jax.grad(loss)(before["head"]))
+    assert_close(state.params["head"], expected)
 
 
 def test_rows_of_weight_zero_give_no_gradient_to_the_head(task):

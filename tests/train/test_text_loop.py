@@ -176,19 +176,21 @@ def test_texts_from_a_file_and_on_the_spot(trained, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == lines[0]
 
 
-def test_a_bad_line_of_jsonl_is_named(trained, tmp_path):
+def test_a_bad_line_is_named_and_the_others_are_answered(trained, tmp_path, capsys):
     workdir, _ = trained
     config, _ = experiment.read_workdir(workdir)
-    (tmp_path / "texts.jsonl").write_text('{"text": "5"}\n{"txt": "6"}\n')
     ask = lambda source: predict(config, workdir, str(source), 2, tmp_path / "out.jsonl")
-    with pytest.raises(ValueError, match=r"texts.jsonl:2: the field 'text' is missing"):
-        ask(tmp_path / "texts.jsonl")
-    (tmp_path / "texts.jsonl").write_text('{"text": null}\n')
-    with pytest.raises(ValueError, match=r"texts.jsonl:1: the field 'text' must be a string"):
-        ask(tmp_path / "texts.jsonl")
-    (tmp_path / "texts.txt").write_bytes(b"5 6\n\xff\n")
-    with pytest.raises(ValueError, match=r"texts.txt:2: byte 1 of the line is not UTF-8"):
-        ask(tmp_path / "texts.txt")
+    for name, text, message, answers in (
+        ("a.jsonl", b'{"text": "5"}\n{"txt": "6"}\n', "a.jsonl:2: the field 'text' is missing", ["5"]),
+        ("b.jsonl", b'{"text": null}\n', "b.jsonl:1: the field 'text' must be a string", []),
+        ("c.txt", b"5 6\n\xff\n7\n", "c.txt:2: byte 1 of the line is not UTF-8", ["5 6", "7"]),
+    ):
+        (tmp_path / name).write_bytes(text)
+        with pytest.raises(ValueError, match=f"1 of {len(answers) + 1} inputs cannot be read; each is named above"):
+            ask(tmp_path / name)
+        assert f"left out: {tmp_path}/{message}" in capsys.readouterr().err
+        lines = (tmp_path / "out.jsonl").read_text().splitlines()
+        assert [json.loads(line)["input"] for line in lines] == answers
     with pytest.raises(ValueError, match="--input: there is no file textz.txt"):
         ask("textz.txt")
     assert ask("5 6 7 " * 200) == ask("5/6") == 1

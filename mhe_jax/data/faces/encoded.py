@@ -12,7 +12,7 @@ from mhe_jax.data.dataset import BadExample, PairedSplit, Split, StreamSplit, re
 from mhe_jax.data.faces.dataset import FaceData, identity_facts
 from mhe_jax.data.faces.eval_sets import read_eval_sets, require_eval_sets
 from mhe_jax.data.images.dataset import Images
-from mhe_jax.data.images.encoded import LoadExample, Source, decode_all
+from mhe_jax.data.images.encoded import LoadExample, Source, check_all, decode_all
 from mhe_jax.settings import option
 
 _PROBED = 500  # pictures of a split whose size is looked at before training
@@ -45,7 +45,8 @@ class EncodedFaces(FaceData):
     in_memory: decode all pictures once and keep them on the device; otherwise they are decoded when needed.
     num_workers: processes that decode for training; 0 decodes in threads. Pairs are always decoded in threads.
     on_bad_example: 'raise' for an unreadable training picture or 'skip' it (weight 0, counted in feed.bad_examples).
-      An unreadable picture of a verification set is always an error: without it the set is another one.
+      An unreadable picture of a verification set is always an error: without it the set is another one. It is found
+      by `load`, which decodes them all once.
     """
 
     path: str = option(free=True)
@@ -82,12 +83,12 @@ class EncodedFaces(FaceData):
         facts = identity_facts(train.labels, train.num_identities, self.path)
         self.accept_classes(train.num_identities, self.path)
         pictures, pairs = read_eval_sets(self.path, self.eval_sets, self.eval_root)
-        return Images(
-            self._split(train.source, "train", self.num_workers, self.on_bad_example),
-            PairedSplit(self._split(pictures, "verification", 0, "raise"), pairs),
-            train.names,
-            facts=facts,
-        )
+        shown = self._split(train.source, "train", self.num_workers, self.on_bad_example)
+        verification = self._split(pictures, "verification", 0, "raise")
+        if isinstance(verification, StreamSplit):
+            # The first evaluation would find an unreadable picture too, but after an epoch that nothing has saved yet.
+            check_all(verification.load_example, len(pictures), f"verification of {self.path}")
+        return Images(shown, PairedSplit(verification, pairs), train.names, facts=facts)
 
     def _split(self, source: Source, name: str, num_workers: int, on_bad_example: str) -> Split:
         title = f"{name} of {self.path}"

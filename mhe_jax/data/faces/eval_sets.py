@@ -10,6 +10,7 @@ import numpy as np
 from mhe_jax.data.dataset import DataError, Pairs
 from mhe_jax.data.faces.formats.bins import read_bin
 from mhe_jax.data.faces.formats.pairs_file import read_pairs
+from mhe_jax.data.faces.pairing import require_folds
 from mhe_jax.data.images.decode import read_bytes
 from mhe_jax.data.images.encoded import Source
 
@@ -85,7 +86,7 @@ def read_eval_sets(path: str, names: tuple[str, ...], eval_root: str) -> tuple[J
       The pictures of all sets, and each set as pairs of them, named by the file's stem.
 
     Raises:
-      DataError: if a file is missing or damaged.
+      DataError: if a file is missing or damaged, or has less than ten pairs.
     """
     folder = pathlib.Path(path).expanduser()
     parts: list[Source] = []
@@ -104,6 +105,7 @@ def read_eval_sets(path: str, names: tuple[str, ...], eval_root: str) -> tuple[J
         else:
             listed = read_pairs(file, folder / eval_root)
             source, first, second, same = FileSource(listed.paths), listed.first, listed.second, listed.same
+        require_folds(file, len(same))
         parts.append(source)
         starts.append(total)
         pairs.append(Pairs(file.stem, first + total, second + total, same))

@@ -1,16 +1,25 @@
-"""Verification sets that are drawn instead of read: as many pairs of one identity as of two, in every fold."""
+"""What a verification set needs to be measured in folds; and sets that are drawn, as many of one identity as of two."""
+
+import pathlib
 
 import numpy as np
 
-from mhe_jax.data.dataset import Pairs
+from mhe_jax.data.dataset import DataError, Pairs
 
-MIN_PAIRS = 20  # one of each kind in each of ten folds
+NUM_FOLDS = 10  # over which accuracy is measured
+MIN_PAIRS = 2 * NUM_FOLDS  # one of each kind in each
 
 
 def require_num_pairs(num_pairs: int) -> None:
     """Raises ValueError unless config.data.num_pairs can be balanced in each of ten contiguous folds."""
     if num_pairs < MIN_PAIRS or num_pairs % 2:
         raise ValueError(f"config.data.num_pairs is {num_pairs}; it must be an even number of at least {MIN_PAIRS}")
+
+
+def require_folds(path: pathlib.Path, num_pairs: int) -> None:
+    """Raises DataError unless a set that is read has a pair for each fold: better now than at the first evaluation."""
+    if num_pairs < NUM_FOLDS:
+        raise DataError(f"{path} has {num_pairs} pairs; accuracy over {NUM_FOLDS} folds needs at least {NUM_FOLDS}")
 
 
 def alternate(name: str, same: np.ndarray, different: np.ndarray) -> Pairs:

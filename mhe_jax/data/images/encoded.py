@@ -1,9 +1,10 @@
 """Data sets of encoded pictures: any source of (bytes, label), streamed through Grain or decoded once into memory."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 import jax
@@ -137,21 +138,12 @@ def decode_all(
     Raises:
       decode.BadExample: with 'raise', for the first unreadable example; with 'skip', if none can be read.
     """
-
-    def attempt(index: int) -> tuple[np.ndarray, int] | decode.BadExample:
-        try:
-            return load(index, None)
-        except decode.BadExample as error:
-            return error
-
     images, labels, error, kept = None, np.empty(count, np.int32), None, 0
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        # disable=None shows the bar on a terminal only.
-        for result in tqdm.tqdm(pool.map(attempt, range(count)), title, count, disable=None, leave=False):
+    with contextlib.closing(_attempts(load, count, title)) as results:
+        for result in results:
             if isinstance(result, decode.BadExample):
                 error = result
                 if on_bad_example == "raise":
-                    pool.shutdown(cancel_futures=True)
                     raise error
                 continue
             if images is None:
@@ -163,3 +155,30 @@ def decode_all(
     if error is not None:
         warnings.warn(f"{title}: {count - kept} unreadable examples are left out; the last one: {error}", stacklevel=2)
     return ArraySplit(images[:kept], labels[:kept], count - kept)
+
+
+def check_all(load: Callable[[int, None], tuple[np.ndarray, int]], count: int, title: str) -> None:
+    """Loads every example as `decode_all`, but keeps none; raises decode.BadExample for the first unreadable one."""
+    with contextlib.closing(_attempts(load, count, title)) as results:
+        for result in results:
+            if isinstance(result, decode.BadExample):
+                raise result
+
+
+def _attempts(
+    load: Callable[[int, None], tuple[np.ndarray, int]], count: int, title: str
+) -> Generator[tuple[np.ndarray, int] | decode.BadExample]:
+    """What `load` returns or raises of each example in turn, by threads, with a progress bar on a terminal."""
+
+    def attempt(index: int) -> tuple[np.ndarray, int] | decode.BadExample:
+        try:
+            return load(index, None)
+        except decode.BadExample as error:
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        try:
+            # disable=None shows the bar on a terminal only.
+            yield from tqdm.tqdm(pool.map(attempt, range(count)), title, count, disable=None, leave=False)
+        finally:
+            pool.shutdown(cancel_futures=True)

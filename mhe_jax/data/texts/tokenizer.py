@@ -67,8 +67,9 @@ def _from_hub(auto: Any, checkpoint: str) -> Any:
 class TextTokenizer:
     """Texts to token ids of at most `max_length`, special tokens included, by a text rule of `TextData.text_rule`.
 
-    A text that is too long loses its last words and keeps the special tokens at its end, as transformers truncates; by
-    rule 'reference' the last one only, which stands in place max_length - 1. A text without any token is one 0.
+    A text that is too long loses its last words and keeps the special tokens at its end, as transformers truncates. The
+    published system does so as well: it asks transformers for XLNet, whose texts end in two, and writes the only one
+    that BERT's and RoBERTa's have over the last token that stays. A text without any token is one 0.
 
     key: changes with everything that the result depends on.
     vocab_size: token ids are below it.
@@ -85,7 +86,6 @@ class TextTokenizer:
         # Files often come with a length of their own, which is not ours and no part of the vocabulary.
         content["truncation"] = content["padding"] = None
         text = json.dumps(content, sort_keys=True)
-        self.key = hashlib.sha256(json.dumps([text, max_length, text_rule]).encode()).hexdigest()
         self._backend = Tokenizer.from_str(text)
         self.vocab_size = 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
         special = self._backend.num_special_tokens_to_add(False)
@@ -93,9 +93,12 @@ class TextTokenizer:
             raise DataError(f"config.data.max_length is {max_length}, which the {special} special tokens fill alone")
         mask = self._backend.encode("a").special_tokens_mask
         behind = len(list(itertools.takewhile(bool, reversed(mask))))
+        # Tokens that were cached when rule 'reference' kept only one of several are others.
+        ends = [behind] if text_rule == "reference" and behind > 1 else []
+        self.key = hashlib.sha256(json.dumps([text, max_length, text_rule, *ends]).encode()).hexdigest()
         # One token more than may stay shows that a text is too long; this is the place of the one to leave out.
         self._backend.enable_truncation(max_length + 1)
-        self._left_out = max_length - (behind if text_rule == "raw" else min(1, behind))
+        self._left_out = max_length - behind
 
     def __call__(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(tokens of all texts end to end int32, number of tokens of each int64 [N], which were cut bool [N])."""

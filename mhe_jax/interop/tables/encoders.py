@@ -140,5 +140,10 @@ def encoder_rules(encoder: str, prefix: str) -> list[Rule]:
 
 
 def is_ignored(name: str, prefix: str) -> bool:
-    """Whether a name that no rule knows is a known one of something else than the encoder."""
-    return name.removeprefix(prefix).startswith(_IGNORED)
+    """Whether a name that no rule knows is a known one of something else than the encoder.
+
+    It may stand beside the encoder, or beside any of what holds it: `model.cls.` where the prefix is `model.bert.`.
+    """
+    parts = prefix.split(".")[:-1]
+    outer = ["".join(f"{part}." for part in parts[:depth]) for depth in range(len(parts) + 1)]
+    return any(name.startswith(held) and name.removeprefix(held).startswith(_IGNORED) for held in outer)

@@ -23,6 +23,7 @@ def sgd(
     decay_all: bool = False,
     no_decay: tuple[str, ...] = (),
     head_rate: float = 1.0,
+    backbone_rate: float = 1.0,
 ) -> optax.GradientTransformation:
     """torch.optim.SGD: the decay is added to the gradient before the momentum.
 
@@ -34,6 +35,7 @@ def sgd(
       decay_all: whether biases and normalisation parameters are decayed too, as in the published image pipelines.
       no_decay: what is not decayed instead, by parts of a parameter's path.
       head_rate: factor of the head's learning rate.
+      backbone_rate: factor of the backbone's learning rate.
 
     Raises:
       ValueError: for `nesterov` without momentum, as torch does.
@@ -41,7 +43,8 @@ def sgd(
     if nesterov and not momentum:
         raise ValueError("config.optimizer.nesterov is set, but momentum is 0 and there is nothing to look ahead by")
     decay = optax.add_decayed_weights(weight_decay, mask=_decayed(decay_all, no_decay))
-    return optax.chain(decay, optax.sgd(learning_rate, momentum or None, nesterov), _scale_head(head_rate))
+    rule = optax.sgd(learning_rate, momentum or None, nesterov)
+    return optax.chain(decay, rule, _scale_parts(head_rate, backbone_rate))
 
 
 def adamw(
@@ -53,6 +56,7 @@ def adamw(
     decay_all: bool = False,
     no_decay: tuple[str, ...] = (),
     head_rate: float = 1.0,
+    backbone_rate: float = 1.0,
     decay_after: bool = False,
 ) -> optax.GradientTransformation:
     """torch.optim.AdamW: bias-corrected, with decoupled decay scaled by the learning rate.
@@ -66,15 +70,16 @@ def adamw(
       decay_all: as in `sgd`: whether biases and normalisation parameters are decayed too.
       no_decay: as in `sgd`: what is not decayed instead, by parts of a parameter's path.
       head_rate: factor of the head's learning rate.
+      backbone_rate: factor of the backbone's learning rate.
       decay_after: the AdamW that transformers had, and the published text pipeline used: it decays the weights that the
         Adam update has already changed, and corrects no bias in the denominator's `eps`.
     """
     mask = _decayed(decay_all, no_decay)
-    if not decay_after:
-        return optax.chain(
-            optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask), _scale_head(head_rate)
-        )
-    return optax.chain(_transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask), _scale_head(head_rate))
+    if decay_after:
+        rule = _transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask)
+    else:
+        rule = optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask)
+    return optax.chain(rule, _scale_parts(head_rate, backbone_rate))
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adamw": adamw}
@@ -85,12 +90,14 @@ class Optimizer:
     """An optax transformation, its schedule, and for the head's tables `tables` possibly a row-sparse rule.
 
     sparse: names of the head's parameters that belong to the rule and not to the transformation.
+    freeze_backbone: whether the backbone's parameters belong to neither, and stay.
     """
 
     transform: optax.GradientTransformation
     schedule: optax.Schedule
     rule: Any = None
     sparse: tuple[str, ...] = ()
+    freeze_backbone: bool = False
 
     def init(self, params: dict) -> Any:
         """The state: of the transformation alone, or with a rule {'dense', 'tables'}."""
@@ -100,10 +107,11 @@ class Optimizer:
         return {"dense": self.transform.init(dense), "tables": rules.init(self.rule, tables)}
 
     def split(self, params: dict) -> tuple[dict, dict]:
-        """Parameters without the rule's tables, and those tables by name."""
+        """Parameters without the rule's tables and a frozen backbone, and those tables by name."""
         head = params["head"]
         dense = {name: value for name, value in head.items() if name not in self.sparse}
-        return {**params, "head": dense}, {name: head[name] for name in self.sparse}
+        others = {} if self.freeze_backbone else {"backbone": params["backbone"]}
+        return {**others, "head": dense}, {name: head[name] for name in self.sparse}
 
     def apply(self, grads: dict, state: Any, params: dict, blocks: dict[str, jax.Array], step) -> tuple[dict, Any]:
         """Parameters and state after a step; the gradient of a sparse table is that of its `blocks` alone."""
@@ -113,9 +121,9 @@ class Optimizer:
         updates, dense_state = self.transform.update(dense_grads, dense_state, dense)
         dense = optax.apply_updates(dense, updates)
         if self.rule is None:
-            return dense, dense_state
+            return {**params, **dense}, dense_state
         tables, slots = rules.apply(self.rule, tables, state["tables"], blocks, table_grads, self.schedule(step))
-        params = {**dense, "head": {**dense["head"], **tables}}
+        params = {**params, **dense, "head": {**dense["head"], **tables}}
         return params, {"dense": dense_state, "tables": slots}
 
 
@@ -125,6 +133,7 @@ def build_optimizer(
     clip_section: ConfigDict | None = None,
     table_section: ConfigDict | None = None,
     sparse_tables: tuple[str, ...] = (),
+    freeze_backbone: bool = False,
 ) -> Optimizer:
     """The optimizer of `config.optimizer`.
 
@@ -134,17 +143,24 @@ def build_optimizer(
       clip_section: `config.clip`, what the gradient goes through before it; None: as it is.
       table_section: `config.table_optimizer`, for the head's `sparse_tables`; None: there is none.
       sparse_tables: what the head offers.
+      freeze_backbone: whether only the head is trained.
 
     Raises:
-      ValueError: for a wrong field, a table optimizer without tables, or one whose tables would be clipped.
+      ValueError: for a wrong field, a rate of a backbone that is frozen, a table optimizer without tables, or one whose
+        tables would be clipped.
     """
+    if freeze_backbone and section.get("backbone_rate", 1.0) != 1.0:
+        raise ValueError(
+            f"config.optimizer.backbone_rate is {section.backbone_rate}, but config.freeze_backbone leaves it nothing "
+            "to train: set one of them"
+        )
     transform = registry.build(OPTIMIZERS, section, "config.optimizer", learning_rate=schedule)
     clip = build_clip(clip_section) if clip_section is not None else None
     if clip is not None:
         transform = optax.chain(clip.transformation(), transform)
     rule = rules.build_table_optimizer(table_section) if table_section is not None else None
     if rule is None or table_section is None:
-        return Optimizer(transform, schedule)
+        return Optimizer(transform, schedule, freeze_backbone=freeze_backbone)
     if not sparse_tables:
         raise ValueError(
             f"config.table_optimizer is {table_section.name!r} but this head has no table of which a step touches only "
@@ -156,7 +172,7 @@ def build_optimizer(
             f"{table_section.name!r} never forms: set clip.name = 'none', clip.parts = ('backbone',), or "
             "table_optimizer.name = 'none'"
         )
-    return Optimizer(transform, schedule, rule, sparse_tables)
+    return Optimizer(transform, schedule, rule, sparse_tables, freeze_backbone)
 
 
 def _decayed(decay_all: bool, no_decay: tuple[str, ...]):
@@ -199,11 +215,14 @@ def _transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask) -> optax
     return optax.GradientTransformation(moments.init, update)
 
 
-def _scale_head(rate: float) -> optax.GradientTransformation:
-    if rate == 1.0:
+def _scale_parts(head: float, backbone: float) -> optax.GradientTransformation:
+    """Updates of the parts times their rates, the weight decay included, as parameter groups of torch have it."""
+    rates = {name: rate for name, rate in (("head", head), ("backbone", backbone)) if rate != 1.0}
+    if not rates:
         return optax.identity()
 
     def update(updates, state, params=None):
-        return {**updates, "head": jax.tree.map(lambda u: rate * u, updates["head"])}, state
+        scaled = {name: jax.tree.map(lambda u, rate=rate: rate * u, updates[name]) for name, rate in rates.items()}
+        return {**updates, **scaled}, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

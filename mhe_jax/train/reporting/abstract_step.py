@@ -37,7 +37,8 @@ def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
     schedule = build_schedule(settings.schedule, total_steps=1, steps_per_epoch=1)
     sparse = task.head.sparse_tables()
     table_section = settings.table_optimizer if sparse else None
-    optimizer = build_optimizer(settings.optimizer, schedule, settings.clip, table_section, sparse)
+    rules = settings.clip, table_section, sparse, settings.freeze_backbone
+    optimizer = build_optimizer(settings.optimizer, schedule, *rules)
     rule = averages.build_average(settings.average, steps_per_epoch=1)
     return Model(task, optimizer, rule, abstract_state(task, optimizer, rule, mesh, settings.shard_backbone))
 
@@ -49,6 +50,7 @@ def compile_step(settings: Settings, model: Model, mesh: Mesh) -> jax.stages.Com
         log_every_steps=settings.log_every_steps,
         dropout_off_after_step=settings.dropout_off_after_step,
         shard_backbone=settings.shard_backbone,
+        freeze_backbone=settings.freeze_backbone,
     )
     sharding = jax.NamedSharding(mesh, CHUNK)
     chunk = jax.tree.map(

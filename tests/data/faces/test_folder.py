@@ -29,11 +29,11 @@ def save(path, data):
 
 @pytest.fixture
 def root(tmp_path):
-    """Three people to train on, four others with two pictures each, a list of pairs and a .bin file of 12 pairs."""
+    """Three people to train on, five others with two pictures each, ten pairs of those and a .bin file of twelve."""
     for number, (person, count) in enumerate(PEOPLE.items()):
         for picture in range(count):
             save(tmp_path / "train" / person / f"{picture}.png", png(10 * number + picture))
-    people = ["p", "q", "r", "s"]
+    people = ["p", "q", "r", "s", "t"]
     for number, person in enumerate(people):
         for picture in range(2):
             save(tmp_path / "val" / person / f"{picture}.png", png(100 + 10 * number + picture))
@@ -75,13 +75,13 @@ def test_people_are_the_classes_and_those_with_one_picture_stay(root):
 def test_the_sets_share_a_split_of_pictures(root, in_memory):
     split = faces(root, in_memory=in_memory).load().eval
     assert isinstance(split.images, ArraySplit if in_memory else StreamSplit)
-    assert split.num_examples == 8 + 24
-    feed = eval_feed(split, 32)
+    assert split.num_examples == 10 + 24
+    feed = eval_feed(split, 34)
     piece = {name: value[0] for name, value in feed.chunk(0, 1).items()}
     pictures = np.asarray(feed.batch(jax.tree.map(jnp.asarray, feed.resident), piece)["image"])
     friends, lfw = split.pairs
     assert (friends.name, lfw.name) == ("friends", "lfw")
-    assert friends.same.tolist() == [True, False] * 4
+    assert friends.same.tolist() == [True, False] * 5
     assert lfw.same.tolist() == [True, False] * 6
     assert friends.first.dtype == friends.second.dtype == lfw.first.dtype == np.int32
     for place, (one, two) in enumerate([("p/0", "p/1"), ("p/1", "q/0"), ("q/0", "q/1")]):
@@ -126,7 +126,7 @@ def test_pictures_of_another_size_are_resized_with_one_warning_for_each_split(ro
     assert first == (
         f"train of {root}: 2 of 6 pictures looked at are not 16x16 and are resized: {root}/train/ann/0.png is 32x20"
     )
-    assert second.startswith(f"verification of {root}: 1 of 32 pictures looked at")
+    assert second.startswith(f"verification of {root}: 1 of 34 pictures looked at")
     feed = train_feed(images.train, 6, seed=0)  # a warning from here on would be an error
     for epoch in range(2):
         feed.chunk(epoch, 1)
@@ -164,12 +164,23 @@ def test_an_unreadable_picture_to_verify_is_always_an_error(root, on_bad_example
     with pytest.raises(decode.BadExample, match=rf"{broken}: cannot be decoded"):
         faces(root, in_memory=True, on_bad_example=on_bad_example).load()
     with pytest.raises(decode.BadExample, match=rf"{broken}: cannot be decoded"):
-        eval_feed(faces(root, on_bad_example=on_bad_example).load().eval, 32).chunk(0, 1)
+        faces(root, on_bad_example=on_bad_example).load()
     broken.write_bytes(whole)
     bins = [png(number) for number in range(23)] + [b"broken"]
     (root / "lfw.bin").write_bytes(pickle.dumps((bins, [True, False] * 6), protocol=2))
     with pytest.raises(decode.BadExample, match=r"lfw\.bin: picture 23: cannot be decoded"):
         faces(root, in_memory=True, on_bad_example=on_bad_example).load()
+
+
+def test_a_set_of_fewer_pairs_than_folds_is_refused_before_training(root):
+    lines = (root / "friends.txt").read_text().splitlines(keepends=True)
+    (root / "friends.txt").write_text("".join(lines[:9]))
+    with pytest.raises(DataError, match=rf"{root}/friends\.txt has 9 pairs; accuracy over 10 folds needs at least 10"):
+        faces(root).load()
+    bins = [png(number) for number in range(6)]
+    (root / "lfw.bin").write_bytes(pickle.dumps((bins, [True, False, True]), protocol=2))
+    with pytest.raises(DataError, match=rf"{root}/lfw\.bin has 3 pairs; accuracy over 10 folds needs at least 10"):
+        faces(root, eval_sets=("lfw.bin",)).load()
 
 
 def test_half_of_the_training_pictures_are_mirrored_unless_not_asked(root):

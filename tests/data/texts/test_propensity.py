@@ -6,6 +6,7 @@ import scipy.sparse
 
 from mhe_jax.data.texts import propensity
 from mhe_jax.recipes import propensity as constants
+from mhe_jax.recipes.files import load_config
 
 
 def test_figures_worked_out_by_hand():
@@ -49,3 +50,18 @@ def test_very_few_documents_give_one(documents):
 def test_no_documents_are_refused():
     with pytest.raises(ValueError, match="need training documents"):
         propensity.inverse_propensity(scipy.sparse.csr_matrix((0, 5)), 0.55, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("eurlex4k", (0.55, 1.5)),
+        ("wiki31k", (0.55, 1.5)),
+        ("amazoncat13k", (0.55, 1.5)),
+        ("wiki500k", (0.5, 0.4)),
+        ("amazon670k", (0.6, 2.6)),
+        ("amazon3m", (0.6, 2.6)),
+    ],
+)
+def test_each_config_takes_the_constants_that_its_figures_are_published_with(name, expected):
+    assert load_config(f"configs/xmc_{name}.py").data.propensity == expected

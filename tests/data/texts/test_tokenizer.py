@@ -74,6 +74,9 @@ def test_the_reference_rule_is_that_of_a_loop(kind, max_length, request):
     expected = []
     for text in texts:
         text = " ".join(text.lower().split()[:max_length]) or "filling empty"
+        if kind == "xlnet":  # a tokenizer of transformers', which truncates itself
+            expected.append(tokenizer(text, truncation=True, max_length=max_length)["input_ids"])
+            continue
         ids = tokenizer(text)["input_ids"]
         if len(ids) > max_length:
             ids[max_length - 1] = ids[-1]

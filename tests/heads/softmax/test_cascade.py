@@ -153,3 +153,11 @@ def test_bfloat16_stays_close_to_float32():
 def test_impossible_sizes_are_refused():
     with pytest.raises(ValueError, match="config.head.hidden_dim .5. and beam_width .0. must be at least 1"):
         initialised(LabelSpace(6, (2, 3)), beam_width=0)
+
+
+def test_features_that_are_no_numbers_find_no_class():
+    space = LabelSpace(37, (8, 5))
+    head, params = initialised(space)
+    scores, ids = head.apply({"params": params}, jnp.full((2, DIM), jnp.nan), 5, method="topk")
+    assert (ids == -1).all()
+    assert (scores == -jnp.inf).all()

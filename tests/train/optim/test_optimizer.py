@@ -136,12 +136,30 @@ def test_no_decay_names_the_exceptions():
         decayed(no_decay=("bias",), decay_all=True)
 
 
-def test_head_rate_multiplies_the_heads_updates():
+def test_the_parts_have_rates_of_their_own():
     params = {"backbone": {"k": jnp.ones(2)}, "head": {"k": jnp.ones(2)}}
     for section in ({"name": "sgd", "momentum": 0.9}, {"name": "adamw"}, {"name": "adamw", "decay_after": True}):
-        tx = build_optimizer(ConfigDict({**section, "head_rate": 3.0}), lambda step: 0.1)
-        updates, _ = tx.transform.update(params, tx.init(params), params)
-        np.testing.assert_allclose(updates["head"]["k"], 3 * updates["backbone"]["k"], rtol=1e-6)
+        plain, scaled = (
+            build_optimizer(ConfigDict({**section, **rates}), lambda step: 0.1)
+            for rates in ({}, {"head_rate": 3.0, "backbone_rate": 0.25})
+        )
+        (expected, _), (found, _) = (tx.transform.update(params, tx.init(params), params) for tx in (plain, scaled))
+        np.testing.assert_allclose(found["head"]["k"], 3 * expected["head"]["k"], rtol=1e-6)
+        np.testing.assert_allclose(found["backbone"]["k"], expected["backbone"]["k"] / 4, rtol=1e-6)
+
+
+def test_a_frozen_backbone_has_no_state_and_stays():
+    params = {"backbone": {"k": jnp.ones(2)}, "head": {"k": jnp.ones(2)}}
+    section = ConfigDict({"name": "adamw", "weight_decay": 0.1})
+    clip = ConfigDict({"name": "norm", "norm": 1.0})
+    optimizer = build_optimizer(section, lambda step: 0.1, clip, freeze_backbone=True)
+    state = optimizer.init(params)
+    assert not any("backbone" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state))
+    after, _ = optimizer.apply({"head": params["head"]}, state, params, {}, 0)
+    assert (after["backbone"]["k"] == 1).all()
+    assert (after["head"]["k"] < 1).all()
+    with pytest.raises(ValueError, match="config.optimizer.backbone_rate is 0.1, but config.freeze_backbone leaves it"):
+        build_optimizer(ConfigDict({"name": "sgd", "backbone_rate": 0.1}), lambda step: 0.1, freeze_backbone=True)
 
 
 def test_nesterov_without_momentum_is_refused():
