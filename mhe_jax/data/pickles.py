@@ -21,23 +21,7 @@ _OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 _MOST = 1 << 22  # operations: the published files have a tenth, and an operation of one byte can take a hundred
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 # Their argument is the value.
-_VALUES = frozenset(
-    [
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG1",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-        "UNICODE",
-        "BINUNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE8",
-    ]
-)
+_VALUES = re.compile(r"INT|BININT[12]?|LONG1|(SHORT_)?BINBYTES|BINBYTES8|BYTEARRAY8|UNICODE|(SHORT_)?BINUNICODE8?")
 _PUTS, _GETS = frozenset(("PUT", "BINPUT", "LONG_BINPUT")), frozenset(("GET", "BINGET", "LONG_BINGET"))
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _NUMBERS = re.compile(r"[<>|=]?[biuf][1248]")
@@ -125,7 +109,7 @@ class _Machine:
             self._push(_unquoted(self._file.readline()))
             return True
         argument = operation.arg.reader(self._file) if operation.arg else None
-        if name in _VALUES:
+        if _VALUES.fullmatch(name):
             self._push(argument)
         elif name in ("BINSTRING", "SHORT_BINSTRING"):
             self._push(argument.encode("latin-1"))
