@@ -165,7 +165,8 @@ def _read_config(checkpoint: str) -> dict[str, Any]:
             f"{', '.join(ARCHITECTURES)}"
         )
     try:
-        return encoder_fields(AutoConfig.from_pretrained(str(path.parent), local_files_only=True))
+        found = AutoConfig.from_pretrained(str(path.parent), trust_remote_code=False, local_files_only=True)
+        return encoder_fields(found)
     except Exception as error:  # transformers checks values with exceptions of its own
         raise ValueError(f"{checkpoint}: {error}") from error
 

@@ -26,7 +26,8 @@ _CHARACTERS = 8
 def load_tokenizer(checkpoint: str) -> Any:
     """The fast tokenizer of a Hugging Face folder or hub id, a transformers PreTrainedTokenizerFast.
 
-    What lies in the hub's cache is used without asking the network.
+    What lies in the hub's cache is used without asking the network. Code of a checkpoint's own is never run: unless it
+    is told so, transformers asks on standard input, where a user's texts may come from.
 
     Raises:
       DataError: if there is none; the message says which files a folder needs.
@@ -39,11 +40,11 @@ def load_tokenizer(checkpoint: str) -> Any:
         raise DataError(f"{folder} holds no tokenizer: one of {', '.join(_FILES)} is needed there")
     try:
         if folder.is_dir():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         else:
             tokenizer = _from_hub(AutoTokenizer, checkpoint)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # damaged files make transformers fail in any way
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         if folder.is_dir():
             raise DataError(f"the tokenizer in {folder} cannot be loaded, config.json beside it? {reason}") from error
         raise DataError(
@@ -59,9 +60,9 @@ def load_tokenizer(checkpoint: str) -> Any:
 
 def _from_hub(auto: Any, checkpoint: str) -> Any:
     try:
-        return auto.from_pretrained(checkpoint, local_files_only=True)
+        return auto.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError):
-        return auto.from_pretrained(checkpoint)
+        return auto.from_pretrained(checkpoint, trust_remote_code=False)
 
 
 class TextTokenizer:
