@@ -1,6 +1,7 @@
 """What people ask a trained model about: pictures in files and folders, texts in files, on a pipe, or on the spot."""
 
 import itertools
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mhe_jax.data.images.dataset import ImageData
-from mhe_jax.data.images.folder import EXTENSIONS
+from mhe_jax.data.images.listing import list_pictures, tell_left_out
 from mhe_jax.data.lines import decoded_lines, json_field, read_json_lines, read_lines
 from mhe_jax.data.texts.dataset import TextData
 
@@ -47,11 +48,17 @@ def pictures(source: str, data: ImageData, batch_size: int) -> Batches:
             rows = images[start : start + batch_size]
             yield [f"{path}[{start + i}]" for i in range(len(rows))], np.asarray(rows)
         return
-    paths = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    paths = [path] if path.is_file() else _picture_files(path) if path.is_dir() else []
     if not paths:
         raise ValueError(f"--input: there is no picture at {path}")
     for some, images in read_ahead(data.read_image, paths, batch_size):
         yield [str(path) for path in some], images
+
+
+def _picture_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    found, left_out = list_pictures(folder)
+    tell_left_out(folder, left_out)
+    return sorted(folder / os.fsdecode(name) for name in found)
 
 
 def read_ahead(

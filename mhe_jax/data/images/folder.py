@@ -9,15 +9,15 @@ import numpy as np
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.images.decode import read_bytes
 from mhe_jax.data.images.encoded import EncodedImages
+from mhe_jax.data.images.listing import EXTENSIONS, list_folders, list_pictures, tell_left_out
 
 TRAIN_NAMES = ("train",)
 EVAL_NAMES = ("val", "validation", "test")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
-    """The files of one split, `folder/<class>/<file>`, in order of class and name.
+    """The files of one split, `folder/<class>/<file>` or in folders below the class's, in order of class and path.
 
     Names are kept as bytes in one array: a million Python strings would take minutes to send to worker processes.
     """
@@ -72,18 +72,22 @@ def split_folder(path: str, names: tuple[str, ...]) -> pathlib.Path:
 
 
 def scan(folder: pathlib.Path) -> FolderSource:
-    """Lists a split; raises DataError if it has no class folder, or a class folder has no picture."""
-    class_names = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+    """Lists a split; raises DataError if it has no class folder, or a class folder has no picture.
+
+    What is hidden or a system's is left out, with a warning that counts it.
+    """
+    class_names, left_out = list_folders(folder)
     if not class_names:
         raise DataError(f"{folder} has no class folders: pictures belong in {folder}/<class>/")
     files: list[bytes] = []
     counts = []
     for name in class_names:
-        inside = os.scandir(folder / name)
-        found = sorted(os.fsencode(entry.name) for entry in inside if entry.name.lower().endswith(EXTENSIONS))
+        found, others = list_pictures(folder / name)
         if not found:
             raise DataError(f"{folder / name} holds no picture ({', '.join(EXTENSIONS)}): remove the folder or fill it")
         files += found
         counts.append(len(found))
+        left_out += [os.path.join(name, other) for other in others]
+    tell_left_out(folder, left_out)
     labels = np.repeat(np.arange(len(class_names), dtype=np.int32), counts)
-    return FolderSource(str(folder), class_names, np.array(files), labels)
+    return FolderSource(str(folder), tuple(class_names), np.array(files), labels)
