@@ -97,14 +97,15 @@ def test_pipes_and_devices_are_no_pictures(tmp_path):
 
 
 def test_folders_deeper_than_the_stack_of_python(tmp_path):
-    here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1100):
-        os.mkdir("d", dir_fd=here)
-        below = os.open("d", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(here)
-    assert list_pictures(tmp_path) == ([], [])
+    depth = 1100
+    try:
+        os.makedirs(tmp_path / "d")
+        for level in range(2, depth):
+            os.mkdir(os.path.join(tmp_path, *["d"] * level))
+        assert list_pictures(tmp_path) == ([], [])
+    finally:  # which shutil.rmtree cannot do
+        for level in range(depth - 1, 0, -1):
+            os.rmdir(os.path.join(tmp_path, *["d"] * level))
 
 
 def test_a_folder_that_is_not_there(tmp_path):
