@@ -23,6 +23,7 @@ MAX_LENGTH = (1 << 29) - 1
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
 _FRAME = struct.Struct("<II")
 IMAGE_HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
+FLOAT_WHOLE = 1 << 24  # up to here float32, the type of labels, holds every whole number
 _INDEX_LINES = re.compile(rb"(?:\d{1,18}\t\d{1,18}\r?\n)*+")
 _INDEX_BLOCK = 1 << 20  # bytes
 
@@ -119,6 +120,12 @@ def write_record(file: BinaryIO, payload: bytes) -> None:
         found = payload.find(_MAGIC_BYTES, begin)
     last = payload[begin:]
     file.write(_FRAME.pack(MAGIC, (3 if begin else 0) << 29 | len(last)) + last + bytes(-len(last) % 4))
+
+
+def require_whole_labels(num_classes: int, where: str) -> None:
+    """Raises DataError if labels 0 .. num_classes - 1 are more than float32, the format's type, tells apart."""
+    if num_classes - 1 > FLOAT_WHOLE:
+        raise DataError(f"{where}: {num_classes} identities, but RecordIO's float32 labels end at {FLOAT_WHOLE}")
 
 
 class PackedImage(NamedTuple):

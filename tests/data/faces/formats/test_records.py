@@ -95,6 +95,30 @@ def test_without_a_property_file_the_header_or_the_labels_tell_the_classes(tmp_p
     assert open_records(str(tmp_path)).num_classes == expected
 
 
+@pytest.mark.parametrize("first", [2**24, 2**24 + 1, 2**24 + 3, 17_186_135, 2**25 + 2, 2**25 + 5])
+def test_numbers_that_float32_rounds_in_the_header_are_found_from_the_records(tmp_path, first):
+    """Of the largest sets the header names an image as an identity, or an identity's record as an image."""
+    end = first + 3
+    keys = [1, *range(first - 5, first)]
+    entries = [(0, several(0, (first, end))), *((key, image(key, 1, b"x")) for key in keys)]
+    entries += [(key, several(key, (1, 3))) for key in range(first, end)]
+    write(tmp_path, entries, num_classes=None)
+    with pytest.warns(UserWarning, match=f"{first - 1 - len(keys)} of {first - 1} images are not in the index"):
+        source = open_records(str(tmp_path), "skip")
+    assert source.keys.tolist() == keys
+    assert source.num_classes == 3
+
+
+def test_more_identities_than_float32_tells_apart(tmp_path):
+    write(tmp_path, [(1, image(1, 2.0**24 + 2, b"x"))], num_classes=None)
+    with pytest.raises(
+        DataError, match=r"train\.rec: 16777219 identities, but RecordIO's float32 labels end at 16777216"
+    ):
+        open_records(str(tmp_path))
+    write(tmp_path, [(1, image(1, 2.0**24, b"x"))], num_classes=None)
+    assert open_records(str(tmp_path)).read(0)[1] == 2**24
+
+
 def test_labels_of_unusual_records(tmp_path):
     """Several labels, of which the first counts, records in parts, and nothing but a header."""
     split = image(2, 1, b"AAAA" + MAGIC + b"BB")
