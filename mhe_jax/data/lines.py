@@ -8,7 +8,7 @@ import pathlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from mhe_jax.data.dataset import DataError
 
@@ -19,7 +19,7 @@ def read_lines(path: pathlib.Path) -> Iterator[str]:
     Only a line feed ends a line, with or without a carriage return before it: texts hold other separators of Unicode.
 
     Raises:
-      DataError: if the file cannot be read, or a line is not UTF-8.
+      DataError: if the file cannot be read, or a line is not UTF-8 or longer than 64 MiB.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -30,22 +30,32 @@ def read_lines(path: pathlib.Path) -> Iterator[str]:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def decoded_lines(file: Iterable[bytes], source: str) -> Iterator[str]:
+def decoded_lines(file: BinaryIO | gzip.GzipFile, source: str) -> Iterator[str]:
     """The lines of an open file as `read_lines` gives them; `source` is its name in messages."""
     number = 0
     try:
-        for number, line in enumerate(file, 1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            yield line.decode().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{source}:{number}: byte {error.start + 1} of the line is not UTF-8 ({error.reason})"
-        ) from error
+        # Each takes memory as a whole, and a packed file of a megabyte can hold one of a gigabyte.
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
+            if len(line) > _LONGEST:
+                raise DataError(f"{source}:{number}: the line is longer than {_LONGEST >> 20} MiB")
+            yield decoded_line(line, source, number)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source} cannot be read after line {number}: {error}") from error
 
 
+def decoded_line(line: bytes, source: str, number: int) -> str:
+    """One line without its end; line 1 also without a byte order mark. Raises DataError if it is not UTF-8."""
+    if number == 1:
+        line = line.removeprefix(codecs.BOM_UTF8)
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{source}:{number}: byte {error.start + 1} of the line is not UTF-8 ({error.reason})"
+        ) from error
+
+
+_LONGEST = 64 << 20  # bytes of a line
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -58,26 +68,29 @@ def read_json_lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
+        yield number, json_record(line, path, number)
+
+
+def json_record(line: str, path: pathlib.Path | str, number: int) -> dict[str, Any]:
+    """The object of one line; raises DataError if the line holds anything else."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        place = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise DataError(
+            f"{path}:{number}: malformed JSON ({getattr(error, 'msg', error)}{place}); each line must be one object"
+        ) from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path}:{number}: each line must be a JSON object, but this is {json_type(record)}")
+    if _SURROGATE.search(line):
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            place = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-            raise DataError(
-                f"{path}:{number}: malformed JSON ({getattr(error, 'msg', error)}{place}); each line must be one object"
-            ) from error
-        if not isinstance(record, dict):
-            raise DataError(f"{path}:{number}: each line must be a JSON object, but this is {json_type(record)}")
-        if _SURROGATE.search(line):
-            try:
-                json.dumps(record, ensure_ascii=False).encode()
-            except UnicodeEncodeError as error:
-                raise DataError(
-                    f"{path}:{number}: an escape \\ud... is half a surrogate pair, not a character"
-                ) from error
-        yield number, record
+            json.dumps(record, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"{path}:{number}: an escape \\ud... is half a surrogate pair, not a character") from error
+    return record
 
 
-def json_field(record: dict[str, Any], name: str, kind: type, path: pathlib.Path, number: int) -> Any:
+def json_field(record: dict[str, Any], name: str, kind: type, path: pathlib.Path | str, number: int) -> Any:
     """A field of a line's object; raises DataError if it is missing or not a `kind` (str or list)."""
     try:
         value = record[name]

@@ -104,7 +104,7 @@ def test_two_processes_do_not_write_the_same_folder(people, tmp_path):
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"\xff", b'{"fingerprint": "f", "next": "1"}', b"[" * 10**5],
-    ids="empty open list latin text deep".split(),
+    ids=["empty", "open", "list", "latin", "text", "deep"],
 )
 def test_progress_that_cannot_be_read(tmp_path, content):
     path = tmp_path / "progress.json"

@@ -172,7 +172,9 @@ def read_index(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
                 block = b"".join(lines)
                 if not _INDEX_LINES.fullmatch(block):
                     wrong = next(place for place, line in enumerate(lines) if not _INDEX_LINES.fullmatch(line))
-                    raise DataError(f"{path}:{count + wrong + 1}: must be a key, a tab and an offset: {lines[wrong]!r}")
+                    raise DataError(
+                        f"{path}:{count + wrong + 1}: must be a key, a tab and an offset: {lines[wrong][:80]!r}"
+                    )
                 blocks.append(np.fromstring(block, np.int64, sep=" "))
                 count += len(lines)
     except OSError as error:

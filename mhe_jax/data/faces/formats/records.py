@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from mhe_jax.data.dataset import BadExample, DataError, require_one_of
+from mhe_jax.data.dataset import BadExample, DataError, require_one_of, require_plausible
 from mhe_jax.data.faces.formats.recordio import (
     FLOAT_WHOLE,
     IMAGE_HEADER,
@@ -154,6 +154,7 @@ def open_records(path: str, on_bad_example: str = "raise") -> RecordSource:
             raise DataError(f"{rec} holds no record that can be read")
         source = dataclasses.replace(source, num_classes=highest + 1)
     require_whole_labels(source.num_classes, str(rec))
+    require_plausible(source.num_classes, len(source), "identities", rec)
     return source
 
 

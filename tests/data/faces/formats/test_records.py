@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mhe_jax.data.dataset import BadExample, DataError
-from mhe_jax.data.faces.formats.records import open_records, read_property
+from mhe_jax.data.faces.formats.records import RecordSource, open_records, read_property
 
 MAGIC = bytes.fromhex("0a23d7ce")
 
@@ -115,8 +115,15 @@ def test_more_identities_than_float32_tells_apart(tmp_path):
         DataError, match=r"train\.rec: 16777219 identities, but RecordIO's float32 labels end at 16777216"
     ):
         open_records(str(tmp_path))
+    source = RecordSource(str(tmp_path / "train.rec"), np.array([1]), np.array([0]), 2**24 + 1)
     write(tmp_path, [(1, image(1, 2.0**24, b"x"))], num_classes=None)
-    assert open_records(str(tmp_path)).read(0)[1] == 2**24
+    assert source.read(0)[1] == 2**24
+
+
+def test_a_number_of_identities_is_not_believed_beyond_reason(tmp_path):
+    write(tmp_path, PLAIN, num_classes=9_999_999)
+    with pytest.raises(DataError, match=r"train\.rec announces 9999999 identities, but lists 5 entries"):
+        open_records(str(tmp_path))
 
 
 def test_labels_of_unusual_records(tmp_path):
