@@ -5,12 +5,21 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mhe_jax.data.names import one_line
 
-class DataError(ValueError):
+
+class _OneLine(ValueError):
+    """An error whose message is one line, whatever the names in it hold."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+class DataError(_OneLine):
     """The data on disk is missing or is not what the config says; one line naming the folder, file or field."""
 
 
-class BadExample(ValueError):
+class BadExample(_OneLine):
     """An example that cannot be read; the message names the file or record."""
 
 

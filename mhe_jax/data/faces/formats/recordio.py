@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from mhe_jax.data.dataset import BadExample, DataError
+from mhe_jax.data.names import one_line
 
 MAGIC = 0xCED7230A
 MAX_LENGTH = (1 << 29) - 1
@@ -37,7 +38,7 @@ class DamagedRecord(BadExample):
 
     def __str__(self) -> str:
         path, offset, reason = self.args
-        return f"{path}: damaged record at byte {offset}: {reason}"
+        return one_line(f"{path}: damaged record at byte {offset}: {reason}")
 
 
 class RecordFile:
