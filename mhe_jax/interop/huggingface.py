@@ -156,7 +156,7 @@ def _read_config(checkpoint: str) -> dict[str, Any]:
     if path is None:
         raise ValueError(f"{checkpoint} has no config.json; {_wanted()}")
     try:
-        model_type = json.loads(path.read_text()).get("model_type")
+        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is not a readable config: {error}") from error
     if model_type not in ARCHITECTURES:
@@ -179,7 +179,7 @@ def _read_weights(checkpoint: str) -> dict[str, np.ndarray]:
         if not name.endswith(".index.json"):
             return read_checkpoint(path)
         try:
-            parts = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+            parts = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"{path} is not a readable index of weights: {error!r}") from error
         found = {part: _find(checkpoint, part) for part in parts}

@@ -17,16 +17,17 @@ from mhe_jax.data.texts.formats.multi_hot import read_multi_hot
 
 
 def read(files: Mapping[str, pathlib.Path]) -> Corpora:
-    """Reads {'train', 'test'}; another file, for validation, is told to be left out."""
+    """Reads {'train', 'test'} and, if it is there, 'validation'."""
     numbers = LabelNumbers()
     scans, rows = {}, {}
-    for split in ("train", "test"):
+    splits = [name for name in ("train", "test", "validation") if name in files]
+    for split in splits:
         scans[split], rows[split] = _read_split(files[split], numbers)
     labels, rank = numbers.ranked()
     names, notes = tuple(map(str, labels)), ""
     if multi_hot := read_multi_hot(labels, rank, list(rows.values())):
-        names, found = multi_hot
-        rows, rank = dict(zip(rows, found, strict=True)), None
+        names, read = multi_hot
+        rows, rank = dict(zip(rows, read, strict=True)), None
         notes = f"; 'labels' are noughts and ones, for {len(names)} labels"
     elif labels and isinstance(labels[0], (bool, float)):
         raise DataError(
@@ -40,10 +41,10 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
             functools.partial(_texts, path), scans[name], rows[name].matrix(len(names), rank), (path, path)
         )
 
-    (train, train_notes), (test, test_notes) = split_of("train"), split_of("test")
-    if "validation" in files:
-        notes += f"; {files['validation'].name} is not used"
-    return Corpora(train, test, names, f"training: {train_notes}; test: {test_notes}{notes}")
+    found = {name: split_of(name) for name in splits}
+    told = "; ".join(f"{'training' if name == 'train' else name}: {words}" for name, (_, words) in found.items())
+    valid = found["validation"][0] if "validation" in found else None
+    return Corpora(found["train"][0], found["test"][0], names, told + notes, valid)
 
 
 def _read_split(path: pathlib.Path, numbers: LabelNumbers) -> tuple[TextScan, LabelRows]:

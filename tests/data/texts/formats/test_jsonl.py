@@ -46,10 +46,21 @@ def test_integers_from_0_are_their_own_ids(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dev.jsonl", "valid.jsonl"])
-def test_a_validation_file_is_told_to_be_left_out(tmp_path, name):
-    write(tmp_path, [document("a", 1)], [document("b", 1)])
-    (tmp_path / name).write_text("not even JSON\n")
-    assert read_corpora(tmp_path).layout.endswith(f"; {name} is not used")
+def test_a_validation_file_is_read(tmp_path, name):
+    write(tmp_path, [document("a", "x")], [document("b", "z")])
+    (tmp_path / name).write_text(json.dumps(document("c", "y", "x")) + "\n")
+    corpora = read_corpora(tmp_path)
+    assert corpora.label_names == ("x", "y", "z")
+    np.testing.assert_array_equal(corpora.valid.labels.toarray(), [[1, 1, 0]])
+    assert list(corpora.valid.texts()) == ["c"]
+    assert corpora.layout.endswith("; test: 1 documents; validation: 1 documents")
+
+
+def test_files_that_are_not_read_are_told(tmp_path):
+    write(tmp_path, [document("a", "x")], [document("b", "z")])
+    for name in ("classes.txt", "extra.jsonl.gz", "README.md"):
+        (tmp_path / name).write_text("")
+    assert "; not read: classes.txt, extra.jsonl.gz; " in read_corpora(tmp_path).layout
 
 
 @pytest.mark.parametrize(
