@@ -20,6 +20,7 @@ from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.models import build_backbone
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_PATIENCE = 10  # seconds for the hub's first answer
 # Vocabularies are rounded up to these for the hardware's sake.
 _VOCABULARY_MULTIPLES = (64, 128)
 
@@ -194,7 +195,7 @@ def _find(checkpoint: str, name: str) -> pathlib.Path | None:
     folder = pathlib.Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import HfApi, errors, hf_hub_download
 
     try:
         return pathlib.Path(hf_hub_download(checkpoint, name, local_files_only=True))
@@ -203,13 +204,15 @@ def _find(checkpoint: str, name: str) -> pathlib.Path | None:
     except errors.HFValidationError as error:
         raise ValueError(f"there is no folder {checkpoint}, and it is no Hugging Face id either: {error}") from error
     try:
+        # Asked once: a download asks again and again where there is no network.
+        HfApi().model_info(checkpoint, timeout=_PATIENCE)
         return pathlib.Path(hf_hub_download(checkpoint, name))
     except errors.RemoteEntryNotFoundError:
         return None
-    except (OSError, errors.LocalEntryNotFoundError) as error:  # no network, no such id, or no right to it
+    except Exception as error:  # no network, in the words of whichever library found out; no such id, or no right to it
         raise ValueError(
             f"{checkpoint!r} is no folder, and as a Hugging Face id its {name} is neither in the local cache nor to be "
-            f"had from the hub: {str(error).strip().splitlines()[0]} Without network, {_wanted()}"
+            f"had from the hub: {(str(error).strip() or repr(error)).splitlines()[0]} Without network, {_wanted()}"
         ) from error
 
 

@@ -20,6 +20,7 @@ from mhe_jax.data.texts.tokenizer import TextTokenizer
 
 _FORMAT = 1  # part of the key: a change of what is written makes it anew
 _DOCUMENTS = 1024  # tokenised at a time
+_UNKNOWN = 0.2  # of all tokens; texts in the vocabulary's own language have a hundredth
 _ARRAYS = ("tokens.npy", "offsets.npy")
 
 
@@ -54,6 +55,20 @@ def tokenised(corpus: Corpus, tokenizer: TextTokenizer, root: pathlib.Path) -> T
     found = _open(folder, documents, tokenizer.vocab_size)
     if found is not None:
         return found
+    made = _make_alone(root, folder, corpus, tokenizer)
+    unknown = int((made.tokens == tokenizer.unknown).sum())
+    if unknown > _UNKNOWN * len(made.tokens):
+        warnings.warn(
+            f"{corpus.source}: {unknown} of {len(made.tokens)} tokens stand for what the vocabulary does not hold; "
+            "is the tokenizer for another language, or its lower-casing not the vocabulary's?",
+            stacklevel=2,
+        )
+    return made
+
+
+def _make_alone(root: pathlib.Path, folder: pathlib.Path, corpus: Corpus, tokenizer: TextTokenizer) -> Tokens:
+    """Makes what is not there or damaged, or waits for the process that does."""
+    documents = corpus.labels.shape[0]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):

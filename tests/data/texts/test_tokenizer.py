@@ -106,6 +106,23 @@ def test_lengths_set_in_the_file_do_not_count(bert):
     assert first.key == second.key
 
 
+@pytest.mark.parametrize("space", ["\n", "\t", "\u3000", ""])
+@pytest.mark.parametrize("kind", ["bert", "plain"])
+def test_of_long_texts_the_head_is_tokenised_whatever_separates_words(kind, space, request, monkeypatch):
+    tokenizer = request.getfixturevalue(kind)
+    pieces = ["alpha", "beta,", "\u6f22\u5b57"] if kind == "bert" else WORDS
+    texts = [space.join(pieces * 2_000), "alpha" + " " * 9_000 + "beta", "a" * 9_000 + " beta"]
+    seen = []
+    wrapped = TextTokenizer(tokenizer, 8, "raw")
+    encode = wrapped._encode
+    monkeypatch.setattr(wrapped, "_encode", lambda some: seen.extend(map(len, some)) or encode(some))
+    found, cut = rows(wrapped, texts)
+    assert found == tokenizer(texts, truncation=True, max_length=8)["input_ids"]
+    if kind == "bert" or space.strip() != space:
+        assert cut[0]
+        assert max(seen) < 10_000  # the first has more than twice as many
+
+
 def test_the_key_knows_the_vocabulary_the_length_and_the_rule(bert, xlnet):
     keys = {
         TextTokenizer(tokenizer, length, rule).key

@@ -132,6 +132,12 @@ def test_headers_that_are_no_headers(tokenizer, tmp_path, shape):
             np.testing.assert_array_equal(tokenised(corpus_of(), tokenizer, tmp_path).offsets, good)
 
 
+def test_texts_that_the_vocabulary_does_not_hold_are_told(tokenizer, tmp_path):
+    texts = ["rot gr\u00fcn \u6f22 blau"] * 20
+    with pytest.warns(UserWarning, match=r"colours.txt: 60 of 160 tokens stand for what the vocabulary does not"):
+        tokenised(corpus_of(texts), tokenizer, tmp_path)
+
+
 def test_a_half_written_folder_is_no_obstacle(tokenizer, tmp_path):
     def fails():
         yield from TEXTS[:30]
