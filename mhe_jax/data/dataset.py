@@ -5,12 +5,21 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mhe_jax.data.names import one_line
 
-class DataError(ValueError):
+
+class _OneLine(ValueError):
+    """An error whose message is one line, whatever the names in it hold."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+class DataError(_OneLine):
     """The data on disk is missing or is not what the config says; one line naming the folder, file or field."""
 
 
-class BadExample(ValueError):
+class BadExample(_OneLine):
     """An example that cannot be read; the message names the file or record."""
 
 
@@ -80,3 +89,12 @@ def require_at_least(field: str, value: int, least: int) -> None:
     """Raises ValueError if the config.data field is below `least`."""
     if value < least:
         raise ValueError(f"config.data.{field} is {value}; it must be at least {least}")
+
+
+def require_plausible(announced: int, listed: int, what: str, where: object) -> None:
+    """Raises DataError if a header announces far more than the content could bear out: memory is taken for each.
+
+    Up to a million are believed, and a thousand for each entry that is listed: data sets list most of what they number.
+    """
+    if announced > (1 << 20) + 1000 * listed:
+        raise DataError(f"{where} announces {announced} {what}, but lists {listed} entries: is its header damaged?")

@@ -8,60 +8,70 @@ import pathlib
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from mhe_jax.data.dataset import DataError
 
 
-def read_lines(path: pathlib.Path) -> Iterator[str]:
+def read_lines(path: pathlib.Path, fallback: str = "") -> Iterator[str]:
     """The lines of a UTF-8 file without their ends, as they are read; unpacked if the name ends in .gz.
+
+    A line that is not UTF-8 is of the encoding `fallback`, where a format has files of two encodings.
 
     Only a line feed ends a line, with or without a carriage return before it: texts hold other separators of Unicode.
 
     Raises:
-      DataError: if the file cannot be read, or a line is not UTF-8.
+      DataError: if the file cannot be read, or a line is not UTF-8 or longer than 64 MiB.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from decoded_lines(file, str(path))
+            yield from decoded_lines(file, str(path), fallback)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def decoded_lines(file: Iterable[bytes], source: str) -> Iterator[str]:
+def decoded_lines(file: BinaryIO | gzip.GzipFile, source: str, fallback: str = "") -> Iterator[str]:
     """The lines of an open file as `read_lines` gives them; `source` is its name in messages."""
     number = 0
     try:
-        for number, line in enumerate(file, 1):
-            yield decoded_line(line, source, number)
+        # Each takes memory as a whole, and a packed file of a megabyte can hold one of a gigabyte.
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
+            if len(line) > _LONGEST:
+                raise DataError(f"{source}:{number}: the line is longer than {_LONGEST >> 20} MiB")
+            yield decoded_line(line, source, number, fallback)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source} cannot be read after line {number}: {error}") from error
 
 
-def decoded_line(line: bytes, source: str, number: int) -> str:
+def decoded_line(line: bytes, source: str, number: int, fallback: str = "") -> str:
     """One line without its end; line 1 also without a byte order mark. Raises DataError if it is not UTF-8."""
     if number == 1:
         line = line.removeprefix(codecs.BOM_UTF8)
     try:
         return line.decode().rstrip("\r\n")
     except UnicodeDecodeError as error:
+        if fallback:
+            return line.decode(fallback).rstrip("\r\n")
         raise DataError(
             f"{source}:{number}: byte {error.start + 1} of the line is not UTF-8 ({error.reason})"
         ) from error
 
 
+_LONGEST = 64 << 20  # bytes of a line
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_json_lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_json_lines(path: pathlib.Path, fallback: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) of a file with one JSON object per line; blank lines are passed over.
+
+    `fallback` is that of `read_lines`.
 
     Raises:
       DataError: as `read_lines`, and for a line that holds anything else.
     """
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, fallback), 1):
         if not line.strip():
             continue
         yield number, json_record(line, path, number)

@@ -7,6 +7,7 @@ out.
 import gzip
 import itertools
 import json
+import os
 import pathlib
 import sys
 import zlib
@@ -18,7 +19,7 @@ import numpy as np
 
 from mhe_jax.data.dataset import BadExample, DataError
 from mhe_jax.data.images.dataset import ImageData
-from mhe_jax.data.images.folder import EXTENSIONS
+from mhe_jax.data.images.listing import list_pictures, tell_left_out
 from mhe_jax.data.lines import decoded_line, json_field, json_record
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.train.parallel import distributed
@@ -85,11 +86,17 @@ def pictures(source: str, data: ImageData, batch_size: int, on_bad: Callable[[Ex
             rows = images[start : start + batch_size]
             yield [f"{path}[{start + i}]" for i in range(len(rows))], np.asarray(rows)
         return
-    paths = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
+    paths = [path] if path.is_file() else _picture_files(path) if path.is_dir() else []
     if not paths:
         raise ValueError(f"--input: there is no picture at {path}")
     for some, images in read_ahead(data.read_image, paths, batch_size, on_bad):
         yield [str(path) for path in some], images
+
+
+def _picture_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    found, left_out = list_pictures(folder)
+    tell_left_out(folder, left_out)
+    return sorted(folder / os.fsdecode(name) for name in found)
 
 
 def read_ahead(

@@ -20,6 +20,7 @@ from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.models import build_backbone
 
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_PATIENCE = 10  # seconds for the hub's first answer
 # Vocabularies are rounded up to these for the hardware's sake.
 _VOCABULARY_MULTIPLES = (64, 128)
 
@@ -156,7 +157,7 @@ def _read_config(checkpoint: str) -> dict[str, Any]:
     if path is None:
         raise ValueError(f"{checkpoint} has no config.json; {_wanted()}")
     try:
-        model_type = json.loads(path.read_text()).get("model_type")
+        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is not a readable config: {error}") from error
     if model_type not in ARCHITECTURES:
@@ -165,7 +166,8 @@ def _read_config(checkpoint: str) -> dict[str, Any]:
             f"{', '.join(ARCHITECTURES)}"
         )
     try:
-        return encoder_fields(AutoConfig.from_pretrained(str(path.parent), local_files_only=True))
+        found = AutoConfig.from_pretrained(str(path.parent), trust_remote_code=False, local_files_only=True)
+        return encoder_fields(found)
     except Exception as error:  # transformers checks values with exceptions of its own
         raise ValueError(f"{checkpoint}: {error}") from error
 
@@ -178,7 +180,7 @@ def _read_weights(checkpoint: str) -> dict[str, np.ndarray]:
         if not name.endswith(".index.json"):
             return read_checkpoint(path)
         try:
-            parts = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+            parts = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"{path} is not a readable index of weights: {error!r}") from error
         found = {part: _find(checkpoint, part) for part in parts}
@@ -193,7 +195,7 @@ def _find(checkpoint: str, name: str) -> pathlib.Path | None:
     folder = pathlib.Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import HfApi, errors, hf_hub_download
 
     try:
         return pathlib.Path(hf_hub_download(checkpoint, name, local_files_only=True))
@@ -202,13 +204,15 @@ def _find(checkpoint: str, name: str) -> pathlib.Path | None:
     except errors.HFValidationError as error:
         raise ValueError(f"there is no folder {checkpoint}, and it is no Hugging Face id either: {error}") from error
     try:
+        # Asked once: a download asks again and again where there is no network.
+        HfApi().model_info(checkpoint, timeout=_PATIENCE)
         return pathlib.Path(hf_hub_download(checkpoint, name))
     except errors.RemoteEntryNotFoundError:
         return None
-    except (OSError, errors.LocalEntryNotFoundError) as error:  # no network, no such id, or no right to it
+    except Exception as error:  # no network, in the words of whichever library found out; no such id, or no right to it
         raise ValueError(
             f"{checkpoint!r} is no folder, and as a Hugging Face id its {name} is neither in the local cache nor to be "
-            f"had from the hub: {str(error).strip().splitlines()[0]} Without network, {_wanted()}"
+            f"had from the hub: {(str(error).strip() or repr(error)).splitlines()[0]} Without network, {_wanted()}"
         ) from error
 
 

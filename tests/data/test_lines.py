@@ -1,7 +1,9 @@
 import gzip
+import tracemalloc
 
 import pytest
 
+from mhe_jax.data import lines as lines_module
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import TextScan, json_field, read_json_lines, read_lines
 
@@ -33,6 +35,25 @@ def test_bytes_that_are_not_utf8_are_told_with_their_line(tmp_path):
     assert [next(lines), next(lines)] == ["gut", "schön"]
     with pytest.raises(DataError, match=rf"^{path}:3: byte 3 of the line is not UTF-8"):
         next(lines)
+
+
+def test_a_line_without_an_end_takes_no_more_memory_than_the_longest(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines_module, "_LONGEST", 1 << 20)
+    path = tmp_path / "texts.txt.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b"short\n")
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    lines = read_lines(path)
+    assert next(lines) == "short"
+    tracemalloc.start()
+    with pytest.raises(DataError, match=rf"^{path}:2: the line is longer than 1 MiB$"):
+        next(lines)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    path.write_bytes(gzip.compress(b"a" * (1 << 20)))
+    assert list(map(len, read_lines(path))) == [1 << 20]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

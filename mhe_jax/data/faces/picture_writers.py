@@ -12,9 +12,14 @@ import numpy as np
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.faces.formats.names import write_names
-from mhe_jax.data.faces.formats.recordio import index_lines, pack_image, write_record
+from mhe_jax.data.faces.formats.recordio import (
+    FLOAT_WHOLE,
+    index_lines,
+    pack_image,
+    require_whole_labels,
+    write_record,
+)
 
-_FLOAT_WHOLE = 1 << 24  # up to here float32, the header's type, holds every whole number
 _EXTENSIONS = {b"\x89PNG": ".png", b"RIFF": ".webp", b"II*\0": ".tif", b"MM\0*": ".tif", b"BM": ".bmp"}
 
 
@@ -37,11 +42,15 @@ class RecordWriter:
     The images have the keys 1 .. N; after them follow the header, key 0 with the labels (N + 1, N + 1 + C), and a
     record for each identity with the range of its keys. If those numbers are too large for the header's float32,
     images have the keys 0 .. N - 1 and nothing follows, which insightface reads too.
+
+    Raises:
+      DataError: for more identities than the labels' float32 can tell apart.
     """
 
     def __init__(self, folder: pathlib.Path, class_names: tuple[str, ...], num_images: int, num_classes: int):
+        require_whole_labels(num_classes, str(folder))
         self._folder, self._class_names = folder, class_names
-        self._has_header = num_images + 1 + num_classes <= _FLOAT_WHOLE
+        self._has_header = num_images + 1 + num_classes <= FLOAT_WHOLE
         self._files: list[BinaryIO] = []
         self._count = 0
 

@@ -100,7 +100,7 @@ def write_pictures(
     path = partial / PROGRESS
     progress: dict[str, Any] = {"fingerprint": fingerprint, "next": 0, "bad": [], "size": None, "writer": {}}
     if path.is_file():
-        progress = json.loads(path.read_text())
+        progress = _load(path)
         if progress["fingerprint"] != fingerprint:
             raise DataError(f"{partial} holds an unfinished conversion of something else: remove it")
     bad, size = dict(progress["bad"]), progress["size"]
@@ -132,6 +132,18 @@ def fingerprint_of(*parts: object) -> str:
         data = data.encode(errors="surrogateescape") if isinstance(data, str) else data
         hashed.update(b"%d\n" % len(data) + data)
     return hashed.hexdigest()
+
+
+def _load(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        progress = json.loads(path.read_bytes())
+        done, bad, writer = progress["next"], progress["bad"], progress["writer"]
+        if type(done) is int and done >= 0 and isinstance(writer, dict) and {"fingerprint", "size"} <= set(progress):
+            dict(bad)
+            return progress
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise DataError(f"{path} is damaged, so that the conversion cannot go on: remove {path.parent} to begin again")
 
 
 def _save(path: pathlib.Path, progress: dict) -> None:

@@ -1,14 +1,13 @@
 """CIFAR-10 and CIFAR-100 from the published Python pickles, or as prepared by tensorflow-datasets."""
 
 import dataclasses
-import io
 import pathlib
-import pickle
 from typing import Any, ClassVar
 
 import jax
 import numpy as np
 
+from mhe_jax.data import pickles
 from mhe_jax.data.dataset import ArraySplit, DataError
 from mhe_jax.data.images import augment
 from mhe_jax.data.images.dataset import ImageData, Images
@@ -64,23 +63,31 @@ class Cifar(ImageData):
         return self.normalize(augment.flip(augment.crop_pad(images, crop_key), flip_key))
 
     def _load_pickles(self, folder: pathlib.Path) -> Images:
-        names = _field(read_pickle(folder / self.meta_file), self.names_key, folder / self.meta_file)
+        meta = folder / self.meta_file
+        names = _field(read_pickle(meta), self.names_key, meta, (list, tuple))
+        try:
+            class_names = tuple(map(_text, names))
+        except ValueError as error:
+            raise DataError(f"{meta}: {self.names_key!r} must hold the names of the classes: {error}") from error
         self.accept_classes(len(names), str(folder))
         train, evaluate = (self._read_split(folder, files) for files in (self.train_files, self.eval_files))
-        return Images(train, evaluate, tuple(_text(name) for name in names))
+        return Images(train, evaluate, class_names)
 
     def _read_split(self, folder: pathlib.Path, files: tuple[str, ...]) -> ArraySplit:
         images, labels = [], []
         for path in (folder / file for file in files):
             content = read_pickle(path)
-            rows, ids = (_field(content, key, path) for key in ("data", self.labels_key))
-            rows, ids = np.asarray(rows), np.asarray(ids, np.int32)
+            rows = _field(content, "data", path, (np.ndarray,))
+            ids = _field(content, self.labels_key, path, (list, tuple, np.ndarray))
+            ids = ids.ravel().tolist() if isinstance(ids, np.ndarray) else ids
             if rows.dtype != np.uint8 or rows.shape != (len(ids), 3072):
                 raise DataError(f"{path}: 'data' is {rows.dtype} {rows.shape}; it must be uint8 ({len(ids)}, 3072)")
-            if ids.size and not 0 <= ids.min() <= ids.max() < self.num_classes:
-                raise DataError(f"{path}: labels reach from {ids.min()} to {ids.max()}, of {self.num_classes} classes")
+            if not all(type(label) is int for label in ids):
+                raise DataError(f"{path}: {self.labels_key!r} holds something else than whole numbers")
+            if ids and not 0 <= min(ids) <= max(ids) < self.num_classes:
+                raise DataError(f"{path}: labels reach from {min(ids)} to {max(ids)}, of {self.num_classes} classes")
             images.append(rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-            labels.append(ids)
+            labels.append(np.array(ids, np.int32))
         return ArraySplit(np.ascontiguousarray(np.concatenate(images)), np.concatenate(labels))
 
     def _load_tfds(self, folder: pathlib.Path) -> Images:
@@ -121,42 +128,31 @@ class Cifar100(Cifar):
     labels_key = "fine_labels"
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """Reads plain values and numpy arrays only: a pickle from the network must not be able to run code."""
-
-    # What arrays pickled by Python 2 and 3 and by numpy 1 and 2 refer to; all of them only build values.
-    _ALLOWED = {
-        (f"numpy.{core}.{module}", name)
-        for core in ("core", "_core")
-        for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-    } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"refers to {module}.{name}, which is neither a plain value nor an array")
-        # numpy 2 moved its core and warns about the old name.
-        return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
-
-
 def read_pickle(path: pathlib.Path) -> dict[str, Any]:
     """The dict in a pickle of Python 2 or 3, with str keys; raises DataError naming the file."""
     try:
-        # latin1 is how numpy arrays of Python 2 are read back.
-        content = ArrayUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        content = pickles.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise pickles.PickleError(f"it holds a {type(content).__name__}; a CIFAR pickle holds a dict")
+        return {
+            _text(key): value.numbers() if isinstance(value, pickles.Array) else value for key, value in content.items()
+        }
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # a damaged pickle can raise anything
+    except ValueError as error:
         raise DataError(f"{path}: not a CIFAR pickle, or a damaged one: {error}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: holds a {type(content).__name__}; a CIFAR pickle holds a dict")
-    return {_text(key): value for key, value in content.items()}
 
 
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+def _text(value: Any) -> str:
+    if not isinstance(value, str | bytes):
+        raise pickles.PickleError(f"a name is a {type(value).__name__}, not text")
+    return value.decode() if isinstance(value, bytes) else value
 
 
-def _field(content: dict[str, Any], key: str, path: pathlib.Path) -> Any:
+def _field(content: dict[str, Any], key: str, path: pathlib.Path, kinds: tuple[type, ...]) -> Any:
     if key not in content:
-        raise DataError(f"{path}: has no {key!r}; it has {', '.join(content)}")
+        raise DataError(f"{path}: has no {key!r}; it has {', '.join(content)[:200]}")
+    if not isinstance(content[key], kinds):
+        names = " or ".join(kind.__name__ for kind in kinds)
+        raise DataError(f"{path}: {key!r} is a {type(content[key]).__name__}; it must be a {names}")
     return content[key]

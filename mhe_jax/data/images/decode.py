@@ -8,7 +8,9 @@ import importlib
 import importlib.util
 import io
 import math
+import os
 import pathlib
+import stat
 
 import numpy as np
 import PIL.Image
@@ -19,11 +21,19 @@ cv2 = importlib.import_module("cv2") if importlib.util.find_spec("cv2") else Non
 
 AREA_RANGE = (0.08, 1.0)  # torchvision RandomResizedCrop's defaults
 ASPECT_RANGE = (3 / 4, 4 / 3)
+# Pillow knows more formats, of which some start other programs.
+_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
+_DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of more than 8 bits
+_THINNEST = (
+    1000  # the longer side in shorter ones: a line of pixels, resized by its shorter side, would fill the memory
+)
 
 
 def read_bytes(path: str | pathlib.Path) -> bytes:
     """The file's content; BadExample naming it if it cannot be read."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise BadExample(f"{path}: cannot be read: it is a folder, a pipe or a device, not a file")
         return pathlib.Path(path).read_bytes()
     except OSError as error:
         raise BadExample(f"{path}: cannot be read: {error.strerror}") from error
@@ -32,8 +42,10 @@ def read_bytes(path: str | pathlib.Path) -> bytes:
 def decode(data: bytes, channels: int, where: str) -> np.ndarray:
     """Pixels of an encoded image.
 
+    Of 16 bits the upper eight are taken, and floating-point pixels, which must lie in [0, 1], are scaled to 0 .. 255.
+
     Args:
-      data: JPEG, PNG or another format that the decoder knows.
+      data: JPEG, PNG or another of `_FORMATS`.
       channels: 3 for RGB, 1 for grey.
       where: file or record, for the message.
 
@@ -41,8 +53,32 @@ def decode(data: bytes, channels: int, where: str) -> np.ndarray:
       uint8 [h, w, channels], in the stored orientation (EXIF is ignored, as by torchvision).
 
     Raises:
-      BadExample: if the bytes are not a whole image.
+      BadExample: if the bytes are not a whole image, or one of more pixels than Pillow's limit, or of another depth.
     """
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as picture:  # reads the header alone, and keeps the limit
+            reason = _unusable(picture)
+            if reason is None:
+                return _deep(picture, channels) if picture.mode in _DEEP else _eight_bits(data, picture, channels)
+    except PIL.UnidentifiedImageError:
+        reason = f"{len(data)} bytes in no known format"
+    except Exception as error:  # damaged bytes make a decoder fail in any way
+        reason = " ".join(str(error).split()) or type(error).__name__
+    raise BadExample(f"{where}: cannot be decoded as an image: {reason}")
+
+
+def _unusable(picture: PIL.Image.Image) -> str | None:
+    """What its header says against an image, or None."""
+    if picture.format not in _FORMATS:
+        return f"{picture.format} is not one of {', '.join(_FORMATS)}"
+    if max(picture.size) > _THINNEST * min(picture.size):
+        return f"it has {picture.width}x{picture.height} pixels, one side more than {_THINNEST} times the other"
+    if picture.mode == "I" and picture.format != "PNG":  # PNG has 16 bits at most, whatever Pillow makes of them
+        return "its pixels are whole numbers of 32 bits, of a scale that is not told: save it with 8 or 16 bits"
+    return None
+
+
+def _eight_bits(data: bytes, picture: PIL.Image.Image, channels: int) -> np.ndarray:
     if cv2 is not None and not _is_cut_jpeg(data):
         flags = (cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
         try:
@@ -51,13 +87,20 @@ def decode(data: bytes, channels: int, where: str) -> np.ndarray:
             image = None
         if image is not None:
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channels == 3 else image[:, :, None]
-    try:
-        with PIL.Image.open(io.BytesIO(data)) as picture:
-            return np.array(picture.convert("RGB" if channels == 3 else "L")).reshape(*picture.size[::-1], channels)
-    except PIL.UnidentifiedImageError as error:
-        raise BadExample(f"{where}: cannot be decoded as an image: {len(data)} bytes in no known format") from error
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise BadExample(f"{where}: cannot be decoded as an image: {error}") from error
+    return np.array(picture.convert("RGB" if channels == 3 else "L")).reshape(*picture.size[::-1], channels)
+
+
+def _deep(picture: PIL.Image.Image, channels: int) -> np.ndarray:
+    """Grey of more than 8 bits, which decoders clip, at 255 or at 1, instead of scaling it."""
+    pixels = np.asarray(picture)
+    if picture.mode == "F":
+        low, high = float(pixels.min()), float(pixels.max())
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"its floating-point pixels reach from {low:g} to {high:g}; they must lie in [0, 1]")
+        pixels = np.rint(pixels * 255)
+    else:
+        pixels = pixels >> 8
+    return np.repeat(pixels.astype(np.uint8)[:, :, None], channels, axis=2)
 
 
 def _is_cut_jpeg(data: bytes) -> bool:

@@ -12,8 +12,6 @@ import pathlib
 import tempfile
 import unicodedata
 import warnings
-import zipfile
-import zlib
 
 import jax
 import matplotlib
@@ -175,24 +173,34 @@ def drawings(image_size: int) -> Drawings:
 
 
 def cached_drawings(image_size: int) -> Drawings:
-    """`drawings`, kept on disk under a hash of the fonts, this file, Pillow and the size."""
+    """`drawings`, kept on disk under a hash of the fonts, this file, Pillow and the size; made again where damaged."""
     path = cache_file(image_size)
     if path.exists():
         try:
             with path.open("rb") as file, np.load(file) as stored:
                 return stored["images"], stored["labels"], stored["faces"], stored["characters"]
-        except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        except Exception as error:  # zip files have checksums, and damaged ones fail in any way
             warnings.warn(f"{path} is damaged and is made again: {error}", stacklevel=2)
     drawn = drawings(image_size)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as written:
-            images, labels, faces, characters = drawn
-            np.savez_compressed(written, images=images, labels=labels, faces=faces, characters=characters)
-        os.replace(written.name, path)  # other processes see the whole file or none
+        _keep(path, drawn)
     except OSError as error:
         warnings.warn(f"the glyphs are drawn anew each time, because {path} cannot be written: {error}", stacklevel=2)
     return drawn
+
+
+def _keep(path: pathlib.Path, drawn: Drawings) -> None:
+    """Writes beside the place and renames: other processes see the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images, labels, faces, characters = drawn
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as written:
+        try:
+            np.savez_compressed(written, images=images, labels=labels, faces=faces, characters=characters)
+            written.flush()
+            os.replace(written.name, path)
+        except BaseException:
+            os.unlink(written.name)
+            raise
 
 
 def cache_file(image_size: int) -> pathlib.Path:

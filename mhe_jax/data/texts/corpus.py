@@ -31,9 +31,11 @@ class Corpora:
 
     label_names: one for each of the L columns of both splits.
     layout: one line that says what was found where.
+    valid: documents that were set apart to choose the best checkpoint, if there are such.
     """
 
     train: Corpus
     test: Corpus
     label_names: tuple[str, ...]
     layout: str
+    valid: Corpus | None = None

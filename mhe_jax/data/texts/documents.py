@@ -29,7 +29,7 @@ class CorpusText(TextData):
 
     valid_examples: documents that are taken out of training and choose the best checkpoint, drawn as in the published
       system; below 1 it is their share. 0 chooses it on the test documents, as that system does on its small data sets;
-      then there is no other test.
+      then there is no other test. Where the folder has a file of validation documents, those choose it instead.
     max_train, max_eval: at most so many documents, for small machines, of training and of each split that is evaluated:
       a random choice, always the same one, smaller ones within larger ones; 0 takes all. The labels stay those of all.
     propensity: A and B of the propensity model, for the propensity-scored metrics.
@@ -106,6 +106,7 @@ class CorpusText(TextData):
         lost = np.maximum(np.diff(corpora["train"].labels.indptr) - self.label_width, 0).sum()
         chosen = corpora["eval"].labels.shape[0]
         evaluated = f"{chosen} training documents" if self.valid_examples else "the test documents"
+        evaluated = f"{chosen} validation documents" if found.valid else evaluated
         popular = lambda name: popularity(corpora["train"].labels, corpora[name].labels, corpora[name].filtered)
         return {
             "layout": found.layout,
@@ -125,11 +126,13 @@ class CorpusText(TextData):
     @functools.cached_property
     def _splits(self) -> tuple[Corpus, Corpus, Corpus | None]:
         """Documents that train, that choose the best checkpoint, and that are evaluated once."""
-        train, test = self._read.train, self._read.test
+        train, test, valid = self._read.train, self._read.test, self._read.valid
         documents = train.labels.shape[0]
-        for corpus in (train, test):
-            if not corpus.labels.shape[0]:
+        for corpus in (train, test, valid):
+            if corpus and not corpus.labels.shape[0]:
                 raise DataError(f"{corpus.source} has no documents")
+        if valid:
+            return self._trained_on(train), _at_most(valid, self.max_eval), _at_most(test, self.max_eval)
         share = self.valid_examples < 1
         held_out_size = math.ceil(self.valid_examples * documents) if share else int(self.valid_examples)
         if held_out_size >= documents:

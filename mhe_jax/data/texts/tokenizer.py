@@ -19,6 +19,11 @@ _WANTED = (
     "config.json, tokenizer.json (or vocab.txt, or vocab.json and merges.txt) "
     "and, for the encoder's weights, model.safetensors or pytorch_model.bin"
 )
+_PATIENCE = 10  # seconds for the hub's first answer
+# What ends a word; of Unicode's other spaces the ideographic and the unbreakable one are in use.
+_SPACES = " \n\t\r\u3000\xa0"
+# More than the hundred characters from which WordPiece takes a word for unknown.
+_UNBROKEN = 4096
 # Characters per token of the limit that are tokenised at first; English has four to five.
 _CHARACTERS = 8
 
@@ -26,7 +31,8 @@ _CHARACTERS = 8
 def load_tokenizer(checkpoint: str) -> Any:
     """The fast tokenizer of a Hugging Face folder or hub id, a transformers PreTrainedTokenizerFast.
 
-    What lies in the hub's cache is used without asking the network.
+    What lies in the hub's cache is used without asking the network. Code of a checkpoint's own is never run: unless it
+    is told so, transformers asks on standard input, where a user's texts may come from.
 
     Raises:
       DataError: if there is none; the message says which files a folder needs.
@@ -39,11 +45,11 @@ def load_tokenizer(checkpoint: str) -> Any:
         raise DataError(f"{folder} holds no tokenizer: one of {', '.join(_FILES)} is needed there")
     try:
         if folder.is_dir():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
         else:
             tokenizer = _from_hub(AutoTokenizer, checkpoint)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # damaged files make transformers fail in any way
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         if folder.is_dir():
             raise DataError(f"the tokenizer in {folder} cannot be loaded, config.json beside it? {reason}") from error
         raise DataError(
@@ -59,9 +65,13 @@ def load_tokenizer(checkpoint: str) -> Any:
 
 def _from_hub(auto: Any, checkpoint: str) -> Any:
     try:
-        return auto.from_pretrained(checkpoint, local_files_only=True)
+        return auto.from_pretrained(checkpoint, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError):
-        return auto.from_pretrained(checkpoint)
+        from huggingface_hub import HfApi
+
+        # Asked once: a download asks for each of several files, and again and again, where there is no network.
+        HfApi().model_info(checkpoint, timeout=_PATIENCE)
+        return auto.from_pretrained(checkpoint, trust_remote_code=False)
 
 
 class TextTokenizer:
@@ -72,7 +82,7 @@ class TextTokenizer:
     that BERT's and RoBERTa's have over the last token that stays. A text without any token is one 0.
 
     key: changes with everything that the result depends on.
-    vocab_size: token ids are below it.
+    vocab_size: token ids are below it. unknown: the id of what the vocabulary does not hold, -1 if it holds everything.
 
     Raises:
       DataError: if the special tokens alone fill max_length.
@@ -88,6 +98,7 @@ class TextTokenizer:
         text = json.dumps(content, sort_keys=True)
         self._backend = Tokenizer.from_str(text)
         self.vocab_size = 1 + max(self._backend.get_vocab(with_added_tokens=True).values())
+        self.unknown = -1 if tokenizer.unk_token_id is None else int(tokenizer.unk_token_id)
         special = self._backend.num_special_tokens_to_add(False)
         if max_length <= special:
             raise DataError(f"config.data.max_length is {max_length}, which the {special} special tokens fill alone")
@@ -104,15 +115,16 @@ class TextTokenizer:
         """(tokens of all texts end to end int32, number of tokens of each int64 [N], which were cut bool [N])."""
         if self._text_rule == "reference":
             texts = [_reference(text, self._max_length) for text in texts]
-        heads = [_head(text, _CHARACTERS * self._max_length) for text in texts]
-        encodings = self._encode(heads)
-        again = [
-            place
-            for place, (text, head, encoding) in enumerate(zip(texts, heads, encodings, strict=True))
-            if len(head) < len(text) and len(encoding) <= self._max_length
-        ]
-        for place, encoding in zip(again, self._encode([texts[place] for place in again]), strict=True):
-            encodings[place] = encoding
+        encodings: list[Any] = [None] * len(texts)
+        limit, waiting = _CHARACTERS * self._max_length, list(range(len(texts)))
+        while waiting:
+            heads = [_head(texts[place], limit) for place in waiting]
+            again = []
+            for place, head, encoding in zip(waiting, heads, self._encode(heads), strict=True):
+                encodings[place] = encoding
+                if len(head) < len(texts[place]) and len(encoding) <= self._max_length:
+                    again.append(place)
+            waiting, limit = again, _CHARACTERS * limit
         return self._join([encoding.ids for encoding in encodings])
 
     def save(self, folder: str | pathlib.Path) -> None:
@@ -137,11 +149,15 @@ class TextTokenizer:
 
 
 def _head(text: str, limit: int) -> str:
-    """Whole words of the first `limit` characters: tokenising pages whose end is cut off takes most of the time."""
+    """Whole words of the first `limit` characters: tokenising pages whose end is cut off takes most of the time.
+
+    Where there is no space the text is cut anywhere, as scripts without spaces need it, but not before `_UNBROKEN`
+    characters: only the tokens at the end, far behind those that are kept, depend on what follows.
+    """
     if len(text) <= limit:
         return text
-    end = text.rfind(" ", 0, limit)
-    return text[:end].rstrip() if end > 0 else text
+    end = max(text.rfind(space, 0, limit) for space in _SPACES)
+    return text[:end].rstrip() if end > 0 and not text[:end].isspace() else text[: max(limit, _UNBROKEN)]
 
 
 def _reference(text: str, max_length: int) -> str:

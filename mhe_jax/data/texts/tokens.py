@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import warnings
+from typing import Any
 
 import numpy as np
 import tqdm
@@ -19,6 +20,8 @@ from mhe_jax.data.texts.tokenizer import TextTokenizer
 
 _FORMAT = 1  # part of the key: a change of what is written makes it anew
 _DOCUMENTS = 1024  # tokenised at a time
+_UNKNOWN = 0.2  # of all tokens; texts in the vocabulary's own language have a hundredth
+_ARRAYS = ("tokens.npy", "offsets.npy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +44,7 @@ def cache_root(cache_dir: str) -> pathlib.Path:
 def tokenised(corpus: Corpus, tokenizer: TextTokenizer, root: pathlib.Path) -> Tokens:
     """The tokens of a corpus, from a folder in `root` named after a hash of texts, tokenizer, max_length and rule.
 
-    What is not there, or is damaged, is made: by one process at a time, the others wait and use it.
+    What is not there, or is not what was written, is made: by one process at a time, the others wait and use it.
 
     Raises:
       DataError: if the corpus has not as many texts as rows of labels, or the folder cannot be written.
@@ -49,18 +52,32 @@ def tokenised(corpus: Corpus, tokenizer: TextTokenizer, root: pathlib.Path) -> T
     key = json.dumps([_FORMAT, corpus.fingerprint, tokenizer.key]).encode()
     folder = root / hashlib.sha256(key).hexdigest()[:32]
     documents = corpus.labels.shape[0]
-    found = _open(folder, documents)
+    found = _open(folder, documents, tokenizer.vocab_size)
     if found is not None:
         return found
+    made = _make_alone(root, folder, corpus, tokenizer)
+    unknown = int((made.tokens == tokenizer.unknown).sum())
+    if unknown > _UNKNOWN * len(made.tokens):
+        warnings.warn(
+            f"{corpus.source}: {unknown} of {len(made.tokens)} tokens stand for what the vocabulary does not hold; "
+            "is the tokenizer for another language, or its lower-casing not the vocabulary's?",
+            stacklevel=2,
+        )
+    return made
+
+
+def _make_alone(root: pathlib.Path, folder: pathlib.Path, corpus: Corpus, tokenizer: TextTokenizer) -> Tokens:
+    """Makes what is not there or damaged, or waits for the process that does."""
+    documents = corpus.labels.shape[0]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            found = _open(folder, documents)
+            found = _open(folder, documents, tokenizer.vocab_size)
             if found is None:
                 if folder.exists():
                     warnings.warn(f"{folder} is damaged and is made again", stacklevel=2)
                 _make(folder, corpus, tokenizer)
-                found = _open(folder, documents)
+                found = _open(folder, documents, tokenizer.vocab_size)
     except OSError as error:
         raise DataError(
             f"the tokens of {corpus.source} cannot be kept in {root} (config.data.cache_dir): {error}"
@@ -70,16 +87,38 @@ def tokenised(corpus: Corpus, tokenizer: TextTokenizer, root: pathlib.Path) -> T
     return found
 
 
-def _open(folder: pathlib.Path, documents: int) -> Tokens | None:
-    """What lies in a folder; None if it is not what `_make` writes."""
+def _open(folder: pathlib.Path, documents: int, vocab_size: int) -> Tokens | None:
+    """What lies in a folder; None if it is not what `_make` wrote."""
     try:
-        tokens = np.load(folder / "tokens.npy", mmap_mode="r")
-        offsets = np.load(folder / "offsets.npy")
-        truncated = json.loads((folder / "facts.json").read_text())["truncated"]
-    except (OSError, ValueError, KeyError, EOFError):
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        seal = facts.pop("seal", None)
+        if seal not in (None, _seal(folder, facts)):
+            return None
+        # Maps compare a header with the size of its file before any memory is taken.
+        tokens, offsets = (np.load(folder / name, mmap_mode="r") for name in _ARRAYS)
+        truncated = facts["truncated"]
+        whole = (
+            (tokens.dtype, offsets.dtype, tokens.ndim, offsets.shape) == (np.int32, np.int64, 1, (documents + 1,))
+            and (offsets[0], offsets[-1]) == (0, len(tokens))
+            and bool((np.diff(offsets) >= 0).all())
+            and type(truncated) is int
+        )
+        # Folders without a seal are from before there was one.
+        if whole and seal is None:
+            known = set(facts) == {"truncated", "source"}
+            whole = known and int(tokens.min(initial=0)) >= 0 and int(tokens.max(initial=0)) < vocab_size
+    except Exception:  # damaged files fail in any way
         return None
-    whole = tokens.dtype == np.int32 and offsets.shape == (documents + 1,) and offsets[-1] == len(tokens)
-    return Tokens(tokens, offsets, truncated) if whole else None
+    return Tokens(tokens, np.array(offsets), truncated) if whole else None
+
+
+def _seal(folder: pathlib.Path, facts: dict[str, Any]) -> str:
+    """A hash of the arrays' files, every byte of them, and of the facts."""
+    sealed = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
+    for name in _ARRAYS:
+        with (folder / name).open("rb") as file:
+            sealed.update(hashlib.file_digest(file, "blake2b").digest())
+    return sealed.hexdigest()
 
 
 def _make(folder: pathlib.Path, corpus: Corpus, tokenizer: TextTokenizer) -> None:
@@ -91,7 +130,9 @@ def _make(folder: pathlib.Path, corpus: Corpus, tokenizer: TextTokenizer) -> Non
         partial.mkdir()
         offsets, truncated = _write_tokens(partial / "tokens.npy", corpus, tokenizer)
         np.save(partial / "offsets.npy", offsets)
-        (partial / "facts.json").write_text(json.dumps({"truncated": truncated, "source": corpus.source}) + "\n")
+        facts = {"truncated": truncated, "source": corpus.source}
+        facts["seal"] = _seal(partial, facts)
+        (partial / "facts.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -10,6 +10,7 @@ from mhe_jax.data.dataset import BadExample, DataError
 from mhe_jax.data.faces.convert import convert
 from mhe_jax.data.faces.formats.recordio import RecordFile, unpack_image
 from mhe_jax.data.faces.formats.records import open_records
+from mhe_jax.data.faces.picture_writers import RecordWriter
 from tests.data.faces.people import PEOPLE, tree, write_people
 
 SORTED = sorted(PEOPLE)
@@ -107,7 +108,7 @@ def test_records_without_names_or_order_are_regrouped(people, tmp_path):
 
 
 def test_sets_too_large_for_the_header_have_none(people, tmp_path, monkeypatch):
-    monkeypatch.setattr("mhe_jax.data.faces.picture_writers._FLOAT_WHOLE", 14)
+    monkeypatch.setattr("mhe_jax.data.faces.picture_writers.FLOAT_WHOLE", 14)
     convert(people, tmp_path / "plain")
     found, ranges = read_as_insightface(tmp_path / "plain")
     assert ranges is None
@@ -115,7 +116,7 @@ def test_sets_too_large_for_the_header_have_none(people, tmp_path, monkeypatch):
     keys = [unpack_image(payload, "x").key for _, payload in RecordFile(tmp_path / "plain" / "train.rec").scan()]
     assert keys == list(range(10))
     assert open_records(str(tmp_path / "plain")).num_classes == 4
-    monkeypatch.setattr("mhe_jax.data.faces.picture_writers._FLOAT_WHOLE", 15)
+    monkeypatch.setattr("mhe_jax.data.faces.picture_writers.FLOAT_WHOLE", 15)
     convert(people, tmp_path / "headed")
     assert read_as_insightface(tmp_path / "headed")[1] is not None
 
@@ -176,3 +177,9 @@ def test_names_that_cannot_be_kept_or_used(people, tmp_path):
     (people / "bo\nb").rename(os.fsdecode(os.fsencode(people) + b"/bo\xff"))
     with pytest.raises(DataError, match=r"the identity 'bo\\udcff' cannot be named"):
         convert(people, tmp_path / "third")
+
+
+def test_identities_that_records_cannot_number_are_refused(tmp_path):
+    RecordWriter(tmp_path, (), 10, 2**24 + 1).close()
+    with pytest.raises(DataError, match="16777218 identities, but RecordIO's float32 labels end at 16777216"):
+        RecordWriter(tmp_path, (), 10, 2**24 + 2)

@@ -8,6 +8,7 @@ import pytest
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.faces import picture_writers, resumable
 from mhe_jax.data.faces.convert import convert
+from mhe_jax.data.faces.resumable import write_pictures
 from tests.data.faces.people import Stop, encoded, stop_after, tree, write_people
 
 
@@ -98,3 +99,15 @@ def test_two_processes_do_not_write_the_same_folder(people, tmp_path):
             convert(people, tmp_path / "dest")
         (partial / "progress.json").write_text("{}")
     assert tree(tmp_path / "dest") == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff", b'{"fingerprint": "f", "next": "1"}', b"[" * 10**5],
+    ids=["empty", "open", "list", "latin", "text", "deep"],
+)
+def test_progress_that_cannot_be_read(tmp_path, content):
+    path = tmp_path / "progress.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"^{path} is damaged, .*: remove {tmp_path} to begin again$"):
+        write_pictures(None, None, None, tmp_path, "f", "raise")

@@ -80,7 +80,7 @@ def test_a_pickle_cannot_run_code(tmp_path, call):
     flag = tmp_path / "flag"
     call = [part.format(flag) if isinstance(part, str) else part for part in call]
     write(tmp_path / "evil", {"data": Runs(*call)})
-    with pytest.raises(DataError, match="evil: not a CIFAR pickle, or a damaged one: refers to .*neither"):
+    with pytest.raises(DataError, match="evil: not a CIFAR pickle, or a damaged one: it refers to .*neither"):
         read_pickle(tmp_path / "evil")
     assert not flag.exists()
 
@@ -108,7 +108,7 @@ def test_bad_files_are_named(cifar100):
     with pytest.raises(DataError, match="test: has no 'fine_labels'; it has data"):
         load()
     write(folder / "test", [1])
-    with pytest.raises(DataError, match="test: holds a list"):
+    with pytest.raises(DataError, match="test: not a CIFAR pickle, or a damaged one: it holds a list"):
         load()
     (folder / "test").write_bytes(b"\x80\x02}U")
     with pytest.raises(DataError, match="test: not a CIFAR pickle, or a damaged one"):

@@ -1,8 +1,12 @@
 import io
 import math
+import os
+import struct
+import zlib
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
 import pytest
 
 from mhe_jax.data.images import decode
@@ -64,6 +68,72 @@ def test_damaged_bytes_name_the_file(smooth, damage, kind):
     data = {"cut": data[: len(data) // 2], "empty": b"", "text": b"no image at all"}[damage]
     with pytest.raises(decode.BadExample, match=r"dir/file\.jpg: cannot be decoded"):
         decode.decode(data, 3, "dir/file.jpg")
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_16_bits_the_upper_eight_are_taken(kind, channels):
+    values = np.linspace(0, 65535, 48 * 50).reshape(48, 50).astype(np.uint16)
+    image = decode.decode(encode(values, kind), channels, "x")
+    np.testing.assert_array_equal(image, np.repeat((values >> 8).astype(np.uint8)[:, :, None], channels, axis=2))
+
+
+@pytest.mark.usefixtures("decoder")
+def test_floating_point_pixels_are_scaled_or_refused():
+    values = np.linspace(0, 1, 48 * 50, dtype=np.float32).reshape(48, 50)
+    image = decode.decode(encode(values, "TIFF"), 3, "x")
+    np.testing.assert_array_equal(image[:, :, 1], np.rint(values * 255))
+    assert len(np.unique(image)) == 256
+    for wrong in (values * 255, values - 1, np.where(values > 0.5, np.nan, values)):
+        with pytest.raises(decode.BadExample, match=r"^a\.tif: cannot .*: its floating-point pixels reach from .* to "):
+            decode.decode(encode(wrong.astype(np.float32), "TIFF"), 3, "a.tif")
+
+
+@pytest.mark.usefixtures("decoder")
+def test_whole_numbers_of_32_bits_are_refused():
+    values = np.linspace(300, 63300, 48 * 50).reshape(48, 50).astype(np.int32)
+    with pytest.raises(decode.BadExample, match=r"a\.tif: .* of a scale that is not told: save it with 8 or 16 bits"):
+        decode.decode(encode(values, "TIFF"), 3, "a.tif")
+
+
+def png(width, height):
+    """A PNG of some 100 kB or less, black, whose size is what its header says."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize(("size", "reason"), [((36_000, 36_000), "exceeds limit of"), ((65_500, 1), "65500x1 pixels")])
+def test_a_header_that_announces_too_much_is_refused_before_anything_is_decoded(monkeypatch, size, reason):
+    monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    if decode.cv2 is not None:
+        monkeypatch.setattr(decode.cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(decode.BadExample, match=rf"a\.png: cannot be decoded as an image: .*{reason}"):
+        decode.decode(png(*size), 3, "a.png")
+
+
+def test_formats_that_start_other_programs_are_refused():
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(decode.BadExample, match=r"a\.jpg: .*: EPS is not one of JPEG, "):
+        decode.decode(postscript, 3, "a.jpg")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_not_opened(tmp_path, kind):
+    path = tmp_path / "a.jpg"
+    {"pipe": os.mkfifo, "device": lambda p: p.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
+    with pytest.raises(decode.BadExample, match=r"a\.jpg: cannot be read: it is a folder, a pipe or a device"):
+        decode.read_bytes(path)
 
 
 def test_a_missing_file_is_named(tmp_path):

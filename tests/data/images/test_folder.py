@@ -138,26 +138,73 @@ def test_errors_name_the_folder(root):
     with pytest.raises(DataError, match=rf"{root}/train/dog holds no picture"):
         folder(root).load()
     save(root / "train" / "dog" / "0.png", 0)
-    with pytest.raises(DataError, match=r"1 class folders .*'dog' is in .*/train but not in .*/val"):
-        folder(root).load()
-    save(root / "val" / "dog" / "0.png", 0)
     save(root / "val" / "cow" / "0.png", 0)
-    with pytest.raises(DataError, match=r"'cow' is in .*/val but not in .*/train"):
+    with pytest.raises(DataError, match=r"1 class folders of .*/val are not in .*/train: 'cow' is not$"):
         folder(root).load()
     remove(root / "val")
-    with pytest.raises(DataError, match=rf"{root} holds no val/ or validation/ or test/ folder"):
+    with pytest.raises(DataError, match=rf"{root} holds no val/ or valid/ or validation/ or test/ folder .*; or set "):
         folder(root).load()
     (root / "test").mkdir()
     with pytest.raises(DataError, match=rf"{root}/test has no class folders"):
         folder(root).load()
-    save(root / "validation" / "ant" / "0.png", 0)
-    with pytest.raises(DataError, match=r"not in .*/validation"):  # goes before test/
+    save(root / "validation" / "gnu" / "0.png", 0)
+    with pytest.raises(DataError, match=r"folders of .*/validation are not"):  # goes before test/
         folder(root).load()
+
+
+def test_a_class_without_pictures_to_evaluate_is_told(root):
+    save(root / "train" / "bat" / "0.png", 5)
+    with pytest.warns(UserWarning, match=r"/val: 1 of 4 classes have no pictures to evaluate: 'bat'$"):
+        train, evaluate, names = folder(root).sources()
+    assert names == ("ant", "bat", "bee", "cat")
+    assert [evaluate.read(index)[1:] for index in range(3)] == [
+        (label, str(root / "val" / name / "0.jpeg")) for label, name in ((0, "ant"), (2, "bee"), (3, "cat"))
+    ]
+    assert train.labels.tolist() == [0, 0, 0, 1, 2, 2, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("caf\u0065\u0301", "its Unicode form"), ("Caf\u00e9", "capitals"), ("caf\u00e9 ", "white space or width")],
+)
+def test_classes_that_look_alike_are_told_apart(root, name, how):
+    save(root / "train" / "caf\u00e9" / "0.png", 0)
+    save(root / "val" / name / "0.png", 0)
+    with pytest.raises(DataError, match=r"not; 'caf\\xe9' there differs from '[Cc]af.*' in " + how):
+        folder(root).load()
+
+
+@pytest.mark.parametrize("below", ["", "train"])
+def test_a_share_of_the_pictures_is_held_out(tmp_path, below):
+    for name, count in (("ant", 60), ("bee", 2), ("cat", 1)):
+        for number in range(count):
+            path = tmp_path / below / name / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+
+    def sides():
+        sources = ImageFolder(path=str(tmp_path), valid_share=0.2).sources()[:2]
+        return [{source.read(index)[1:] for index in range(len(source))} for source in sources]
+
+    train, evaluate = sides()
+    assert train.isdisjoint(evaluate)
+    assert len(train | evaluate) == 63
+    assert [sum(label == place for label, _ in evaluate) for place in range(3)] == [pytest.approx(12, abs=5), 1, 0]
+    # Pictures that are added take sides, and the others keep theirs.
+    for number in range(60, 90):
+        (tmp_path / below / "ant" / f"{number}.png").write_bytes(b"")
+    more_train, more_evaluate = sides()
+    assert train < more_train
+    assert evaluate < more_evaluate
+    (tmp_path / "valid").mkdir()
+    with pytest.raises(DataError, match=r"valid_share is 0\.2, but .*/valid is there: set it to 0"):
+        sides()
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"valid_share": 1.0}, r"config\.data\.valid_share is 1\.0; it must be at least 0 and below 1"),
         ({"augmentation": "mixup"}, r"config\.data\.augmentation is 'mixup'; it must be one of 'flip_crop',"),
         ({"on_bad_example": "cry"}, r"config\.data\.on_bad_example is 'cry'"),
         ({"last_batch": "pad"}, r"config\.data\.last_batch is 'pad'; it must be one of 'drop', 'keep'"),

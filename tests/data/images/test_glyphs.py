@@ -1,4 +1,5 @@
 import unicodedata
+import warnings
 
 import jax
 import numpy as np
@@ -119,6 +120,27 @@ def test_the_cache_is_used_and_mended(cache, images, monkeypatch):
     monkeypatch.setattr(glyphs, "drawings", lambda size: pytest.fail("the mended cache was not used"))
     Glyphs().load()
     assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing half-written is left
+
+
+def test_no_bit_of_the_cache_may_change(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    drawn = tuple(np.arange(40).reshape(shape) for shape in ((10, 2, 2, 1), (40,), (5, 8), (40,)))
+    monkeypatch.setattr(glyphs, "drawings", lambda size: drawn)
+    glyphs.cached_drawings(32)
+    path, rng, damaged = glyphs.cache_file(32), np.random.default_rng(0), 0
+    whole = path.read_bytes()
+    for place in rng.integers(0, len(whole), 150).tolist():
+        data = bytearray(whole)
+        data[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            found = glyphs.cached_drawings(32)
+        damaged += len(warned)
+        for array, expected in zip(found, drawn, strict=True):
+            np.testing.assert_array_equal(array, expected)
+    assert damaged > 75  # the others change dates and the like
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_a_cache_that_cannot_be_written_is_only_a_warning(tmp_path, monkeypatch):

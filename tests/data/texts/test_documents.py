@@ -104,6 +104,16 @@ def test_validation_is_the_published_choice(tmp_path):
     assert texts.facts["chosen_on"] == "20 training documents"
 
 
+@pytest.mark.parametrize("valid_examples", [0, 20])
+def test_validation_documents_of_a_file_choose_the_best(tmp_path, valid_examples):
+    corpora = dataclasses.replace(corpora_of(), valid=corpus_of(9, 2, "valid.txt"))
+    data = data_of(tmp_path, corpora, valid_examples=valid_examples, max_eval=7)
+    texts = data.load()
+    assert (texts.train.num_examples, texts.eval.num_examples, texts.test.num_examples) == (101, 7, 7)
+    assert set(numbers(data.corpora().test)) <= set(numbers(corpora.valid))
+    assert texts.facts["chosen_on"] == "7 validation documents"
+
+
 def test_corpora_are_what_trains_and_what_chooses(tmp_path):
     corpora = data_of(tmp_path, valid_examples=20, max_train=30, max_eval=7).corpora()
     train, valid = train_test_split(np.arange(101), test_size=20, random_state=1240)

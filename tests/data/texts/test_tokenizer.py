@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pathlib
@@ -108,6 +109,23 @@ def test_lengths_set_in_the_file_do_not_count(bert):
     assert first.key == second.key
 
 
+@pytest.mark.parametrize("space", ["\n", "\t", "\u3000", ""])
+@pytest.mark.parametrize("kind", ["bert", "plain"])
+def test_of_long_texts_the_head_is_tokenised_whatever_separates_words(kind, space, request, monkeypatch):
+    tokenizer = request.getfixturevalue(kind)
+    pieces = ["alpha", "beta,", "\u6f22\u5b57"] if kind == "bert" else WORDS
+    texts = [space.join(pieces * 2_000), "alpha" + " " * 9_000 + "beta", "a" * 9_000 + " beta"]
+    seen = []
+    wrapped = TextTokenizer(tokenizer, 8, "raw")
+    encode = wrapped._encode
+    monkeypatch.setattr(wrapped, "_encode", lambda some: seen.extend(map(len, some)) or encode(some))
+    found, cut = rows(wrapped, texts)
+    assert found == tokenizer(texts, truncation=True, max_length=8)["input_ids"]
+    if kind == "bert" or space.strip() != space:
+        assert cut[0]
+        assert max(seen) < 10_000  # the first has more than twice as many
+
+
 def test_the_key_knows_the_vocabulary_the_length_and_the_rule(bert, xlnet):
     keys = {
         TextTokenizer(tokenizer, length, rule).key
@@ -145,6 +163,28 @@ def test_a_vocabulary_without_a_config_is_an_error(tmp_path):
         load_tokenizer(str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     assert len(load_tokenizer(str(tmp_path))) == 13
+
+
+def test_code_that_comes_with_a_tokenizer_is_never_run(tmp_path, monkeypatch):
+    """Not even where standard input, from which texts may come, holds the answer to transformers' question."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}))
+    own = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(own))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'has run')!r}, 'w')\nclass Own: pass\nclass Config: pass\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    with pytest.raises(DataError, match="contains custom code which must be executed"):
+        load_tokenizer(str(tmp_path))
+    assert not (tmp_path / "has run").exists()
+    assert sys.stdin.read(1) == "y"
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"model": {"type": "WordPiece", "vocab": 3}}', "\0", '{"a": "\ud800'])
+def test_a_damaged_tokenizer_is_named_in_one_line(tmp_path, content):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(DataError, match=f"^the tokenizer in {tmp_path} cannot be loaded[^\n]*$"):
+        load_tokenizer(str(tmp_path))
 
 
 def test_a_missing_folder_is_an_error(tmp_path):

@@ -89,6 +89,55 @@ def test_a_damaged_folder_is_made_again(tokenizer, tmp_path, name, harm):
     assert tokenised(corpus_of(), tokenizer, tmp_path).truncated == again.truncated
 
 
+@pytest.mark.parametrize("name", ["tokens.npy", "offsets.npy", "facts.json"])
+def test_no_bit_of_a_folder_may_change(tokenizer, tmp_path, name):
+    good = tokenised(corpus_of(), tokenizer, tmp_path)
+    (path,) = tmp_path.glob(f"*/{name}")
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in {0, 9, len(whole) - 2, *rng.integers(0, len(whole), 25).tolist()}:
+        data = bytearray(whole)
+        data[place] ^= 1 << int(rng.integers(7))
+        path.write_bytes(data)
+        with pytest.warns(UserWarning, match="is damaged and is made again"):
+            again = tokenised(corpus_of(), tokenizer, tmp_path)
+        np.testing.assert_array_equal(again.tokens, good.tokens)
+        np.testing.assert_array_equal(again.offsets, good.offsets)
+        assert again.truncated == good.truncated
+        assert path.read_bytes() == whole
+
+
+def test_a_folder_from_before_there_were_seals_is_used_if_its_tokens_exist(tokenizer, tmp_path):
+    tokenised(corpus_of(), tokenizer, tmp_path)
+    (facts,) = tmp_path.glob("*/facts.json")
+    facts.write_text(json.dumps({"truncated": 7, "source": "colours.txt"}))
+    assert tokenised(corpus_of(), tokenizer, tmp_path).truncated == 7
+    tokens = np.load(facts.with_name("tokens.npy"))
+    tokens[3] ^= 1 << 30
+    np.save(facts.with_name("tokens.npy"), tokens)
+    with pytest.warns(UserWarning, match="is damaged and is made again"):
+        assert tokenised(corpus_of(), tokenizer, tmp_path).truncated != 7
+
+
+@pytest.mark.parametrize("shape", ["(9999999999999,)", "(", "(-1,)", "(1, 2", "__import__"])
+def test_headers_that_are_no_headers(tokenizer, tmp_path, shape):
+    good = np.array(tokenised(corpus_of(), tokenizer, tmp_path).offsets)
+    for name in ("tokens.npy", "offsets.npy"):
+        (path,) = tmp_path.glob(f"*/{name}")
+        (facts,) = tmp_path.glob("*/facts.json")
+        facts.write_text(json.dumps({"truncated": 7, "source": "colours.txt"}))
+        header = b"{'descr': '<i8', 'fortran_order': False, 'shape': " + shape.encode() + b"}"
+        path.write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header)
+        with pytest.warns(UserWarning, match="is damaged and is made again"):
+            np.testing.assert_array_equal(tokenised(corpus_of(), tokenizer, tmp_path).offsets, good)
+
+
+def test_texts_that_the_vocabulary_does_not_hold_are_told(tokenizer, tmp_path):
+    texts = ["rot gr\u00fcn \u6f22 blau"] * 20
+    with pytest.warns(UserWarning, match=r"colours.txt: 60 of 160 tokens stand for what the vocabulary does not"):
+        tokenised(corpus_of(texts), tokenizer, tmp_path)
+
+
 def test_a_half_written_folder_is_no_obstacle(tokenizer, tmp_path):
     def fails():
         yield from TEXTS[:30]

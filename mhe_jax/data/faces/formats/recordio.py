@@ -17,12 +17,14 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from mhe_jax.data.dataset import BadExample, DataError
+from mhe_jax.data.names import one_line
 
 MAGIC = 0xCED7230A
 MAX_LENGTH = (1 << 29) - 1
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
 _FRAME = struct.Struct("<II")
 IMAGE_HEADER = struct.Struct("<IfQQ")  # flag, label, id, id2
+FLOAT_WHOLE = 1 << 24  # up to here float32, the type of labels, holds every whole number
 _INDEX_LINES = re.compile(rb"(?:\d{1,18}\t\d{1,18}\r?\n)*+")
 _INDEX_BLOCK = 1 << 20  # bytes
 
@@ -36,7 +38,7 @@ class DamagedRecord(BadExample):
 
     def __str__(self) -> str:
         path, offset, reason = self.args
-        return f"{path}: damaged record at byte {offset}: {reason}"
+        return one_line(f"{path}: damaged record at byte {offset}: {reason}")
 
 
 class RecordFile:
@@ -121,6 +123,12 @@ def write_record(file: BinaryIO, payload: bytes) -> None:
     file.write(_FRAME.pack(MAGIC, (3 if begin else 0) << 29 | len(last)) + last + bytes(-len(last) % 4))
 
 
+def require_whole_labels(num_classes: int, where: str) -> None:
+    """Raises DataError if labels 0 .. num_classes - 1 are more than float32, the format's type, tells apart."""
+    if num_classes - 1 > FLOAT_WHOLE:
+        raise DataError(f"{where}: {num_classes} identities, but RecordIO's float32 labels end at {FLOAT_WHOLE}")
+
+
 class PackedImage(NamedTuple):
     """What a record of an image holds. labels: float32 [L]; flag: 0, or L where labels follow the header."""
 
@@ -165,7 +173,9 @@ def read_index(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
                 block = b"".join(lines)
                 if not _INDEX_LINES.fullmatch(block):
                     wrong = next(place for place, line in enumerate(lines) if not _INDEX_LINES.fullmatch(line))
-                    raise DataError(f"{path}:{count + wrong + 1}: must be a key, a tab and an offset: {lines[wrong]!r}")
+                    raise DataError(
+                        f"{path}:{count + wrong + 1}: must be a key, a tab and an offset: {lines[wrong][:80]!r}"
+                    )
                 blocks.append(np.fromstring(block, np.int64, sep=" "))
                 count += len(lines)
     except OSError as error:

@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 import tqdm
 
-from mhe_jax.data.dataset import BadExample, DataError, require_one_of
+from mhe_jax.data.dataset import BadExample, DataError, require_one_of, require_plausible
 from mhe_jax.data.faces.formats.recordio import (
+    FLOAT_WHOLE,
     IMAGE_HEADER,
     MAGIC,
     MAX_LENGTH,
     DamagedRecord,
     RecordFile,
     read_index,
+    require_whole_labels,
     unpack_image,
 )
 
@@ -107,11 +109,12 @@ class RecordSource:
 
     def _bad_label(self, index: int, label: np.floating) -> DataError:
         limit = f"from 0 to {self.num_classes - 1}" if self.num_classes else "from 0"
-        return DataError(f"{self._where(index)}: its label is {label:g}, which is not an identity {limit}")
+        return DataError(f"{self._where(index)}: its label is {label:.10g}, which is not an identity {limit}")
 
 
 def _is_identity(label: Any, num_classes: int) -> Any:
     """Whether float labels are whole numbers of 0 .. num_classes - 1; num_classes 0 is any number."""
+    label = np.float64(label)  # or numpy would round num_classes to float32
     return (label >= 0) & (label < (num_classes or 2**31)) & (label == np.floor(label))
 
 
@@ -145,12 +148,14 @@ def open_records(path: str, on_bad_example: str = "raise") -> RecordSource:
         keys, offsets = _images(file.path, header, keys, offsets, strict)
     num_classes = read_property(rec.parent / "property") or (header[1] - header[0] if header else 0)
     source = RecordSource(file.path, keys, offsets, num_classes, on_bad_example)
-    if num_classes:
-        return source
-    highest = int(source.read_labels().max())
-    if highest < 0:
-        raise DataError(f"{rec} holds no record that can be read")
-    return dataclasses.replace(source, num_classes=highest + 1)
+    if not num_classes:
+        highest = int(source.read_labels().max())
+        if highest < 0:
+            raise DataError(f"{rec} holds no record that can be read")
+        source = dataclasses.replace(source, num_classes=highest + 1)
+    require_whole_labels(source.num_classes, str(rec))
+    require_plausible(source.num_classes, len(source), "identities", rec)
+    return source
 
 
 def read_property(path: pathlib.Path) -> int:
@@ -223,10 +228,32 @@ def _header(file: RecordFile, keys: np.ndarray, offsets: np.ndarray) -> tuple[in
             if not (1 <= first <= end < 2**31 and first == int(first) and end == int(end)):
                 raise DataError(
                     f"{file.path} record 0 at byte {offsets[place]}: the header says that identities have the keys "
-                    f"{first:g} to {end:g}"
+                    f"{first:.10g} to {end:.10g}"
                 )
-            return int(first), int(end)
+            return _exact(file, keys, offsets, int(first), int(end))
     return None
+
+
+def _exact(file: RecordFile, keys: np.ndarray, offsets: np.ndarray, first: int, end: int) -> tuple[int, int]:
+    """The header's numbers as they were before float32 rounded them, which it does from 2^24 on.
+
+    The records around tell: an identity's has no image, and the last one has the key end - 1.
+    """
+    if end < FLOAT_WHOLE:
+        return first, end
+    near = lambda number: np.flatnonzero(np.abs(keys - number) <= np.spacing(np.float32(number)))
+    with_image, without = [], []
+    for place in near(first).tolist() if first >= FLOAT_WHOLE else ():
+        try:
+            image = unpack_image(file.read(int(offsets[place]))[0], file.path).image
+        except BadExample:
+            continue
+        (with_image if image else without).append(int(keys[place]))
+    last = near(end - 1)
+    return (
+        max(with_image) + 1 if with_image else min(without, default=first),
+        int(keys[last].max()) + 1 if len(last) else end,
+    )
 
 
 def _images(

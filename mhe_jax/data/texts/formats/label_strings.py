@@ -6,36 +6,50 @@ about a microsecond to find one of millions of strings, and there are a hundred 
 
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import read_lines
 from mhe_jax.data.texts.formats.labels import LabelNumbers, LabelRows
 
 _LINES = 8192  # parsed at a time
+_SEPARATORS = frozenset(",;|")  # of labels elsewhere
+_NUMBERS = _SEPARATORS | frozenset("0123456789")
 _DIGITS = 8  # of the largest number: a table of all numbers then takes 500 MB at most
 
 
 def read_label_strings(paths: Sequence[pathlib.Path]) -> tuple[tuple[str, ...], np.ndarray, list[LabelRows]]:
-    """The labels of several files together, which white space separates.
+    """The labels of several files together, separated by white space or, where all are numbers, commas and the like.
 
     Returns:
       All labels in lexicographic order; int32, from a label's number in the rows to its rank; and the rows by file.
 
     Raises:
-      DataError: if a file cannot be read.
+      DataError: if a file cannot be read, or most labels hold what separates labels elsewhere.
     """
     return _read_numbers(paths) or _read_strings(paths)
 
 
-def _read_strings(paths: Sequence[pathlib.Path]) -> tuple[tuple[str, ...], np.ndarray, list[LabelRows]]:
+def _read_strings(
+    paths: Sequence[pathlib.Path], spaces: Mapping[int, str] | None = None
+) -> tuple[tuple[str, ...], np.ndarray, list[LabelRows]]:
+    """The labels between white space, once `spaces` has replaced what separates them, if it is given."""
     numbers, found = LabelNumbers(), []
     for path in paths:
         found.append(LabelRows())
         for line in read_lines(path):
-            found[-1].add(map(numbers.__getitem__, line.split()))
+            found[-1].add(map(numbers.__getitem__, (line.translate(spaces) if spaces else line).split()))
     labels, rank = numbers.ranked()
+    joined = [label for label in labels if not _SEPARATORS.isdisjoint(label)]
+    if joined and all(_NUMBERS.issuperset(label) for label in labels):
+        return _read_strings(paths, dict.fromkeys(map(ord, _SEPARATORS), " "))
+    if 2 * len(joined) > len(labels):
+        raise DataError(
+            f"{' and '.join(map(str, paths))}: {len(joined)} of {len(labels)} labels are like {joined[0][:80]!r}; "
+            "labels must be separated by white space, and hold none themselves"
+        )
     return tuple(labels), rank, found
 
 

@@ -4,6 +4,7 @@ import array
 import collections
 import itertools
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -34,9 +35,19 @@ class LabelRows:
         self._ends.frombytes((self._ends[-1] + np.cumsum(counts, dtype=np.int64)).tobytes())
         self._columns.frombytes(columns.astype(np.int32, copy=False).tobytes())
 
+    @property
+    def counts(self) -> np.ndarray:
+        """How many labels each document has, those listed again included: int64 [N]."""
+        return np.diff(np.array(self._ends))
+
+    @property
+    def columns(self) -> np.ndarray:
+        """The labels of all documents end to end, int32."""
+        return np.array(self._columns)
+
     def matrix(self, num_labels: int, rank: np.ndarray | None = None) -> scipy.sparse.csr_matrix:
         """CSR [N, num_labels], not yet `canonical`; `rank` renumbers the labels."""
-        columns = np.array(self._columns)
+        columns = self.columns
         if rank is not None:
             columns = rank[columns]
         values = np.array(self._values) if self._values else np.ones(len(columns), np.float32)
@@ -110,6 +121,12 @@ def make_corpus(
         matrix, repeated = canonical(labels)
     except ValueError as error:
         raise DataError(f"{files[1]}: {error}") from error
+    if 2 * repeated > labels.nnz:
+        warnings.warn(
+            f"{files[1]}: {repeated} of {labels.nnz} labels are listed again in their document; "
+            "are they noughts and ones, or counts, where lists of labels belong?",
+            stacklevel=2,
+        )
     found = {
         "documents": scan.documents,
         "empty texts": scan.empty,

@@ -4,14 +4,15 @@ Any file but a .npz may also be there as `.gz`. In order of preference, if a fol
 
     LightXML / AttentionXML   {train,test}_raw_texts.txt or {train,test}_texts.txt, {train,test}_labels.txt,
                               optional label_names.tsv (label, tab, name)
-    XC repository, JSON       trn.json, tst.json, lbl.json, filters
+    XC repository, JSON       trn.json, tst.json, lbl.json (AmazonCat: Yf.txt), filters
     XC repository, sparse     {trn,tst}_X_Y.txt, {trn,tst}_X.txt and optional Y.txt, here or in raw/, filters
     PECOS / X-Transformer     X.{trn,tst}.txt, Y.{trn,tst}.npz, optional output-items.txt, filters
     DEXML                     raw/{trn,tst}_X.txt, Y.{trn,tst}.npz, optional raw/Y.txt, filters
     JSON lines                train.jsonl, test.jsonl
 
-Filters are optional: filter_labels_{train,test}.txt or {trn,tst}_filter_labels.txt, pairs of a document and a label
-that evaluation leaves out of the ranking, such as the document itself.
+Filters are optional: filter_labels_{train,test}.txt, filter_labels_{trn,tst}.txt or {trn,tst}_filter_labels.txt, pairs
+of a document and a label that evaluation leaves out of the ranking, such as the document itself. What else lies in the
+folder is told to be not read.
 """
 
 import dataclasses
@@ -42,8 +43,8 @@ class Layout:
 
 
 _FILTERS = {
-    "train filter": ("filter_labels_train.txt", "trn_filter_labels.txt"),
-    "test filter": ("filter_labels_test.txt", "tst_filter_labels.txt"),
+    "train filter": ("filter_labels_train.txt", "trn_filter_labels.txt", "filter_labels_trn.txt"),
+    "test filter": ("filter_labels_test.txt", "tst_filter_labels.txt", "filter_labels_tst.txt"),
 }
 
 
@@ -72,6 +73,12 @@ LAYOUTS = (
     Layout(
         "XC repository, JSON",
         {"train": "trn.json", "test": "tst.json", "labels": "lbl.json"},
+        _FILTERS,
+        repository.read,
+    ),
+    Layout(
+        "XC repository, JSON of AmazonCat",
+        {"train": "trn.json", "test": "tst.json", "names": "Yf.txt"},
         _FILTERS,
         repository.read,
     ),
@@ -131,6 +138,9 @@ def read_corpora(path: str | pathlib.Path) -> Corpora:
     if not corpora.label_names:
         raise DataError(f"{folder} ({layout.title}): no document has a label")
     parts = [f"{layout.title} ({', '.join(str(file.relative_to(folder)) for file in files.values())})"]
+    others_there = sorted(entry.name for entry in folder.iterdir() if entry not in files.values() and _is_data(entry))
+    if others_there:
+        parts.append(f"not read: {', '.join(others_there[:9])}{', ...' if len(others_there) > 9 else ''}")
     parts += [f"the folder is also in the layout {other.title!r}, which is not read" for other in others]
     return dataclasses.replace(corpora, layout="; ".join([*parts, corpora.layout]))
 
@@ -139,6 +149,11 @@ def _find(folder: pathlib.Path, name: str) -> pathlib.Path | None:
     """The file of that name, or its .gz; a .npz is packed already."""
     names = (name,) if name.endswith(".npz") else (name, f"{name}.gz")
     return next((folder / n for n in names if (folder / n).is_file()), None)
+
+
+def _is_data(path: pathlib.Path) -> bool:
+    """Whether a file's name says that it could hold texts or labels."""
+    return path.name.removesuffix(".gz").endswith((".txt", ".json", ".jsonl", ".npz", ".npy", ".tsv", ".csv"))
 
 
 def _what_is_missing(folder: pathlib.Path) -> str:

@@ -1,32 +1,39 @@
 """The layout of AttentionXML, LightXML and the published system: texts and label strings, a line per document.
 
 A label's id is the lexicographic rank of its string among those of both splits ('10' < '100' < '2'). A label that only
-the test documents have is a label too.
+the test documents have is a label too. Rows of noughts and ones are read as such: see `multi_hot`.
 """
 
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import TextScan, read_lines
 from mhe_jax.data.texts.corpus import Corpora
 from mhe_jax.data.texts.formats.label_strings import read_label_strings
 from mhe_jax.data.texts.formats.labels import LabelRows, make_corpus
+from mhe_jax.data.texts.formats.multi_hot import read_multi_hot
 
 
 def read(files: Mapping[str, pathlib.Path]) -> Corpora:
     """Reads {'train texts', 'train labels', 'test texts', 'test labels'} and, if it is there, 'names'."""
-    labels, rank, (train_rows, test_rows) = read_label_strings([files["train labels"], files["test labels"]])
+    labels, rank, rows = read_label_strings([files["train labels"], files["test labels"]])
+    notes = ""
+    if multi_hot := read_multi_hot(labels, rank, rows):
+        labels, rows = multi_hot
+        rank, notes = np.arange(len(labels)), f"; labels are noughts and ones, for {len(labels)} labels"
 
     def split(name: str, rows: LabelRows):
         texts = functools.partial(read_lines, files[f"{name} texts"])
         sources = files[f"{name} texts"], files[f"{name} labels"]
         return make_corpus(texts, TextScan(texts()), rows.matrix(len(labels), rank), sources)
 
-    (train, train_notes), (test, test_notes) = split("train", train_rows), split("test", test_rows)
+    (train, train_notes), (test, test_notes) = map(split, ("train", "test"), rows)
     names = _names(files["names"], labels) if "names" in files else labels
-    return Corpora(train, test, names, f"training: {train_notes}; test: {test_notes}")
+    return Corpora(train, test, names, f"training: {train_notes}; test: {test_notes}{notes}")
 
 
 def _names(path: pathlib.Path, labels: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The JSON files of the Extreme Classification Repository: a document per line, with the numbers of its labels.
 
 `{"uid": ..., "title": ..., "content": ..., "target_ind": [3, 17], "target_rel": [1.0, 0.5]}`; a document's text is its
-title and content. The labels are the lines of the label file, in order, and their names its titles.
+title and content. The labels are the lines of the label file, in order, and their names its titles; in the repository's
+raw AmazonCat they are lines of Yf.txt, some of its lines are Latin-1, and a content or title may be null.
 """
 
 import functools
@@ -12,22 +13,27 @@ from typing import Any
 import numpy as np
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.lines import TextScan, json_field, read_json_lines
+from mhe_jax.data.lines import TextScan, json_field, read_json_lines, read_lines
 from mhe_jax.data.texts.corpus import Corpora
 from mhe_jax.data.texts.formats.labels import LabelRows, make_corpus
 
+_FALLBACK = "latin-1"
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def read(files: Mapping[str, pathlib.Path]) -> Corpora:
-    """Reads {'train', 'test', 'labels'} and, if they are there, 'train filter' and 'test filter'."""
-    path = files["labels"]
-    names = tuple(json_field(record, "title", str, path, number) for number, record in read_json_lines(path))
+    """Reads {'train', 'test', 'labels' or 'names'} and, if they are there, 'train filter' and 'test filter'."""
+    if "names" in files:
+        names = tuple(read_lines(files["names"], _FALLBACK))
+    else:
+        path = files["labels"]
+        records = read_json_lines(path, _FALLBACK)
+        names = tuple(json_field(record, "title", str, path, number) for number, record in records)
 
     def split(name: str):
         path = files[name]
         scan, rows = TextScan(), LabelRows()
-        for number, record in read_json_lines(path):
+        for number, record in read_json_lines(path, _FALLBACK):
             scan.add(_text(record, path, number))
             rows.add(*_labels(record, len(names), path, number))
         texts = functools.partial(_texts, path)
@@ -38,14 +44,18 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
 
 
 def _texts(path: pathlib.Path) -> Iterator[str]:
-    return (_text(record, path, number) for number, record in read_json_lines(path))
+    return (_text(record, path, number) for number, record in read_json_lines(path, _FALLBACK))
 
 
 def _text(record: dict[str, Any], path: pathlib.Path, number: int) -> str:
-    title = json_field(record, "title", str, path, number)
+    title = _words(record, "title", path, number)
     # Data sets of titles may leave the content out.
-    content = json_field(record, "content", str, path, number) if "content" in record else ""
+    content = _words(record, "content", path, number) if "content" in record else ""
     return f"{title} {content}".strip()
+
+
+def _words(record: dict[str, Any], name: str, path: pathlib.Path, number: int) -> str:
+    return "" if record.get(name, "") is None else json_field(record, name, str, path, number)
 
 
 def _labels(record: dict[str, Any], num_labels: int, path: pathlib.Path, number: int) -> tuple[list[int], list[float]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from mhe_jax.data.dataset import DataError
+from mhe_jax.data.dataset import DataError, require_plausible
 from mhe_jax.data.lines import read_lines
 
 _LINES = 8192  # parsed at a time
@@ -26,15 +26,17 @@ def read_label_matrix(path: pathlib.Path, documents: int | None = None) -> scipy
 
     Args:
       path: a .npz, or a text file.
-      documents: how many there are, if that is known; a text file whose header says otherwise is not read.
+      documents: how many there are, if that is known; a file whose header says otherwise is not read.
 
     Raises:
       DataError: if the file is damaged, or its body contradicts its header; naming the line of a text file.
     """
-    return _read_npz(path) if path.suffix == ".npz" else _read_text(path, documents)
+    matrix = _read_npz(path, documents) if path.suffix == ".npz" else _read_text(path, documents)
+    require_plausible(matrix.shape[1], matrix.nnz, "labels", path)
+    return matrix
 
 
-def _read_npz(path: pathlib.Path) -> scipy.sparse.csr_matrix:
+def _read_npz(path: pathlib.Path, documents: int | None) -> scipy.sparse.csr_matrix:
     try:
         with path.open("rb") as file:
             matrix = scipy.sparse.load_npz(file)
@@ -44,7 +46,12 @@ def _read_npz(path: pathlib.Path) -> scipy.sparse.csr_matrix:
         raise DataError(f"{path} is not a matrix of scipy.sparse.save_npz: {error}") from error
     try:
         _check(matrix)
+        if documents not in (None, matrix.shape[0]):
+            raise ValueError(f"it has labels for {matrix.shape[0]} documents, but there are {documents} texts")
+        require_plausible(matrix.shape[0], matrix.nnz, "documents", path)
         return scipy.sparse.csr_matrix(matrix)
+    except DataError:
+        raise
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -77,6 +84,7 @@ def _read_text(path: pathlib.Path, documents: int | None) -> scipy.sparse.csr_ma
         counts.append(np.fromiter((line.count(":") for line in block), np.int64, len(block)))
         first += len(block)
     ends = np.cumsum(np.concatenate(counts))
+    require_plausible(shape[0], len(ends), "documents", path)
     indptr = np.concatenate([[0], ends, np.full(shape[0] - len(ends), ends[-1] if len(ends) else 0)])
     return scipy.sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), shape)
 

@@ -32,7 +32,9 @@ def check(path):
     [PICTURES, tuple(PICTURES), ARRAYS, np.array(PICTURES, object)],
     ids=["bytes", "tuple", "arrays", "objects"],
 )
-@pytest.mark.parametrize("same", [SAME, tuple(SAME), np.array(SAME), list(np.array(SAME)), [1, 0, 1]], ids=str)
+@pytest.mark.parametrize(
+    "same", [SAME, tuple(SAME), np.array(SAME), list(np.array(SAME)), [1, 0, 1], np.array([1, 0, 1])], ids=repr
+)
 def test_pickles_of_python_3(path, protocol, pictures, same):
     path.write_bytes(pickle.dumps((pictures, same), protocol))
     check(path)
@@ -92,9 +94,8 @@ def test_written_sets_are_plain_pickles_with_equal_pictures_once(path):
         (([*PICTURES[:5], 3], SAME), "picture 5 is 3; it must be bytes"),
         ((PICTURES, [True, 2, True]), "truth value 1 is 2; it must be True or False"),
         ((PICTURES, [True, None, True]), "truth value 1 is a NoneType; it must be"),
-        ((PICTURES, np.array([1, 0, 1])), "the truth values are a bytes; they must be a list"),
-        ((PICTURES, list(np.array([1, 0, 1]))), "a number of numpy that is not a truth value"),
-        ((PICTURES, {1: True}), "the operation EMPTY_DICT at byte .* is refused"),
+        ((PICTURES, np.array([1.0, 0.0, 1.0])), "truth value 0 is a float; it must be True or False"),
+        ((PICTURES, {1: True}), "the truth values are a dict; they must be a list"),
         ((PICTURES, [1.0, 0.0, 1.0]), "the operation BINFLOAT at byte .* is refused"),
     ],
 )
@@ -165,7 +166,7 @@ def test_nothing_in_a_pickle_is_executed(path, tmp_path):
             read_bin(path)
     assert not touched.exists()
     path.write_bytes(cases[0])
-    with pytest.raises(DataError, match=r"it refers to posix\.system, which is neither bytes nor an array"):
+    with pytest.raises(DataError, match=r"it refers to posix\.system, which is neither a plain value nor an array"):
         read_bin(path)
     pickle.loads(cases[0])  # the plain unpickler does run it
     assert touched.exists()

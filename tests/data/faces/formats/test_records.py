@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mhe_jax.data.dataset import BadExample, DataError
-from mhe_jax.data.faces.formats.records import open_records, read_property
+from mhe_jax.data.faces.formats.records import RecordSource, open_records, read_property
 
 MAGIC = bytes.fromhex("0a23d7ce")
 
@@ -93,6 +93,37 @@ def test_records_without_ids_are_numbered_as_they_lie(tmp_path):
 def test_without_a_property_file_the_header_or_the_labels_tell_the_classes(tmp_path, entries, expected):
     write(tmp_path, entries, num_classes=None)
     assert open_records(str(tmp_path)).num_classes == expected
+
+
+@pytest.mark.parametrize("first", [2**24, 2**24 + 1, 2**24 + 3, 17_186_135, 2**25 + 2, 2**25 + 5])
+def test_numbers_that_float32_rounds_in_the_header_are_found_from_the_records(tmp_path, first):
+    """Of the largest sets the header names an image as an identity, or an identity's record as an image."""
+    end = first + 3
+    keys = [1, *range(first - 5, first)]
+    entries = [(0, several(0, (first, end))), *((key, image(key, 1, b"x")) for key in keys)]
+    entries += [(key, several(key, (1, 3))) for key in range(first, end)]
+    write(tmp_path, entries, num_classes=None)
+    with pytest.warns(UserWarning, match=f"{first - 1 - len(keys)} of {first - 1} images are not in the index"):
+        source = open_records(str(tmp_path), "skip")
+    assert source.keys.tolist() == keys
+    assert source.num_classes == 3
+
+
+def test_more_identities_than_float32_tells_apart(tmp_path):
+    write(tmp_path, [(1, image(1, 2.0**24 + 2, b"x"))], num_classes=None)
+    with pytest.raises(
+        DataError, match=r"train\.rec: 16777219 identities, but RecordIO's float32 labels end at 16777216"
+    ):
+        open_records(str(tmp_path))
+    source = RecordSource(str(tmp_path / "train.rec"), np.array([1]), np.array([0]), 2**24 + 1)
+    write(tmp_path, [(1, image(1, 2.0**24, b"x"))], num_classes=None)
+    assert source.read(0)[1] == 2**24
+
+
+def test_a_number_of_identities_is_not_believed_beyond_reason(tmp_path):
+    write(tmp_path, PLAIN, num_classes=9_999_999)
+    with pytest.raises(DataError, match=r"train\.rec announces 9999999 identities, but lists 5 entries"):
+        open_records(str(tmp_path))
 
 
 def test_labels_of_unusual_records(tmp_path):

@@ -46,10 +46,21 @@ def test_integers_from_0_are_their_own_ids(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dev.jsonl", "valid.jsonl"])
-def test_a_validation_file_is_told_to_be_left_out(tmp_path, name):
-    write(tmp_path, [document("a", 1)], [document("b", 1)])
-    (tmp_path / name).write_text("not even JSON\n")
-    assert read_corpora(tmp_path).layout.endswith(f"; {name} is not used")
+def test_a_validation_file_is_read(tmp_path, name):
+    write(tmp_path, [document("a", "x")], [document("b", "z")])
+    (tmp_path / name).write_text(json.dumps(document("c", "y", "x")) + "\n")
+    corpora = read_corpora(tmp_path)
+    assert corpora.label_names == ("x", "y", "z")
+    np.testing.assert_array_equal(corpora.valid.labels.toarray(), [[1, 1, 0]])
+    assert list(corpora.valid.texts()) == ["c"]
+    assert corpora.layout.endswith("; test: 1 documents; validation: 1 documents")
+
+
+def test_files_that_are_not_read_are_told(tmp_path):
+    write(tmp_path, [document("a", "x")], [document("b", "z")])
+    for name in ("classes.txt", "extra.jsonl.gz", "README.md"):
+        (tmp_path / name).write_text("")
+    assert "; not read: classes.txt, extra.jsonl.gz; " in read_corpora(tmp_path).layout
 
 
 @pytest.mark.parametrize(
@@ -71,8 +82,34 @@ def test_a_bad_line_is_told_with_its_number(tmp_path, bad, message):
         read_corpora(tmp_path)
 
 
-@pytest.mark.parametrize("label", [1.0, True, None, {}])
+ROWS = [[0, 0, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]], [[0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", [int, bool, float, str])
+def test_noughts_and_ones_are_read_as_such(tmp_path, kind):
+    train, test = ([document("a", *map(kind, row)) for row in rows] for rows in ROWS)
+    corpora = read_corpora(write(tmp_path, train, test))
+    assert corpora.label_names == ("0", "1", "2", "3")
+    np.testing.assert_array_equal(corpora.train.labels.toarray(), ROWS[0])
+    np.testing.assert_array_equal(corpora.test.labels.toarray(), ROWS[1])
+    assert corpora.layout.endswith("; 'labels' are noughts and ones, for 4 labels")
+
+
+def test_lists_of_the_labels_0_and_1_stay_lists(tmp_path):
+    for rows in ([[0], [1], [1]], [[0, 1], [1, 0], [1, 0]], [[0, 1], [1], [0]]):
+        corpora = read_corpora(write(tmp_path, [document("a", *row) for row in rows], []))
+        expected = [[int(label in row) for label in (0, 1)] for row in rows]
+        np.testing.assert_array_equal(corpora.train.labels.toarray(), expected)
+
+
+def test_noughts_and_ones_of_different_length(tmp_path):
+    write(tmp_path, [document("a", 0, 0, 0, 1), document("a", 0, 0, 0, 0, 1)], [document("b", 0, 0)])
+    with pytest.warns(UserWarning, match="train.jsonl: 5 of 9 labels are listed again in their document; are they"):
+        read_corpora(tmp_path)
+
+
+@pytest.mark.parametrize("label", [1.0, True, 0.5, None, {}])
 def test_labels_of_another_kind(tmp_path, label):
     write(tmp_path, [document("a", label)], [document("b", label)])
-    with pytest.raises(DataError, match=rf"^{tmp_path}/train.jsonl:1: 'labels' holds"):
+    with pytest.raises(DataError, match=rf"^{tmp_path}/train.jsonl(:1| and .*): 'labels' (holds|are)"):
         read_corpora(tmp_path)

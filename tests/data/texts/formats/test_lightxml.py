@@ -82,6 +82,40 @@ def test_files_of_different_length(tmp_path, split, texts, labels):
         read_corpora(tmp_path)
 
 
+def test_noughts_and_ones_are_read_as_such(tmp_path):
+    write(tmp_path, {**FILES, "train_labels.txt": "0 0 1\n1 0 1\n0 0 0\n", "test_labels.txt": "0 1 0\n1 1 1\n"})
+    corpora = read_corpora(tmp_path)
+    assert corpora.label_names == ("0", "1", "2")
+    np.testing.assert_array_equal(corpora.train.labels.toarray(), [[0, 0, 1], [1, 0, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(corpora.test.labels.toarray(), [[0, 1, 0], [1, 1, 1]])
+    assert corpora.layout.endswith("; labels are noughts and ones, for 3 labels")
+
+
+@pytest.mark.parametrize("separator", [",", ", ", ";", "|", " , "])
+def test_numbers_between_commas_are_labels_too(tmp_path, separator):
+    files = {**FILES, "train_labels.txt": "2 10\n\n100\n", "test_labels.txt": "10 3\n2 2\n"}
+    expected = read_corpora(write(tmp_path, files))
+    for name in ("train_labels.txt", "test_labels.txt"):
+        (tmp_path / name).write_text(files[name].replace(" ", separator))
+    found = read_corpora(tmp_path)
+    assert found.label_names == expected.label_names == ("10", "100", "2", "3")
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(getattr(found, split).labels.toarray(), getattr(expected, split).labels.toarray())
+
+
+def test_words_between_commas_are_refused(tmp_path):
+    write(
+        tmp_path, {**FILES, "train_labels.txt": "New York, Rome\n\nRome, Paris\n", "test_labels.txt": "a,b c,d\ne,f\n"}
+    )
+    with pytest.raises(
+        DataError, match=r"test_labels.txt: 5 of 8 labels are like 'Rome,'; labels must be separated by"
+    ):
+        read_corpora(tmp_path)
+    # A name may hold a comma.
+    write(tmp_path, {"train_labels.txt": "Rome,_Italy cat\ndog\nred\n", "test_labels.txt": "cat\ndog\n"})
+    assert read_corpora(tmp_path).label_names == ("Rome,_Italy", "cat", "dog", "red")
+
+
 def test_labels_that_are_not_utf8(tmp_path):
     write(tmp_path, FILES)
     (tmp_path / "test_labels.txt").write_bytes(b"10 3\n2 \xe9\n")

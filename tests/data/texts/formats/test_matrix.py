@@ -82,7 +82,7 @@ def test_labels_without_names_are_numbers(tmp_path):
 def test_counts_that_contradict_each_other(tmp_path):
     write_pecos(tmp_path)
     (tmp_path / "X.tst.txt").write_text("toad\nnewt\n")
-    with pytest.raises(DataError, match=r"X.tst.txt has 2 texts but .*/Y.tst.npz has labels for 1$"):
+    with pytest.raises(DataError, match=r"Y.tst.npz: it has labels for 1 documents, but there are 2 texts$"):
         read_corpora(tmp_path)
     (tmp_path / "output-items.txt").write_text("one\ntwo\n")
     with pytest.raises(DataError, match=r"output-items.txt names 2 labels but .*/Y.trn.npz has 5$"):
@@ -254,3 +254,25 @@ def test_a_header_is_compared_with_the_texts_before_it_is_believed(tmp_path):
     (tmp_path / "trn_X_Y.txt").write_text("2000000000 5\n0:1\n")
     with pytest.raises(DataError, match=r"trn_X_Y.txt:1: the header says 2000000000 documents, but there are 3 texts"):
         read_corpora(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "what"), [("2 2147483647", "2147483647 labels"), ("2147483647 5", "2147483647 documents")]
+)
+def test_a_header_is_not_believed_beyond_reason(tmp_path, header, what):
+    path = tmp_path / "Y.txt"
+    path.write_text(f"{header}\n1:1 3:1\n0:1\n")
+    with pytest.raises(DataError, match=rf"^{path} announces {what}, but lists [23] entries: is its header damaged\?$"):
+        read_label_matrix(path)
+    path.write_text("2 1000000\n1:1 3:1\n0:1\n")  # a few documents of a large data set
+    assert read_label_matrix(path).shape == (2, 1000000)
+
+
+@pytest.mark.parametrize(("shape", "what"), [((2, 2**31 - 1), "labels"), ((2**31 - 1, 2), "documents")])
+def test_a_shape_is_not_believed_beyond_reason(tmp_path, shape, what):
+    path = tmp_path / "Y.npz"
+    scipy.sparse.save_npz(path, scipy.sparse.coo_array(([1.0, 1.0], ([0, 1], [1, 0])), shape))
+    with pytest.raises(DataError, match=rf"^{path} announces {2**31 - 1} {what}, but lists 2 entries"):
+        read_label_matrix(path)
+    with pytest.raises(DataError, match=rf"^{path}: it has labels for {shape[0]} documents, but there are 3 texts$"):
+        read_label_matrix(path, 3)

@@ -37,8 +37,24 @@ def test_json_files(tmp_path, packed):
     assert "3 documents, 1 empty texts, 1 documents without labels, 1 labels listed again;" in corpora.layout
 
 
+def test_the_raw_files_of_amazoncat(tmp_path):
+    """Names of labels in Yf.txt, lines of two encodings, and null where there is no content or title."""
+    first = b'{"uid": "a", "title": "Caf\xe9", "content": null, "target_ind": [2, 0], "target_rel": [1.0, 1.0]}\n'
+    second = '{"uid": "b", "title": null, "content": "\u00fcber", "target_ind": [1]}\n'.encode()
+    (tmp_path / "trn.json.gz").write_bytes(gzip.compress(first + second))
+    (tmp_path / "tst.json.gz").write_bytes(gzip.compress(second))
+    (tmp_path / "Yf.txt").write_bytes(b"books\nd\xe9cor\nm\xc3\xbasica\n")
+    corpora = read_corpora(tmp_path)
+    assert corpora.label_names == ("books", "d\u00e9cor", "m\u00fasica")
+    assert list(corpora.train.texts()) == ["Caf\u00e9", "\u00fcber"]
+    np.testing.assert_array_equal(corpora.train.labels.toarray(), [[1, 0, 1], [0, 1, 0]])
+
+
+NAMES_OF_FILTERS = ("filter_labels_train", "trn_filter_labels", "filter_labels_trn")
+
+
 @pytest.mark.parametrize(
-    "names", [("filter_labels_train", "filter_labels_test"), ("trn_filter_labels", "tst_filter_labels")]
+    "names", [(name, name.replace("train", "test").replace("trn", "tst")) for name in NAMES_OF_FILTERS]
 )
 def test_filters(tmp_path, names):
     write(tmp_path)
@@ -56,7 +72,7 @@ def test_filters(tmp_path, names):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"title": None}, "the field 'title' must be a string but is null"),
+        ({"title": ["Ox"]}, "the field 'title' must be a string but is a list"),
         ({"content": 3}, "the field 'content' must be a string but is a number"),
         ({"target_ind": "3"}, "the field 'target_ind' must be a list"),
         ({"target_ind": [0, 4]}, "'target_ind' holds 4, but there are 4 labels, numbered from 0 to 3"),
