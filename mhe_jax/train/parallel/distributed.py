@@ -134,6 +134,18 @@ def agree_on_text(name: str, text: str) -> str:
     return client.blocking_key_value_get(key, 60_000)
 
 
+def gather_texts(name: str, text: str, seconds: float) -> list[str]:
+    """The text of each process, by their numbers, when every one has come with its own. Raises like `barrier`."""
+    client = global_state.client
+    if client is None:
+        return [text]
+    # Before the waiting, so that each key is there when all have come; a name may be used again.
+    key = f"mhe_jax/{name}/text/{_uses[name]}"
+    client.key_value_set(f"{key}/{global_state.process_id}", text)
+    barrier(name, seconds)
+    return [client.blocking_key_value_get(f"{key}/{i}", 60_000) for i in range(global_state.num_processes)]
+
+
 def union(numbers: set[int]) -> set[int]:
     """The numbers that any process has; every process has to call this."""
     if jax.process_count() == 1:
