@@ -119,7 +119,7 @@ def _update(state: Any, value: Any) -> None:
     elif isinstance(value, Sequence):
         if value and all(isinstance(part, str) and os.path.isabs(part) for part in value):
             root = os.path.commonpath(value)
-            value = [os.path.relpath(part, root) for part in value]
+            value = [part[len(root) :] for part in value]
         state.update(f"list {len(value)} ".encode())
         for part in value:
             _update(state, part)

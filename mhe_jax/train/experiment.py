@@ -39,13 +39,13 @@ Task = Classification | MultiLabel | Verification
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-    """What a run remembers of its data: enough to predict without it. `names` may be empty."""
+    """What a run remembers of its data: enough to predict without it. `names` may be fewer, or none."""
 
     number: int
     names: Sequence[str]
 
     def name(self, index: int) -> str:
-        return self.names[index] if self.names else str(index)
+        return self.names[index] if index < len(self.names) else str(index)
 
 
 def backbone_section(settings: Settings, data: ImageData | TextData) -> ConfigDict:
@@ -169,7 +169,7 @@ def _stored_classes(path: pathlib.Path, fields: dict[str, Any]) -> Classes:
         raise ValueError(f"{path}: number is {number!r}; it must be the number of classes")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{path}: names must be a list of texts")
-    if len(names) not in (0, number):
+    if len(names) > number:
         raise ValueError(f"{path}: there are {len(names)} names of {number} classes")
     return Classes(number, names)
 

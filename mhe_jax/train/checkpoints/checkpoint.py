@@ -62,6 +62,11 @@ class Checkpoints:
         handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
         with self._writing():
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        for path in sorted(self.folder.glob(f"*/{seals.METADATA}")):
+            if not path.parent.name.isdigit() and _TEMPORARY not in path.parent.name:
+                warnings.warn(
+                    f"{path.parent} is passed over: the name of a checkpoint is the number of its step", stacklevel=2
+                )
 
     def save(self, state: TrainState, step: int, meta: dict) -> None:
         """Starts saving; the folder appears under its name only when it is complete.

@@ -10,7 +10,7 @@ from mhe_jax.train.reporting import stored
 
 FILE = "digests.json"
 # Orbax writes these two after everything else, with the time and the final name.
-_METADATA, _MARKER = "_CHECKPOINT_METADATA", "commit_success.txt"
+METADATA, _MARKER = "_CHECKPOINT_METADATA", "commit_success.txt"
 _THREADS = 8  # hashing lets go of the interpreter
 # One file of each item that Orbax always writes.
 _OF_ITEMS = ("state/_METADATA", "meta/metadata")
@@ -32,7 +32,7 @@ def seal(folder: pathlib.Path, final: pathlib.Path) -> int:
       OSError: if Orbax does not come to write its metadata.
     """
     names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
-    names = [name for name in names if name != _METADATA]
+    names = [name for name in names if name != METADATA]
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         digests = dict(zip(names, pool.map(lambda name: _digest(folder / name), names), strict=True))
     # The marker of the whole says of the final name what those of the items say of theirs.
@@ -42,7 +42,7 @@ def seal(folder: pathlib.Path, final: pathlib.Path) -> int:
     write = lambda: (folder / FILE).write_text(json.dumps(digests, indent=1) + "\n")
     # Once before the waiting: a full disk, on which the metadata never come, is told here.
     write()
-    digests[_METADATA] = _digest_of_fields(_settled_metadata(folder))
+    digests[METADATA] = _digest_of_fields(_settled_metadata(folder))
     write()
     return sum((folder / name).stat().st_size for name in names)
 
@@ -65,23 +65,23 @@ def damage(folder: pathlib.Path, part: tuple[int, int] = (0, 1), item: str = "")
         # Not every version of Orbax that is admitted writes the marker.
         saved_as = (folder / _MARKER).read_text().rpartition("/")[2] if _MARKER in digests else folder.name
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{FILE}, {_MARKER} or {_METADATA} cannot be read: {type(error).__name__}: {error}"
-    lacking = [name for name in (_METADATA, *_OF_ITEMS) if name not in digests]
+        return f"{FILE}, {_MARKER} or {METADATA} cannot be read: {type(error).__name__}: {error}"
+    lacking = [name for name in (METADATA, *_OF_ITEMS) if name not in digests]
     if lacking:
         return f"{FILE} has no digest of {lacking[0]}"
-    if saved_as != folder.name:
-        return f"it was saved as {saved_as}: give the folder that name again"
     names = sorted(name for name in digests if name.startswith(item))
 
     def problem(name: str) -> str | None:
         try:
-            found = _metadata_digests(folder) if name == _METADATA else {_digest(folder / name)}
+            found = _metadata_digests(folder) if name == METADATA else {_digest(folder / name)}
         except (OSError, ValueError) as error:
             return f"{name} cannot be read: {type(error).__name__}: {error}"
-        return None if digests[name] in found else f"{name} is not what was written"
+        return None if str(digests[name]) in found else f"{name} is not what was written"
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        return next(filter(None, pool.map(problem, names[part[0] :: part[1]])), None)
+        found = next(filter(None, pool.map(problem, names[part[0] :: part[1]])), None)
+    renamed = f"it was saved as {saved_as}: give the folder that name again"
+    return found or (renamed if saved_as != folder.name else None)
 
 
 def _digest(path: pathlib.Path) -> str:
@@ -101,15 +101,15 @@ def _settled_metadata(folder: pathlib.Path) -> dict:
             fields = _metadata(folder)
             if fields["custom_metadata"]["sealed"]:
                 return fields
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             pass
         if time.monotonic() > deadline:
-            raise OSError(f"{folder / _METADATA} was not written in {_METADATA_SECONDS:.0f} s")
+            raise OSError(f"{folder / METADATA} was not written in {_METADATA_SECONDS:.0f} s")
         time.sleep(0.01)
 
 
 def _metadata(folder: pathlib.Path) -> dict:
-    return stored.read_object(folder / _METADATA)
+    return stored.read_object(folder / METADATA)
 
 
 def _digest_of_fields(fields: dict) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -197,6 +198,7 @@ DIGESTS = {
     "not text": b"\xff\xfe",
     "deep": b"[" * 100_000,
     "those of one item": b'{"meta/metadata": "0", "_CHECKPOINT_METADATA": "0"}',
+    "digests of another kind": b'{"_CHECKPOINT_METADATA": [], "state/_METADATA": {}, "meta/metadata": 1}',
     "nothing": b"",
     "null": b"null",
 }
@@ -207,7 +209,7 @@ def test_digests_that_vouch_for_nothing_are_damage(two, tmp_path, content):
     shutil.copytree(two / "checkpoints" / "6", tmp_path / "6")
     assert seals.damage(tmp_path / "6") is None
     (tmp_path / "6" / "digests.json").write_bytes(content)
-    assert "digests.json" in seals.damage(tmp_path / "6")
+    assert re.search("digests.json|is not what was written", seals.damage(tmp_path / "6"))
 
 
 def test_a_folder_under_the_name_of_another_step_is_not_that_step(two, tmp_path):
@@ -216,6 +218,13 @@ def test_a_folder_under_the_name_of_another_step_is_not_that_step(two, tmp_path)
         restored_step(tmp_path)
     (tmp_path / "checkpoints" / "9").rename(tmp_path / "checkpoints" / "3")
     assert restored_step(tmp_path) == 3
+
+
+def test_a_checkpoint_under_a_name_that_is_no_number_is_told(two, tmp_path):
+    shutil.copytree(two / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "6").rename(tmp_path / "checkpoints" / "6.best")
+    with pytest.warns(UserWarning, match=r"checkpoints/6.best is passed over: the name of a checkpoint is the number"):
+        assert restored_step(tmp_path, read_only=True) == 3
 
 
 def test_when_all_are_damaged_it_is_said_and_nothing_is_moved(two, tmp_path):
