@@ -5,6 +5,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from mhe_jax.train.parallel import interruption
 from mhe_jax.version import __version__
 
 # What each does in a line; the module of the same name, or `run`, does it.
@@ -48,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         print(f"error: there is no verb {verb!r}; there are: {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)
+    if module == "run":
+        # Before all imports, which take seconds. The mode is not known for certain until the flags are parsed.
+        mode = next((text.partition("=")[2] for text in arguments if text.startswith("--mode=")), "train")
+        interruption.leave_at_once(interruption.EXIT_CODE if mode == "train" else None)
     # Imported when it is asked for: each has flags of its own, and --help shall be quick.
     sys.exit(importlib.import_module(f"mhe_jax.cli.{module}").main(arguments))
 

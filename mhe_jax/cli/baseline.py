@@ -4,7 +4,6 @@ Pictures: the label of the nearest training picture, by pixels. Texts: the label
 TF-IDF. Faces: verification by the cosine of the pixels.
 """
 
-import json
 import pathlib
 import time
 from typing import Any
@@ -32,13 +31,14 @@ def command(_: list[str]) -> None:
     from mhe_jax.data import build_data
     from mhe_jax.data.faces.dataset import FaceData
     from mhe_jax.data.texts.dataset import TextData
+    from mhe_jax.train.reporting import stored
 
-    started = time.time()
+    started = time.monotonic()
     data = build_data(FLAGS.config.data)
-    result = json.loads(pathlib.Path(FLAGS.compare).read_text()) if FLAGS.compare else {}
+    result = stored.read_object(pathlib.Path(FLAGS.compare)) if FLAGS.compare else {}
     compare = texts if isinstance(data, TextData) else faces if isinstance(data, FaceData) else pictures
     compare(data, result)
-    print(f"{time.time() - started:.0f} s")
+    print(f"{time.monotonic() - started:.0f} s")
 
 
 def pictures(data, result: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import math
 import pickletools
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ class _Machine:
         if name == "STRING":  # for pickletools these are ASCII
             self._push(_unquoted(self._file.readline()))
             return True
-        argument = operation.arg.reader(self._file) if operation.arg else None
+        argument: Any = operation.arg.reader(self._file) if operation.arg else None
         if _VALUES.fullmatch(name):
             self._push(argument)
         elif name in ("BINSTRING", "SHORT_BINSTRING"):
@@ -214,7 +215,7 @@ def _scalar(dtype: Any, content: Any) -> Any:
     return Array(dtype, content).numbers().item()
 
 
-_CALLS = {
+_CALLS: dict[str, Callable[..., Any]] = {
     "dtype": _dtype,
     "_reconstruct": lambda *_: Array(),
     "scalar": _scalar,

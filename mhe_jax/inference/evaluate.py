@@ -16,7 +16,7 @@ from mhe_jax.evaluation import by_class
 from mhe_jax.inference.class_names import with_names
 from mhe_jax.settings import Settings
 from mhe_jax.tasks.classification import Classification
-from mhe_jax.train import experiment
+from mhe_jax.train import data_digest, experiment
 from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh
@@ -40,6 +40,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     mesh = make_mesh(settings.mesh)
     data = build_data(settings.data)
     splits = data.load()
+    data_digest.same_everywhere(splits, settings.peer_seconds)
     if workdir is not None and (workdir / "classes.json").exists():
         experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
     task = experiment.build_task(settings, settings.head, data, data.num_classes)

@@ -150,7 +150,8 @@ def texts(source: str, data: TextData, batch_size: int, on_bad: Callable[[Except
 
 
 def _texts(source: str, on_bad: Callable[[Exception], None]) -> Iterator[str]:
-    path, name, parse = pathlib.Path(source), source, _plain
+    path, name = pathlib.Path(source), source
+    parse: Callable[[str, str, int], str | None] = _plain
     if source == "-":
         name = "standard input"
         lines = _numbered(sys.stdin.buffer, name, on_bad)

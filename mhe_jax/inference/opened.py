@@ -17,7 +17,7 @@ from mhe_jax.data import build_data
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.settings import Settings
-from mhe_jax.train import experiment
+from mhe_jax.train import data_digest, experiment
 from mhe_jax.train.parallel.mesh import BATCH, make_mesh, put, whole
 
 # A batch is filled up to one of these, rounded up to a multiple of the mesh: few shapes to compile, and never more than
@@ -44,6 +44,7 @@ class Trained:
     def load_splits(self) -> Any:
         """The run's data; raises ValueError if it is not what the run was trained on."""
         splits = self.data.load()
+        data_digest.same_everywhere(splits, self.settings.peer_seconds)
         experiment.check_classes(self.workdir, experiment.Classes(self.data.num_classes, splits.class_names))
         return splits
 

@@ -57,7 +57,7 @@ def import_state_dict(
         found = patterns.translate(name, rules, to="ours")
         if found is None and is_ignored(name):
             continue
-        if _part(found[0]) not in parts if found else "backbone" not in parts:
+        if (_part(found[0]) if found else "backbone") not in parts:
             continue
         if not found or found[0] not in flat:
             unexpected.append(name)

@@ -26,10 +26,11 @@ from mhe_jax.settings import Settings, defaults
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
-from mhe_jax.train import old_configs, sections
+from mhe_jax.train import data_digest, old_configs, sections
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import put
+from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.writers import write_atomically
 from mhe_jax.train.state import abstract_weights
 
@@ -38,13 +39,13 @@ Task = Classification | MultiLabel | Verification
 
 @dataclasses.dataclass(frozen=True)
 class Classes:
-    """What a run remembers of its data: enough to predict without it. `names` may be empty."""
+    """What a run remembers of its data: enough to predict without it. `names` may be fewer, or none."""
 
     number: int
     names: Sequence[str]
 
     def name(self, index: int) -> str:
-        return self.names[index] if self.names else str(index)
+        return self.names[index] if index < len(self.names) else str(index)
 
 
 def backbone_section(settings: Settings, data: ImageData | TextData) -> ConfigDict:
@@ -89,16 +90,21 @@ def build_task(settings: Settings, head_section: ConfigDict, data: ImageData | T
 
 
 def claim_workdir(
-    workdir: pathlib.Path, config: ConfigDict, classes: Classes, data: ImageData | TextData | None = None
+    workdir: pathlib.Path,
+    config: ConfigDict,
+    classes: Classes,
+    data: ImageData | TextData | None = None,
+    figures: data_digest.Figures | None = None,
 ) -> None:
-    """Creates a run's folder with config.json and classes.json; one with checkpoints must have the same config.
+    """Creates a run's folder with config.json, classes.json and data.json.
 
-    Its `total_epochs` or `total_steps` may be larger than they were: the run then goes on for longer, with the learning
+    One with checkpoints must have the same config, and its run the same data, `figures` of `data_digest`; its
+    `total_epochs` or `total_steps` may be larger than they were: the run then goes on for longer, with the learning
     rate that the longer run has from there on. For texts the tokenizer and the encoder's sizes are kept too, so that
     the folder alone is enough to predict.
 
     Raises:
-      ValueError: listing the fields that differ.
+      ValueError: listing the fields, or what of the data differs.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
@@ -112,9 +118,12 @@ def claim_workdir(
                 f"where --config.init_from={workdir} starts from the weights of this one"
             )
         check_classes(workdir, classes)
+        data_digest.check_unchanged(workdir, figures or {})
     if distributed.is_main():
         write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
         write_atomically(workdir / "classes.json", json.dumps(dataclasses.asdict(classes), ensure_ascii=False) + "\n")
+        if figures is not None:
+            write_atomically(workdir / "data.json", json.dumps(figures, indent=2) + "\n")
         if isinstance(data, TextData):
             data.save_tokenizer(workdir / "tokenizer")
             section = backbone_section(Settings.from_config(config), data)
@@ -148,12 +157,33 @@ def read_workdir(workdir: pathlib.Path) -> tuple[ConfigDict, Classes]:
       ValueError: if the folder is not a run's.
     """
     try:
-        stored = old_configs.upgraded(json.loads((workdir / "config.json").read_text()))
-        config = ConfigDict({**defaults(), **stored})
-        classes = Classes(**json.loads((workdir / "classes.json").read_text()))
-    except (OSError, TypeError, json.JSONDecodeError) as error:
+        fields = stored.read_object(workdir / "config.json")
+        classes = stored.read_object(workdir / "classes.json")
+    except OSError as error:
         raise ValueError(f"workdir {workdir} holds no run of this program: {error}") from None
-    return config, classes
+    return _stored_config(workdir / "config.json", fields), _stored_classes(workdir / "classes.json", classes)
+
+
+def _stored_config(path: pathlib.Path, fields: dict[str, Any]) -> ConfigDict:
+    usual = defaults()
+    for name, value in fields.items():
+        if isinstance(usual.get(name), (dict, ConfigDict)) and not isinstance(value, dict):
+            raise ValueError(f"{path}: the section {name} is {value!r}; it must be an object, {{...}}")
+    try:
+        return ConfigDict({**usual, **old_configs.upgraded(fields)})
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is no config of this program: {type(error).__name__}: {error}") from None
+
+
+def _stored_classes(path: pathlib.Path, fields: dict[str, Any]) -> Classes:
+    number, names = fields.get("number"), fields.get("names")
+    if type(number) is not int or number < 1:
+        raise ValueError(f"{path}: number is {number!r}; it must be the number of classes")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: names must be a list of texts")
+    if len(names) > number:
+        raise ValueError(f"{path}: there are {len(names)} names of {number} classes")
+    return Classes(number, names)
 
 
 def portable(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
@@ -162,7 +192,7 @@ def portable(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
     if (workdir / "backbone.json").exists():
         with config.unlocked():
             config.data.tokenizer = str(workdir / "tokenizer")
-            config.backbone = ConfigDict(json.loads((workdir / "backbone.json").read_text()))
+            config.backbone = ConfigDict(stored.read_object(workdir / "backbone.json"))
     return config
 
 

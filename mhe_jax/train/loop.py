@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data import build_data
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.settings import Settings
-from mhe_jax.train import experiment
+from mhe_jax.train import data_digest, experiment
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
@@ -73,13 +73,14 @@ def _train(
     skips: Skips,
     interruption: Interruption,
 ) -> dict:
-    started = time.time()
+    started = time.monotonic()
 
     # ---- Devices, data, task.
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings)
     data = build_data(settings.data)
     splits = data.load()
+    figures = data_digest.same_everywhere(splits, settings.peer_seconds)
     task = experiment.build_task(settings, settings.head, data, data.num_classes)
     batch_size = settings.global_batch_size
     parts = shares(mesh, settings.accumulate_steps)
@@ -98,10 +99,10 @@ def _train(
         contextlib.ExitStack() as cleanup,
     ):
         # ---- State: initial values, weights from elsewhere, or the newest checkpoint.
-        distributed.barrier("the data", settings.peer_seconds)
         if distributed.is_main():
             cleanup.enter_context(lock.held(workdir))
-        experiment.claim_workdir(workdir, config, experiment.Classes(data.num_classes, splits.class_names), data)
+        classes = experiment.Classes(data.num_classes, splits.class_names)
+        experiment.claim_workdir(workdir, config, classes, data, figures)
         distributed.barrier("the workdir", settings.peer_seconds)
         kept = Checkpoints(workdir, settings.keep_checkpoints, settings.keep_every_steps)
         checkpoints = cleanup.enter_context(contextlib.closing(kept))
@@ -190,13 +191,14 @@ def _train(
                     best_so_far = task.is_better(meta["last"], meta["best"])
                     meta["best"] = meta["last"] if best_so_far else meta["best"]
             if due(step, save_every) or best_so_far or stopping:
-                with meter.paused():
-                    meta["seconds"] = earlier_seconds + time.time() - started
+                with meter.paused(), interruption.saving():
+                    meta["seconds"] = earlier_seconds + time.monotonic() - started
                     meter.check_parameters(step, bool(all_finite(state.params)))
                     checkpoints.save(state, step, meta)
                     watchdog.beat()
         meter.finish()
-        checkpoints.wait()
+        with interruption.saving():
+            checkpoints.wait()
         watchdog.beat()
 
         # ---- Result, and once, with the best weights, the examples that chose nothing.

@@ -72,10 +72,10 @@ def test_a_peer_that_never_comes_is_reported(tmp_path):
     assert "error: process 1 of 2 did not find all others at 127.0.0.1:1 in 5 s" in done.stderr
 
 
-def test_a_mistake_of_one_ends_the_others(tmp_path):
-    both = [*LONG, f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", f"--workdir={tmp_path / 'run'}"]
-    flags = [["--process_id=0"], ["--process_id=1", "--config.head.name=mhx"]]
-    started = [
+def start_two(workdir, *flags_of_second):
+    both = [*LONG, f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", f"--workdir={workdir}"]
+    flags = [["--process_id=0"], ["--process_id=1", *flags_of_second]]
+    return [
         subprocess.Popen(
             [sys.executable, "main.py", *both, *own],
             cwd=ROOT,
@@ -85,6 +85,10 @@ def test_a_mistake_of_one_ends_the_others(tmp_path):
         )
         for own in flags
     ]
+
+
+def test_a_mistake_of_one_ends_the_others(tmp_path):
+    started = start_two(tmp_path / "run", "--config.head.name=mhx")
     said = [process.communicate(timeout=300)[1] for process in started]
     assert started[1].returncode == 2
     assert "error: config.head.name is 'mhx'" in said[1]
@@ -92,6 +96,15 @@ def test_a_mistake_of_one_ends_the_others(tmp_path):
     assert started[0].returncode not in (0, 75)
     # It waits at a barrier, which learns of the death as the process itself does.
     assert "stopped sending heartbeats" in said[0] or "error: process 1 of 2 has not come to 'the data'" in said[0]
+
+
+def test_processes_that_read_different_data_say_so_and_end(tmp_path):
+    started = start_two(tmp_path / "run", "--config.data.num_examples=64")
+    said = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [2, 2], said
+    for text in said:
+        assert "error: process 1 of 2 reads other data than process 0: examples of train: 64, 100 there" in text
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 BARRIER = """

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import warnings
 from typing import Any
 
 import jax
@@ -86,8 +87,25 @@ class StreamFeed(Feed):
         steps = grain.MapDataset.range(step, self._stop).map(self._load_step)
         batches = steps.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads))
         if self._num_workers:
+            self._warn_of_little_shared_memory(step)
             batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._num_workers))
         self._iterator = iter(batches)
+
+    def _warn_of_little_shared_memory(self, step: int) -> None:
+        """Worker processes hand batches over in /dev/shm, and die of a bus error when it is full."""
+        try:
+            there = os.statvfs("/dev/shm")
+        except OSError:  # another operating system
+            return
+        share = self.order.size(step) // self._load_step.process_count
+        image, _ = self._load_step.first_readable()
+        wanted, free = 2 * self._num_workers * share * image.nbytes, there.f_bavail * there.f_frsize
+        if wanted > free:
+            warnings.warn(
+                f"config.data.num_workers is {self._num_workers}: the workers want {wanted / 2**20:,.0f} MiB of "
+                f"/dev/shm, where {free / 2**20:,.0f} MiB are free: give a container more (--shm-size), or take fewer",
+                stacklevel=2,
+            )
 
 
 class _LoadStep:
@@ -95,11 +113,11 @@ class _LoadStep:
 
     def __init__(self, split, order, seed, process_index, process_count):
         self._split, self._order, self._seed = split, order, seed
-        self._process_index, self._process_count = process_index, process_count
+        self._process_index, self.process_count = process_index, process_count
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         rows = self._order.rows(step)
-        local = local_slice(len(rows.index), self._process_index, self._process_count)
+        local = local_slice(len(rows.index), self._process_index, self.process_count)
         index, weight = rows.index[local], rows.weight[local].copy()
         wanted = np.flatnonzero(weight)
         loaded: dict[int, tuple[np.ndarray, int]] = {}
@@ -115,13 +133,13 @@ class _LoadStep:
         if len(wanted) and not loaded:
             raise BadExample(f"no example of step {step} can be read; the last one: {last_error}")
         # Rows of weight 0 are filled with a good example: batch statistics then see no artificial image.
-        filler = next(iter(loaded.values())) if loaded else self._first_readable()
+        filler = next(iter(loaded.values())) if loaded else self.first_readable()
         images, labels = zip(*(loaded.get(place, filler) for place in range(len(weight))), strict=True)
         bad = np.array([index[place] for place in wanted.tolist() if place not in loaded], np.int64)
         return {"image": np.stack(images), "label": np.array(labels, np.int32), "weight": weight, "bad": bad}
 
-    def _first_readable(self) -> tuple[np.ndarray, int]:
-        """For a process whose rows of the last evaluation batch are all padding."""
+    def first_readable(self) -> tuple[np.ndarray, int]:
+        """One example: for a process whose rows of the last evaluation batch are all padding, and to know the size."""
         for index in range(self._split.num_examples):
             try:
                 return self._split.load_example(index, None)

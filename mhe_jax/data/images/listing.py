@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import warnings
+from typing import AnyStr
 
 from mhe_jax.data.dataset import DataError
 
@@ -82,7 +83,7 @@ def _identity(folder: bytes) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _entries(folder: str | bytes | os.PathLike) -> list[os.DirEntry]:
+def _entries(folder: AnyStr | os.PathLike[AnyStr]) -> list[os.DirEntry[AnyStr]]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -24,6 +24,10 @@ _TEMPORARY = ".orbax-checkpoint-tmp"  # Orbax's name for a folder that is being 
 
 class DamagedCheckpointError(ValueError):
     """The files of a checkpoint are not what was written."""
+
+
+class _ReplacedError(Exception):
+    """A checkpoint is gone because there are newer ones."""
 
 
 class Checkpoints:
@@ -58,6 +62,11 @@ class Checkpoints:
         handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
         with self._writing():
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        for path in sorted(self.folder.glob(f"*/{seals.METADATA}")):
+            if not path.parent.name.isdigit() and _TEMPORARY not in path.parent.name:
+                warnings.warn(
+                    f"{path.parent} is passed over: the name of a checkpoint is the number of its step", stacklevel=2
+                )
 
     def save(self, state: TrainState, step: int, meta: dict) -> None:
         """Starts saving; the folder appears under its name only when it is complete.
@@ -92,7 +101,7 @@ class Checkpoints:
             args = ocp.args.PyTreeRestore(abstract, restore_args=_restore_args(abstract))
             return self._read(step, state=args)["state"], meta
 
-        state, meta = self._first_whole(self._newest_first(), load)
+        state, meta = self._with_steps(lambda steps: self._first_whole(steps, load))
         self._best.step = meta["best"] and meta["best"]["step"]
         return state, meta
 
@@ -109,11 +118,6 @@ class Checkpoints:
         Raises:
           ValueError: if there is no checkpoint, or as `restore`.
         """
-        steps = self._newest_first()
-        if not steps:
-            raise ValueError(f"{self.folder} holds no complete checkpoint")
-        best = self._first_whole(steps, lambda step: self._meta(step)["best"], item="meta")
-        first = [best["step"]] if best and best["step"] in steps else []
 
         def load(step: int) -> tuple[dict, int]:
             stored = self._shapes(step)
@@ -126,7 +130,14 @@ class Checkpoints:
             tree = self._read(step, state=args)["state"]
             return (tree["average"]["weights"] if averaged else tree), step
 
-        return self._first_whole(first + [step for step in steps if step not in first], load)
+        def attempt(steps: list[int]) -> tuple[dict, int]:
+            if not steps:
+                raise ValueError(f"{self.folder} holds no complete checkpoint")
+            best = self._first_whole(steps, lambda step: self._meta(step)["best"], item="meta")
+            first = [best["step"]] if best and best["step"] in steps else []
+            return self._first_whole(first + [step for step in steps if step not in first], load)
+
+        return self._with_steps(attempt)
 
     def wait(self) -> None:
         """Returns when all files are on disk. Raises like `save`."""
@@ -141,7 +152,22 @@ class Checkpoints:
     def _newest_first(self) -> list[int]:
         return sorted(self._manager.all_steps(), reverse=True)
 
-    def _first_whole(self, steps: Iterable[int], load: Callable[[int], Any], item: str = "") -> Any:
+    def _with_steps(self, attempt: Callable[[list[int]], Any]) -> Any:
+        """`attempt(steps)`, newest first; with those that are there now, if a run has replaced them meanwhile."""
+        while True:
+            try:
+                return attempt(self._newest_first())
+            except _ReplacedError:
+                continue
+
+    def _replaced(self, steps: Sequence[int]) -> bool:
+        """Whether the run that goes on in the folder has saved since `steps` were listed, and may have removed some."""
+        if not self._read_only:
+            return False
+        self._manager.reload()
+        return max(self._manager.all_steps(), default=-1) > max(steps)
+
+    def _first_whole(self, steps: Sequence[int], load: Callable[[int], Any], item: str = "") -> Any:
         """`load(step)` of the first of `steps` that is whole; the ones before it are moved out of the way.
 
         With `item`, only that one is looked at, and nothing is moved.
@@ -152,13 +178,17 @@ class Checkpoints:
                 self._check_files(step, item)
                 loaded = load(step)
             except DamagedCheckpointError as error:
+                if self._replaced(steps):
+                    raise _ReplacedError from error
                 damaged[step] = error
                 continue
             for bad, reason in damaged.items() if not item else ():
                 self._set_aside(bad, f"{reason}; the checkpoint of step {step} is used instead")
             return loaded
         reasons = "; ".join(map(str, damaged.values()))
-        raise ValueError(f"{reasons}: none is left to continue from; delete {self.folder} to begin again")
+        raise ValueError(
+            f"{reasons}: none is left to continue from; nothing was removed: another --workdir begins again"
+        )
 
     def _check_files(self, step: int, item: str) -> None:
         # The processes share the reading, and all must come to the same verdict.

@@ -52,9 +52,10 @@ def _acquire(file, workdir: pathlib.Path) -> None:
             if time.monotonic() > deadline:
                 file.seek(0)
                 holder = file.read().strip() or "which has not said its name yet"
-                raise InUseError(
-                    f"workdir {workdir} is in use by another run ({holder}): end it, or choose another --workdir"
-                ) from None
+                message = f"workdir {workdir} is in use by another run ({holder}): end it, or choose another --workdir"
+                if holder.startswith("host ") and not holder.startswith(f"host {socket.gethostname()},"):
+                    message += f"; if that host has died and its file server still keeps the lock, remove {file.name}"
+                raise InUseError(message) from None
             time.sleep(0.1)
         except OSError as error:
             raise OSError(f"workdir {workdir} cannot be locked: {error}; choose one on another file system") from error

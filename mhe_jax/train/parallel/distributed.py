@@ -25,6 +25,15 @@ from mhe_jax.train.parallel.mesh import BATCH, whole
 # How long a process that failed waits for the others to fail in the same way, as they do over a mistake in a config.
 _LEAVING_SECONDS = 5.0
 
+# What tells that a scheduler is there, and what JAX wants of it besides, which the scheduler's own starter sets.
+_JOBS = {
+    "SLURM_JOB_ID": ("srun", ("SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")),
+    "OMPI_MCA_orte_hnp_uri": (
+        "mpirun",
+        ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ),
+}
+
 _uses: collections.Counter = collections.Counter()
 
 
@@ -87,14 +96,27 @@ def initialize(
             heartbeat_timeout_seconds=heartbeat_seconds,
             shutdown_timeout_seconds=heartbeat_seconds,
         )
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
+        if not detect:
+            raise
+        # A KeyError names a variable that JAX takes for granted where it has found others.
+        reason = _missing_of_a_job() or (f"{error.args[0]} is not set" if isinstance(error, KeyError) else str(error))
         raise ValueError(
-            f"--distributed=auto: this is no Slurm, Open MPI, Kubernetes or TPU job ({error}); give --coordinator, "
+            f"--distributed=auto: this is no Slurm, Open MPI, Kubernetes or TPU job ({reason}); give --coordinator, "
             "--num_processes and --process_id"
         ) from None
     finally:
         timer.cancel()
     sys.excepthook = _leave_after_error
+
+
+def _missing_of_a_job() -> str:
+    """What a process lacks that has a part of Slurm's or Open MPI's environment; empty if it has none of it or all."""
+    for marker, (start, needed) in _JOBS.items():
+        missing = [name for name in needed if not os.environ.get(name)]
+        if marker in os.environ and missing:
+            return f"{marker} is set, but {', '.join(missing)} is not: start each process with {start}"
+    return ""
 
 
 def is_main() -> bool:
@@ -132,6 +154,18 @@ def agree_on_text(name: str, text: str) -> str:
         client.key_value_set(key, text)
     # All have just found each other, so that this takes no time.
     return client.blocking_key_value_get(key, 60_000)
+
+
+def gather_texts(name: str, text: str, seconds: float) -> list[str]:
+    """The text of each process, by their numbers, when every one has come with its own. Raises like `barrier`."""
+    client = global_state.client
+    if client is None:
+        return [text]
+    # Before the waiting, so that each key is there when all have come; a name may be used again.
+    key = f"mhe_jax/{name}/text/{_uses[name]}"
+    client.key_value_set(f"{key}/{global_state.process_id}", text)
+    barrier(name, seconds)
+    return [client.blocking_key_value_get(f"{key}/{i}", 60_000) for i in range(global_state.num_processes)]
 
 
 def union(numbers: set[int]) -> set[int]:

@@ -88,5 +88,7 @@ class Meter:
         now = time.perf_counter()
         seconds = self._seconds + now - self._clock
         examples = float(self._window.pop("examples")[0])
-        self._report(self._read_step, {**metrics.means(self._window), "examples_per_second": examples / seconds})
+        # The last window may have no step at which the head valued its loss.
+        known = {name: pair for name, pair in self._window.items() if pair[1]}
+        self._report(self._read_step, {**metrics.means(known), "examples_per_second": examples / seconds})
         self._window, self._window_step, self._clock, self._seconds = {}, self._read_step, now, 0.0

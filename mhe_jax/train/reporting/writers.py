@@ -11,6 +11,8 @@ from typing import Any
 
 import tqdm
 
+from mhe_jax.train.reporting import stored
+
 
 class Writer:
     """Metrics of one run. Only one process of a run may hold a writer that is `active`."""
@@ -118,16 +120,22 @@ def read_events(path: pathlib.Path) -> list[dict[str, Any]]:
     """The events of a metrics.jsonl; none if it does not exist. A last line cut short by a crash is left out.
 
     Raises:
-      ValueError: naming the file and the line, if another line is not JSON.
+      ValueError: naming the file and the line, if another line is no event.
     """
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     events = []
     for number, line in enumerate(lines, 1):
         try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            event = stored.parsed(line, f"{path}:{number}")
+        except ValueError:
             if number < len(lines):
-                raise ValueError(f"{path}:{number} is not JSON: {error}") from None
+                raise
+            break
+        if not isinstance(event, dict) or type(event.get("step")) is not int or "split" not in event:
+            raise ValueError(
+                f"{path}:{number} holds {stored.kind(event)} that is no event, {{'step': ..., 'split': ...}}"
+            )
+        events.append(event)
     return events
 
 

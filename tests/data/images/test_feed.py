@@ -1,4 +1,7 @@
 import dataclasses
+import os
+import types
+import warnings
 
 import jax
 import numpy as np
@@ -150,3 +153,16 @@ def test_a_batch_without_any_good_example_is_an_error():
 
 def test_left_out_examples_of_an_array_are_counted():
     assert eval_feed(ArraySplit(*dataclasses.astuple(array_split())[:2], bad_examples=3), 8).bad_examples == 3
+
+
+@pytest.mark.parametrize(("free", "warned"), [(2 * 2 * 8 * 2 - 1, True), (2 * 2 * 8 * 2, False)])
+def test_workers_that_want_more_shared_memory_than_there_is_are_warned_of(monkeypatch, free, warned):
+    """Two batches of eight pictures of two bytes for each of two workers; a container has 64 MiB if nothing is said."""
+    feed = train_feed(stream_split(num_workers=2), 8, seed=0)
+    monkeypatch.setattr(os, "statvfs", lambda path: types.SimpleNamespace(f_bavail=free, f_frsize=1))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        feed._warn_of_little_shared_memory(0)
+    assert [str(one.message).startswith("config.data.num_workers is 2: the workers want") for one in caught] == (
+        [True] if warned else []
+    )

@@ -43,6 +43,22 @@ def test_a_workdir_in_use_is_refused_and_free_when_its_holder_dies(tmp_path, mon
         pass
 
 
+def test_a_lock_of_another_host_can_be_one_that_outlived_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_PATIENCE", 0.1)
+    process = hold(tmp_path)
+    try:
+        with pytest.raises(lock.InUseError) as raised, lock.held(tmp_path):
+            pass
+        assert "has died" not in str(raised.value)
+        # As seen from elsewhere: the system lets go of a lock here, but a file server may not know of the death.
+        monkeypatch.setattr(socket, "gethostname", lambda: "elsewhere")
+        with pytest.raises(lock.InUseError, match=r"if that host has died .* remove .*run.lock"), lock.held(tmp_path):
+            pass
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_run_waits_a_moment_for_the_one_before_it_to_end(tmp_path):
     process = hold(tmp_path)
     threading.Timer(0.5, process.kill).start()

@@ -9,35 +9,137 @@ import pytest
 CODE = """
 import os, signal, sys, time
 from mhe_jax.train.parallel import interruption
-interruption._SAME_REQUEST_SECONDS = 1.0
+interruption._SAME_REQUEST_SECONDS = 0.5
+
+def ask(name):
+    os.kill(os.getpid(), getattr(signal, name))
+    time.sleep(0.1)
+
 with interruption.Interruption() as asked:
     assert not asked.requested
-    os.kill(os.getpid(), signal.{first})
-    os.kill(os.getpid(), signal.SIGTERM)  # the same request, from another sender
+    ask("{first}")
     assert asked.requested
-    time.sleep(1.2)
+    ask("SIGTERM")  # the same request, from another sender
+    time.sleep(0.6)
     print("still here", flush=True)
-    if {again}:
-        os.kill(os.getpid(), signal.SIGTERM)
+    {then}
 print("left", flush=True)
 assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+assert signal.set_wakeup_fd(-1) == -1
 """
 
 
+def ended(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+
+
+# The signal comes to the timer's thread, and the main thread does not come back to Python.
+STUCK = """import ctypes, threading
+    threading.Timer(0.3, ask, ["SIGTERM"]).start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    ctypes.CDLL(None).poll(None, 0, 30_000)"""
+
+
 @pytest.mark.parametrize("first", ["SIGTERM", "SIGINT", "SIGUSR1"])
-@pytest.mark.parametrize("again", [False, True])
-def test_a_first_signal_asks_and_a_later_one_ends(first, again):
-    command = [sys.executable, "-c", CODE.format(first=first, again=again)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == (128 + signal.SIGTERM if again else 0), done.stderr
-    assert done.stdout == ("still here\n" if again else "still here\nleft\n")
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [
+        ("pass", 0),
+        ("ask('SIGTERM')", 75),
+        # As inside a collective that a peer never joins.
+        (STUCK, 75),
+    ],
+    ids=["once", "again", "again while stuck"],
+)
+def test_a_first_signal_asks_and_a_later_one_ends(first, then, code):
+    done = ended(CODE.format(first=first, then=then))
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ("still here\n" if code else "still here\nleft\n")
+    assert ("SIGTERM again: ended at once" in done.stderr) == bool(code)
+
+
+SAVE = """with asked.saving():
+        ask('SIGTERM')
+        time.sleep(0.6)
+        print("saved", flush=True)
+        {}"""
+
+
+@pytest.mark.parametrize("insists", [True, False])
+def test_while_a_checkpoint_is_written_a_second_signal_waits_and_a_third_ends(insists):
+    done = ended(CODE.format(first="SIGTERM", then=SAVE.format("ask('SIGTERM'); print('never')" if insists else "")))
+    assert done.returncode == (75 if insists else 0)
+    assert done.stdout.startswith("still here\nsaved\n")
+    assert "never" not in done.stdout
+    assert "SIGTERM again: a checkpoint is being written" in done.stderr
+    assert ("ended at once" in done.stderr) == insists
+
+
+FORKED = """
+import multiprocessing, os, signal, time
+from mhe_jax.train.parallel import interruption
+with interruption.Interruption() as asked:
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    time.sleep(0.2)
+    child.terminate()
+    child.join(10)
+    time.sleep(0.2)
+    print(child.exitcode, asked.requested)
+"""
+
+
+def test_a_child_ends_by_its_own_signals_and_does_not_pass_them_on():
+    assert ended(FORKED).stdout == f"{-signal.SIGTERM} False\n"
+
+
+LOOPS = """
+import os, signal, time
+import uvloop
+from mhe_jax.train.parallel import interruption
+
+async def ask():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+with interruption.Interruption() as asked:
+    uvloop.run(ask())
+    time.sleep(0.1)
+    print(asked.requested)
+    asked.requested = False
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+    print(asked.requested)
+"""
+
+
+def test_signals_come_during_and_after_the_event_loop_of_a_library():
+    done = ended(LOOPS)
+    assert done.stdout == "True\nTrue\n", done.stderr
+
+
+LOST = """
+import gc, os, signal, sys, time
+from mhe_jax.train.parallel import interruption
+interruption.leave_at_once(75)
+# Python prints what a callback of the collector raises, and goes on.
+gc.callbacks.append(lambda phase, info: os.kill(os.getpid(), signal.SIGTERM))
+gc.collect()
+time.sleep(5)
+print("went on")
+"""
+
+
+def test_a_signal_inside_a_callback_of_the_garbage_collector_is_not_lost():
+    done = ended(LOST)
+    assert (done.returncode, done.stdout) == (75, "")
 
 
 EARLY = """
-import os, signal
+import os, signal, time
 from mhe_jax.train.parallel import interruption
 interruption.leave_at_once({})
 os.kill(os.getpid(), signal.{})
+time.sleep(60)
 """
 
 

@@ -242,7 +242,8 @@ def _exact(file: RecordFile, keys: np.ndarray, offsets: np.ndarray, first: int, 
     if end < FLOAT_WHOLE:
         return first, end
     near = lambda number: np.flatnonzero(np.abs(keys - number) <= np.spacing(np.float32(number)))
-    with_image, without = [], []
+    with_image: list[int] = []
+    without: list[int] = []
     for place in near(first).tolist() if first >= FLOAT_WHOLE else ():
         try:
             image = unpack_image(file.read(int(offsets[place]))[0], file.path).image

@@ -9,6 +9,8 @@ import functools
 import pathlib
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import TextScan, json_field, json_type, read_json_lines
 from mhe_jax.data.texts.corpus import Corpora
@@ -23,9 +25,10 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
     splits = [name for name in ("train", "test", "validation") if name in files]
     for split in splits:
         scans[split], rows[split] = _read_split(files[split], numbers)
-    labels, rank = numbers.ranked()
+    labels, ranked = numbers.ranked()
     names, notes = tuple(map(str, labels)), ""
-    if multi_hot := read_multi_hot(labels, rank, list(rows.values())):
+    rank: np.ndarray | None = ranked
+    if multi_hot := read_multi_hot(labels, ranked, list(rows.values())):
         names, read = multi_hot
         rows, rank = dict(zip(rows, read, strict=True)), None
         notes = f"; 'labels' are noughts and ones, for {len(names)} labels"
