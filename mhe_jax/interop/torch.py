@@ -61,7 +61,7 @@ def import_state_dict(
             continue
         if not found or found[0] not in flat:
             unexpected.append(name)
-            backbone_fits &= bool(found) and _part(found[0]) == "head"
+            backbone_fits &= found is not None and _part(found[0]) == "head"
             continue
         path, shape = found[0], tuple(flat[found[0]].shape)
         missing.discard(path)

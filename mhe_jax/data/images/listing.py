@@ -26,13 +26,13 @@ def is_stray(name: str) -> bool:
     return _STRAY.fullmatch(name) is not None
 
 
-def list_folders(folder: str | os.PathLike) -> tuple[list[str], list[str]]:
+def list_folders(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
     """(names of the folders in a folder, sorted; those left out); raises DataError if it cannot be listed."""
     names = sorted(entry.name for entry in _entries(folder) if entry.is_dir())
     return [name for name in names if not is_stray(name)], [name for name in names if is_stray(name)]
 
 
-def list_pictures(root: str | os.PathLike) -> tuple[list[bytes], list[str]]:
+def list_pictures(root: str | os.PathLike[str]) -> tuple[list[bytes], list[str]]:
     """The pictures in a folder and in the folders below it, in the order of torchvision's ImageFolder.
 
     Links to folders are followed, but not to a folder that they lie in. A link to nothing is a picture that cannot be
