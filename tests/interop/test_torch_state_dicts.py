@@ -301,6 +301,5 @@ def test_another_number_of_classes_names_the_part_that_fits(product):
         import_state_dict(state, abstract)
     import_state_dict(state, abstract, parts=("backbone",))
     other = {**state, "conv1.weight": state["conv1.weight"][:3]}
-    with pytest.raises(ValueError, match=r"does not fit the model: [^;]*; [^;]*$") as error:
+    with pytest.raises(ValueError, match=r"does not fit the model: 3 of another shape: conv1[^;]*$"):
         import_state_dict(other, abstract)
-    assert "init_parts" not in str(error.value)

@@ -82,7 +82,7 @@ def test_a_first_line_of_two_people_is_no_path_list(root):
         ("ann/1.jpg ann/2.jpg 1\nbob/9.jpg bob/1.jpg 1\n", r"pairs\.txt:2: the picture bob/9\.jpg does not exist in /"),
         ("a.jpg b.jpg 1\na.jpg bob/1.jpg 0\n", r"pairs\.txt:1: .*a\.jpg .*\(2 of 3 pictures are missing\)"),
         ("ann bob 1\n", r"pairs\.txt:1: the picture ann does not exist"),  # a folder
-        ("ann/1.jpg \x00 1\n", r"pairs\.txt:1: the picture \x00 does not exist"),
+        ("ann/1.jpg \x00 1\n", r"pairs\.txt:1: the picture \\x00 does not exist"),
         ("Bob 1 2\nBob 1\n", r"pairs\.txt:2: must be `name i j` or `name i name j`, as in LFW"),
         ("Bob 1 2\nBob 1 x\n", r"pairs\.txt:2: must be `name i j`"),
         ("Bob 1 2\nBob 1 Ann_Lee 1 2\n", r"pairs\.txt:2: must be `name i j`"),
