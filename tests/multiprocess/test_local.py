@@ -71,14 +71,15 @@ def test_signals_reach_all_processes():
 
 
 def test_gpus_are_dealt_out_in_order(monkeypatch):
-    seen = lambda process: local.environment("cuda", 2, process)["CUDA_VISIBLE_DEVICES"]
+    seen = lambda process: local.environment("cuda", 2, 2, process)["CUDA_VISIBLE_DEVICES"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [seen(0), seen(1)] == ["0,1", "2,3"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6,7")
     assert seen(0) == "4,6"
     with pytest.raises(OSError, match=r"process 1 needs 2 GPU\(s\), but CUDA_VISIBLE_DEVICES=4,6,7 has too few"):
         seen(1)
-    assert local.environment("cpu", 4, 1)["JAX_NUM_CPU_DEVICES"] == "4"
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert [local.environment("cpu", 2, 4, 1)[name] for name in ("JAX_NUM_CPU_DEVICES", "NPROC")] == ["4", "8"]
     assert "JAX_NUM_CPU_DEVICES" not in os.environ
 
 

@@ -84,6 +84,7 @@ def test_counts_that_contradict_each_other(tmp_path):
     (tmp_path / "X.tst.txt").write_text("toad\nnewt\n")
     with pytest.raises(DataError, match=r"Y.tst.npz: it has labels for 1 documents, but there are 2 texts$"):
         read_corpora(tmp_path)
+    (tmp_path / "X.tst.txt").write_text("toad\n")
     (tmp_path / "output-items.txt").write_text("one\ntwo\n")
     with pytest.raises(DataError, match=r"output-items.txt names 2 labels but .*/Y.trn.npz has 5$"):
         read_corpora(tmp_path)
