@@ -1,6 +1,7 @@
 """How the processes of a run find each other, where a scheduler's environment is there in part."""
 
 import pytest
+from jax._src import xla_bridge
 
 from mhe_jax.train.parallel import distributed
 
@@ -12,6 +13,12 @@ SLURM = {
     "SLURM_LOCALID": "0",
 }
 OPEN_MPI = {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:5", "OMPI_COMM_WORLD_SIZE": "2"}
+
+
+@pytest.fixture(autouse=True)
+def unused_devices(monkeypatch):
+    """Earlier tests of this process have used devices, after which JAX joins no run."""
+    monkeypatch.setattr(xla_bridge, "backends_are_initialized", lambda: False)
 
 
 def detect():
