@@ -5,11 +5,12 @@
 
 What follows `--` is for main.py. Nothing here needs editing. With --platform=cpu (the default) each process gets
 --devices made-up devices; with cuda, --devices of the machine's GPUs (of CUDA_VISIBLE_DEVICES, if that is set), in
-order. Output lines are prefixed with the number of their process. SIGTERM and SIGINT are passed on to all. When a
-process fails, the others have --grace seconds to notice, say so and end, before they are killed.
+order. Output lines are prefixed with the number of their process. SIGTERM, SIGINT and SIGUSR1 are passed on to all, and
+SIGHUP as SIGTERM. When a process fails, the others have --grace seconds to notice, say so and end, before they are
+killed.
 
-Returns 0 if all processes did, 75 if all asked to be started again (mhe_jax/train/parallel/interruption.py), else the
-code of the first that failed, 128 + n for signal n. JAX_COMPILATION_CACHE_DIR, if set, keeps compiled programs between
+Returns the code of the first process that failed, 128 + n for signal n; else 75 if one asked to be started again
+(mhe_jax/train/parallel/interruption.py), else 0. JAX_COMPILATION_CACHE_DIR, if set, keeps compiled programs between
 runs.
 """
 
@@ -88,8 +89,10 @@ def free_port() -> int:
 def supervise(lines: list[list[str]], environments: list[dict[str, str]], grace: float) -> int:
     """Runs the command lines until all have ended; see the module."""
     asked: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda number, frame: asked.put(number))
+    # A terminal that is closed: the processes, which have none, would stay.
+    signal.signal(signal.SIGHUP, lambda number, frame: asked.put(signal.SIGTERM))
     processes = start(lines, environments)
     readers = []
     for i, process in enumerate(processes):
@@ -126,8 +129,7 @@ def supervise(lines: list[list[str]], environments: list[dict[str, str]], grace:
     if failed:
         code = failed[0][1]
         return 128 - code if code < 0 else code
-    codes = {process.returncode for process in processes}
-    return REQUEUE if codes == {REQUEUE} else max(codes)
+    return max(process.returncode for process in processes)
 
 
 def start(lines: list[list[str]], environments: list[dict[str, str]]) -> list[subprocess.Popen]:

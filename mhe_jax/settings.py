@@ -180,6 +180,11 @@ class Settings:
         ):
             if getattr(settings, name) not in choices:
                 raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {' or '.join(choices)}")
+        if settings.freeze_backbone and settings.dropout_off_after_step:
+            raise ValueError(
+                f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but with "
+                "config.freeze_backbone there is no dropout: set it to 0"
+            )
         if not settings.init_from and tuple(settings.init_parts) != known["init_parts"].default:
             raise ValueError(f"config.init_parts is {settings.init_parts}, but config.init_from names nothing to take")
         return settings

@@ -40,10 +40,14 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     mesh = make_mesh(settings.mesh)
     data = build_data(settings.data)
     splits = data.load()
-    data_digest.same_everywhere(splits, settings.peer_seconds)
+    data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
     if workdir is not None and (workdir / "classes.json").exists():
         experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
+    # Before the evaluation, of which a mistake in the file would lose the result.
+    classes = with_names(experiment.Classes(data.num_classes, splits.class_names), class_names)
     task = experiment.build_task(settings, settings.head, data, data.num_classes)
+    if class_names is not None and type(task) is not Classification:
+        raise ValueError(f"{class_names}: evaluation names classes in its tables of pictures only")
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         weights, step = experiment.trained_weights(settings, task, mesh, workdir)
         found = {}
@@ -54,7 +58,6 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
                 with contextlib.closing(evaluator):
                     found[name] = {**evaluator(weights), "examples": evaluator.examples}
                     if isinstance(evaluator, Evaluator) and evaluator.kept:
-                        classes = with_names(experiment.Classes(data.num_classes, splits.class_names), class_names)
                         found[name]["macro_top1"] = _by_class(evaluator, classes, workdir)
                     if workdir is not None and distributed.is_main():
                         _keep(workdir, functools.partial(evaluator.draw, workdir))

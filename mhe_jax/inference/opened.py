@@ -44,7 +44,7 @@ class Trained:
     def load_splits(self) -> Any:
         """The run's data; raises ValueError if it is not what the run was trained on."""
         splits = self.data.load()
-        data_digest.same_everywhere(splits, self.settings.peer_seconds)
+        data_digest.same_everywhere(splits, self.data.num_classes, self.settings.peer_seconds)
         experiment.check_classes(self.workdir, experiment.Classes(self.data.num_classes, splits.class_names))
         return splits
 

@@ -1,9 +1,7 @@
 """What data a run reads, in a few figures: its processes must read the same, and go on with it when started again."""
 
-import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -20,43 +18,41 @@ from mhe_jax.train.reporting import stored
 # The figures of one data set by name; sizes as numbers, all else as digests.
 Figures = dict[str, int | str]
 
-# Fields that say where a source lies, which may differ from host to host and from start to start.
-_PLACES = ("folder", "path")
 
+def figures(data: Images | Texts, num_classes: int) -> Figures:
+    """Sizes, and digests of labels, names and sources: of what decides which example is which.
 
-def figures(data: Images | Texts) -> Figures:
-    """Sizes, and digests of labels, names and sources: of everything that decides which example is which.
-
-    Pixels are not looked at: the same files may be decoded by another library. Of texts it is the lengths in tokens.
+    Contents are not looked at: reading all pictures takes hours, and another library may decode them otherwise. Of
+    texts it is the lengths in tokens, of files their names, of tensorflow-datasets the version. Where the data lies,
+    and how it is read, may differ from host to host and from start to start.
     """
-    found: Figures = {"classes": len(data.class_names), "names of classes": _digest(tuple(data.class_names))}
+    found: Figures = {"number of classes": num_classes, "class names": _digest(data.class_names)}
     for name, split in (("train", data.train), ("eval", data.eval), ("test", data.test)):
         if isinstance(split, PairedSplit):
-            found[f"pairs of {name}"] = _digest(split.pairs)
+            found[f"{name} pairs"] = _digest([(of.name, of.first, of.second, of.same) for of in split.pairs])
             split = split.images
         if split is None:
             continue
-        found[f"examples of {name}"] = split.num_examples
+        found[f"{name} examples"] = split.num_examples
         if isinstance(split, TextSplit):
-            found[f"lengths of {name}"] = _digest(split.lengths)
-        load = getattr(split, "load_example", None)
-        source = getattr(load, "source", load)
+            found[f"{name} lengths"] = _digest(split.lengths)
+        source = getattr(getattr(split, "load_example", None), "source", None)
         labels = getattr(split, "labels", getattr(source, "labels", None))
         if labels is not None:
-            found[f"labels of {name}"] = _digest(labels)
+            found[f"{name} labels"] = _digest(labels)
         if source is not None:
-            found[f"sources of {name}"] = _digest(source)
+            found[f"{name} sources"] = _digest(source.identity())
     return found
 
 
-def same_everywhere(data: Images | Texts, seconds: float) -> Figures:
+def same_everywhere(data: Images | Texts, num_classes: int, seconds: float) -> Figures:
     """`figures` of the data, which all processes of the run have to read; returns when every one is here.
 
     Raises:
       DataError: in every process, naming one that reads something else, and what.
       MissingProcessError: after `seconds`, naming the processes that did not come.
     """
-    mine = figures(data)
+    mine = figures(data, num_classes)
     first, *others = [json.loads(text) for text in distributed.gather_texts("the data", json.dumps(mine), seconds)]
     for number, other in enumerate(others, 1):
         if different := differences(other, first):
@@ -102,28 +98,28 @@ def _digest(value: Any) -> str:
 
 def _update(state: Any, value: Any) -> None:
     """Feeds a value to a hash, after what kind it is and how long: ('ab', 'c') is not ('a', 'bc')."""
-    if isinstance(value, np.ndarray):
+    if scipy.sparse.issparse(value):
+        _update(state, (value.shape, value.indptr, value.indices, value.data.astype(np.float64)))
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
         # Of any width: 0 is 0 in int32 and int64.
         whole = value.astype("<i8") if value.dtype.kind in "biu" else value
-        state.update(f"array {whole.shape}".encode())
+        state.update(f"array {whole.shape} ".encode())
         state.update(np.ascontiguousarray(whole).tobytes())
-    elif scipy.sparse.issparse(value):
-        _update(state, (value.indptr, value.indices))
-    elif dataclasses.is_dataclass(value):
-        kept = [field.name for field in dataclasses.fields(value) if field.name not in _PLACES]
-        _update(state, tuple((name, getattr(value, name)) for name in kept))
-    elif isinstance(value, (str, bytes)):
-        content = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-        state.update(f"text {len(content)} ".encode())
-        state.update(content)
+    elif isinstance(value, str):
+        _update(state, value.encode("utf-8", "surrogateescape"))
+    elif isinstance(value, bytes):
+        state.update(f"text {len(value)} ".encode())
+        state.update(value)
+    elif value is None or isinstance(value, int):
+        state.update(f"value {value!r} ".encode())
+    elif isinstance(value, Sequence) and value and all(isinstance(part, str) for part in value):
+        # Millions of names, in two pieces.
+        encoded = [part.encode("utf-8", "surrogateescape") for part in value]
+        _update(state, np.array([len(part) for part in encoded]))
+        _update(state, b"".join(encoded))
     elif isinstance(value, Sequence):
-        if value and all(isinstance(part, str) and os.path.isabs(part) for part in value):
-            root = os.path.commonpath(value)
-            value = [part[len(root) :] for part in value]
         state.update(f"list {len(value)} ".encode())
         for part in value:
             _update(state, part)
-    elif value is None or isinstance(value, (bool, int, float)):
-        state.update(f"value {value!r} ".encode())
     else:
-        state.update(f"{type(value).__name__} ".encode())
+        raise TypeError(f"{type(value).__name__} has no digest")

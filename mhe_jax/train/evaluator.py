@@ -35,7 +35,7 @@ class Evaluator:
         step, select = make_eval_step(task, self._feed.batch), self._feed.batch
         piece = lambda chunk: jax.tree.map(lambda x: x[0], chunk)
         self._sums = lambda weights, resident, chunk: step(weights, resident, piece(chunk))
-        self.kept: list[dict[str, np.ndarray]] = []
+        self.kept: list[dict[str, Any]] = []
 
         def add(sums, weights, resident, chunk):
             found = keep(weights, select(resident, piece(chunk))) if keep else {}
@@ -53,12 +53,12 @@ class Evaluator:
             before = sums
             sums, found = self._add(sums, *batch)
             if found:
-                self.kept.append(jax.device_get(found))
+                self.kept.append(found)
             # One batch ahead of the devices is enough. With dozens in flight, those of a CPU run out of threads to
             # meet in, and wait for each other for ever.
             jax.block_until_ready(before)
             beat()
-        sums = jax.device_get(sums)
+        sums, self.kept = jax.device_get((sums, self.kept))
         self.examples = int(sums.pop("examples")[0])
         return metrics.means(sums)
 

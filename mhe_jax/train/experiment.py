@@ -109,9 +109,9 @@ def claim_workdir(
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
     if path.exists() and any(workdir.glob("checkpoints/*")):
-        stored, _ = read_workdir(workdir)
+        before, _ = read_workdir(workdir)
         now = json.loads(config.to_json())
-        different = sections.differences(_lengthened(stored.to_dict(), now), now)
+        different = sections.differences(_lengthened(before.to_dict(), now), now)
         if different:
             raise ValueError(
                 f"workdir {workdir} was made with another config: {'; '.join(different)}; choose another --workdir, "
@@ -130,12 +130,12 @@ def claim_workdir(
             write_atomically(workdir / "backbone.json", json.dumps(section.to_dict(), indent=2) + "\n")
 
 
-def _lengthened(stored: dict, config: Mapping[str, Any]) -> dict:
+def _lengthened(before: dict, config: Mapping[str, Any]) -> dict:
     """The config of a run with the duration of another one where that is longer, in the same unit."""
     longer = {
-        name: config[name] for name in ("total_epochs", "total_steps") if 0 < stored.get(name, 0) < config.get(name, 0)
+        name: config[name] for name in ("total_epochs", "total_steps") if 0 < before.get(name, 0) < config.get(name, 0)
     }
-    return {**stored, **longer}
+    return {**before, **longer}
 
 
 def check_classes(workdir: pathlib.Path, classes: Classes) -> None:
@@ -167,12 +167,22 @@ def read_workdir(workdir: pathlib.Path) -> tuple[ConfigDict, Classes]:
 def _stored_config(path: pathlib.Path, fields: dict[str, Any]) -> ConfigDict:
     usual = defaults()
     for name, value in fields.items():
-        if isinstance(usual.get(name), (dict, ConfigDict)) and not isinstance(value, dict):
-            raise ValueError(f"{path}: the section {name} is {value!r}; it must be an object, {{...}}")
+        if isinstance(usual.get(name), (dict, ConfigDict)):
+            if not isinstance(value, dict):
+                raise ValueError(f"{path}: the section {name} is {value!r}; it must be an object, {{...}}")
+        elif name in usual and not _is_like(value, usual[name]):
+            raise ValueError(f"{path}: {name} is {value!r}; it must be like {usual[name]!r}")
     try:
         return ConfigDict({**usual, **old_configs.upgraded(fields)})
     except (TypeError, AttributeError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is no config of this program: {type(error).__name__}: {error}") from None
+
+
+def _is_like(value: Any, usual: Any) -> bool:
+    """Whether a value of a JSON file has the type of a field's default."""
+    if type(usual) in (int, float):
+        return type(value) is int or type(value) is type(usual)
+    return isinstance(value, (list, tuple) if isinstance(usual, tuple) else type(usual))
 
 
 def _stored_classes(path: pathlib.Path, fields: dict[str, Any]) -> Classes:

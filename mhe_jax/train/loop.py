@@ -80,7 +80,7 @@ def _train(
     check_batch(mesh, settings)
     data = build_data(settings.data)
     splits = data.load()
-    figures = data_digest.same_everywhere(splits, settings.peer_seconds)
+    figures = data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
     task = experiment.build_task(settings, settings.head, data, data.num_classes)
     batch_size = settings.global_batch_size
     parts = shares(mesh, settings.accumulate_steps)
@@ -88,8 +88,14 @@ def _train(
     total_steps = settings.duration("total", train.steps_per_epoch)
     schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
     sparse = task.head.sparse_tables()
-    rules = settings.clip, settings.table_optimizer, sparse, settings.freeze_backbone
-    optimizer = build_optimizer(settings.optimizer, schedule, *rules)
+    optimizer = build_optimizer(
+        settings.optimizer,
+        schedule,
+        clip_section=settings.clip,
+        table_section=settings.table_optimizer,
+        sparse_tables=sparse,
+        freeze_backbone=settings.freeze_backbone,
+    )
     average_rule = averages.build_average(settings.average, train.steps_per_epoch)
 
     with (
@@ -173,6 +179,19 @@ def _train(
         ran, stopping = step < last_step, False
         asked_by_any = distributed.Agreement(mesh)
         watchdog = cleanup.enter_context(Watchdog(settings.stall_seconds))
+
+        def evaluate() -> bool:
+            """Evaluates this step; whether it is the best so far."""
+            with meter.paused():
+                meta["last"] = {"step": step, **evaluator(fsdp.whole(state.eval_weights, mesh), watchdog.beat)}
+                writer.write("eval", step, epoch(step), meta["last"])
+                # Hosts may differ in the last bit of a figure, and must not in what they save.
+                (best,) = distributed.of_main([task.is_better(meta["last"], meta["best"])])
+                meta["best"] = meta["last"] if best else meta["best"]
+            return bool(best)
+
+        if ran and step and due(step, evaluate_every) and (meta["last"] or {}).get("step") != step:
+            evaluate()  # when the run was told to leave, it saved first
         while step < last_step and not stopping:
             state, sums = program(state, resident, chunk, count)
             step += int(count)
@@ -182,23 +201,21 @@ def _train(
             meter.add(step, sums)
             watchdog.beat()
 
-            stopping = asked_by_any(interruption.requested) or step == last_step
-            best_so_far = False
-            if due(step, evaluate_every):
-                with meter.paused():
-                    meta["last"] = {"step": step, **evaluator(fsdp.whole(state.eval_weights, mesh), watchdog.beat)}
-                    writer.write("eval", step, epoch(step), meta["last"])
-                    best_so_far = task.is_better(meta["last"], meta["best"])
-                    meta["best"] = meta["last"] if best_so_far else meta["best"]
+            stopping = asked_by_any(interruption.requested)
+            interruption.saving = stopping
+            # The time that is left to a run that was told to leave may be less than an evaluation takes.
+            best_so_far = due(step, evaluate_every) and (step == last_step or not stopping) and evaluate()
+            stopping |= step == last_step
+            interruption.saving |= stopping
             if due(step, save_every) or best_so_far or stopping:
-                with meter.paused(), interruption.saving():
+                with meter.paused():
                     meta["seconds"] = earlier_seconds + time.monotonic() - started
                     meter.check_parameters(step, bool(all_finite(state.params)))
                     checkpoints.save(state, step, meta)
                     watchdog.beat()
         meter.finish()
-        with interruption.saving():
-            checkpoints.wait()
+        checkpoints.wait()
+        interruption.saving = False
         watchdog.beat()
 
         # ---- Result, and once, with the best weights, the examples that chose nothing.

@@ -103,7 +103,7 @@ def test_processes_that_read_different_data_say_so_and_end(tmp_path):
     said = [process.communicate(timeout=300)[1] for process in started]
     assert [process.returncode for process in started] == [2, 2], said
     for text in said:
-        assert "error: process 1 of 2 reads other data than process 0: examples of train: 64, 100 there" in text
+        assert "error: process 1 of 2 reads other data than process 0: train examples: 64, 100 there" in text
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

@@ -27,7 +27,11 @@ def supervise(codes, grace=20.0):
 LEAVE = "import sys; sys.exit({})"
 WAIT = "import time; time.sleep(60)"
 DIE = "import os; os.kill(os.getpid(), 9)"
-SAVE = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); print('up', flush=True); time.sleep(60)"
+SAVE = """import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75))
+print('up', flush=True)
+time.sleep(60)"""
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,7 @@ SAVE = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(75)); pr
     [
         ([LEAVE.format(0)] * 2, 0),
         ([LEAVE.format(75)] * 2, 75),
+        ([LEAVE.format(75), LEAVE.format(0)], 75),
         ([LEAVE.format(3), LEAVE.format(0)], 3),
         ([LEAVE.format(75), LEAVE.format(2)], 2),
         ([DIE, LEAVE.format(0)], 137),
@@ -63,10 +68,11 @@ def test_what_outlives_a_failure_is_killed():
     assert "[local] process 1 was killed by SIGKILL" in err
 
 
-def test_signals_reach_all_processes():
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_signals_reach_all_processes(name):
     with supervise([SAVE, SAVE]) as process:
         assert sorted([process.stdout.readline(), process.stdout.readline()]) == ["[0] up\n", "[1] up\n"]
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.Signals[name])
         assert process.wait(timeout=120) == 75
 
 

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
 from mhe_jax.data.dataset import ArraySplit, DataError, PairedSplit, Pairs
+from mhe_jax.data.faces.convert import convert
 from mhe_jax.data.faces.eval_sets import FileSource
 from mhe_jax.data.images.dataset import Images
 from mhe_jax.data.texts.dataset import Texts, TextSplit
@@ -28,9 +29,8 @@ def pictures(root, **counts):
 
 
 def of_folder(root, **fields):
-    return figures(
-        build_data(ConfigDict({"name": "image_folder", "path": str(root), "image_size": 8, **fields})).load()
-    )
+    data = build_data(ConfigDict({"name": "image_folder", "path": str(root), "image_size": 8, **fields}))
+    return figures(data.load(), data.num_classes)
 
 
 @pytest.fixture
@@ -48,23 +48,23 @@ def test_a_picture_less_is_told_by_sizes_first(folder, in_memory):
     before = of_folder(folder, in_memory=in_memory)
     (folder / "train" / "a" / "1.png").unlink()
     found = differences(of_folder(folder, in_memory=in_memory), before)
-    assert found[:2] == ["examples of train: 4, 5 there", "labels of train differ"]
+    assert found[:2] == ["train examples: 4, 5 there", "train labels differ"]
     assert not any("eval" in text for text in found)
 
 
 def test_a_picture_of_another_name_or_class_is_told(folder):
     before = of_folder(folder)
     (folder / "train" / "a" / "1.png").rename(folder / "train" / "a" / "9.png")
-    assert differences(of_folder(folder), before) == ["sources of train differ"]
+    assert differences(of_folder(folder), before) == ["train sources differ"]
     (folder / "train" / "a" / "9.png").rename(folder / "train" / "b" / "1.PNG")
-    assert differences(of_folder(folder), before) == ["labels of train differ", "sources of train differ"]
+    assert differences(of_folder(folder), before) == ["train labels differ", "train sources differ"]
 
 
 def test_class_names_count(folder, tmp_path):
     before = of_folder(folder)
     for split in ("train", "val"):
         (folder / split / "b").rename(folder / split / "c")
-    assert "names of classes differ" in differences(of_folder(folder), before)
+    assert "class names differ" in differences(of_folder(folder), before)
 
 
 def documents(lengths, labels):
@@ -74,11 +74,12 @@ def documents(lengths, labels):
 
 def test_texts_are_known_by_their_lengths_and_labels():
     split = documents([3, 4], [[0, 1], [1, 1]])
-    of = lambda train: figures(Texts(train, split, None, (), {}))
+    of = lambda train: figures(Texts(train, split, None, (), {}), 2)
     before = of(split)
     assert of(documents([3, 4], [[0, 1], [1, 1]])) == before
-    assert differences(of(documents([4, 3], [[0, 1], [1, 1]])), before) == ["lengths of train differ"]
-    assert differences(of(documents([3, 4], [[1, 0], [1, 1]])), before) == ["labels of train differ"]
+    assert differences(of(documents([4, 3], [[0, 1], [1, 1]])), before) == ["train lengths differ"]
+    assert differences(of(documents([3, 4], [[1, 0], [1, 1]])), before) == ["train labels differ"]
+    assert differences(of(documents([3, 4], [[0, 2], [1, 1]])), before) == ["train labels differ"]  # their relevance
 
 
 def test_pairs_and_the_width_of_numbers():
@@ -88,36 +89,78 @@ def test_pairs_and_the_width_of_numbers():
     def of(dtype, same):
         rows = np.array([0, 1], dtype)
         pairs = Pairs("lfw", rows, rows[::-1], np.array([same, True]))
-        return figures(Images(train, PairedSplit(train, (pairs,)), ()))
+        return figures(Images(train, PairedSplit(train, (pairs,)), ()), 2)
 
     assert of(np.int32, True) == of(np.int64, True)
-    assert differences(of(np.int32, False), of(np.int32, True)) == ["pairs of eval differ"]
+    assert differences(of(np.int32, False), of(np.int32, True)) == ["eval pairs differ"]
 
 
 def test_files_are_named_from_their_common_folder():
-    of = lambda root: data_digest._digest(FileSource([f"{root}/a/1.png", f"{root}/b/2.png"]))
-    assert of("/here") == of("/over/there")
-    assert data_digest._digest(("ab", "c")) != data_digest._digest(("a", "bc"))
+    of = lambda root, *names: data_digest._digest(FileSource([f"{root}/{name}" for name in names]).identity())
+    assert of("/here", "a/1.png", "b/2.png") == of("there", "a/1.png", "b/2.png")
+    assert of("here", "1.png") != of("here", "2.png")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("ab", "c"), ("a", "bc")),
+        (("a", ""), ("a",)),
+        ([np.array([1, 2])], [np.array([[1, 2]])]),
+        ([1, 2], [1, 3]),
+        ([b"a", b"b"], [b"ab"]),
+    ],
+)
+def test_different_values_have_different_digests(one, other):
+    assert data_digest._digest(one) != data_digest._digest(other)
+
+
+@pytest.mark.parametrize("value", [np.array([object()]), 1.5, {"a": 1}, object()])
+def test_what_has_no_lasting_form_has_no_digest(value):
+    with pytest.raises(TypeError, match="has no digest"):
+        data_digest._digest(value)
+
+
+def test_how_data_is_read_may_change_between_starts(tmp_path, monkeypatch):
+    """The fields of data that a resumed run may set otherwise are not in the figures, nor is where the data lies."""
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    for i in range(12):
+        folder = tmp_path / "faces" / f"person{i}"
+        folder.mkdir(parents=True)
+        for j in range(2):
+            PIL.Image.new("RGB", (8, 8), (i, j, 0)).save(folder / f"{j}.png")
+        lines.append(f"person{i}/0.png person{i}/1.png 1\nperson{i}/0.png person{(i + 1) % 12}/1.png 0\n")
+    convert(tmp_path / "faces", tmp_path / "records")
+    (tmp_path / "records" / "pairs.txt").write_text("".join(lines))
+    (tmp_path / "faces").rename(tmp_path / "records" / "pictures")
+
+    def of(**fields):
+        config = {"path": str(tmp_path / "records"), "image_size": 8, "eval_sets": ("pairs.txt",)}
+        config["eval_root"] = "pictures"
+        data = build_data(ConfigDict({"name": "face_records", **config, **fields}))
+        return figures(data.load(), data.num_classes)
+
+    expected = of()
+    assert expected["number of classes"] == 12
+    for other in ({"on_bad_example": "skip"}, {"num_workers": 1}, {"path": "records"}):
+        assert of(**other) == expected
 
 
 def test_a_run_goes_on_with_its_own_data_only(tmp_path):
     config, classes = ConfigDict({"data": {"name": "synthetic"}}), experiment.Classes(3, ())
-    claim = lambda examples: experiment.claim_workdir(
-        tmp_path, config, classes, figures={"examples of train": examples}
-    )
+    claim = lambda examples: experiment.claim_workdir(tmp_path, config, classes, figures={"train examples": examples})
     claim(54)
     claim(60)  # nothing has been trained yet
     (tmp_path / "checkpoints" / "1").mkdir(parents=True)
     claim(60)
-    with pytest.raises(DataError, match="examples of train: 54, 60 there"):
+    with pytest.raises(DataError, match="train examples: 54, 60 there"):
         claim(54)
 
 
 def test_figures_are_compared_where_both_have_them(tmp_path):
-    data_digest.check_unchanged(tmp_path, {"examples of train": 60})  # of a run that kept none
-    (tmp_path / "data.json").write_text('{"examples of train": 60, "labels of train": "ab", "of a later version": 1}')
-    data_digest.check_unchanged(tmp_path, {"examples of train": 60, "labels of train": "ab"})
-    with pytest.raises(
-        DataError, match=r"not what .* was trained on: examples of train: 54, 60 there; labels of train d"
-    ):
-        data_digest.check_unchanged(tmp_path, {"examples of train": 54, "labels of train": "cd"})
+    data_digest.check_unchanged(tmp_path, {"train examples": 60})  # of a run that kept none
+    (tmp_path / "data.json").write_text('{"train examples": 60, "train labels": "ab", "of a later version": 1}')
+    data_digest.check_unchanged(tmp_path, {"train examples": 60, "train labels": "ab"})
+    with pytest.raises(DataError, match=r"not what .* was trained on: train examples: 54, 60 there; train labels d"):
+        data_digest.check_unchanged(tmp_path, {"train examples": 54, "train labels": "cd"})

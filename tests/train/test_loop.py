@@ -7,12 +7,14 @@ import shutil
 import numpy as np
 import pytest
 
+from mhe_jax.data.dataset import DataError
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.recipes import heads
 from mhe_jax.recipes.base import base_config
 from mhe_jax.train import experiment
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.loop import train_and_evaluate
+from mhe_jax.train.parallel import distributed
 from mhe_jax.train.reporting import writers
 from mhe_jax.train.reporting.meter import NonFiniteLossError
 from tests.train.saved import assert_same, final_weights
@@ -70,6 +72,22 @@ def test_interrupted_at_step_3_and_resumed_equals_uninterrupted_bitwise(tmp_path
     assert first["step"] == 3
     second = train_and_evaluate(config, tmp_path / "parts")
     assert second["step"] == 6
+    assert_same(final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts"))
+    events = [writers.read_events(tmp_path / run / "metrics.jsonl") for run in ("whole", "parts")]
+    evaluated = [[e for e in run if e["split"] == "eval"] for run in events]
+    assert evaluated[0] == evaluated[1]
+
+
+def test_a_run_that_is_told_to_leave_saves_first_and_evaluates_when_it_goes_on(tmp_path, monkeypatch):
+    config = tiny()
+    whole = train_and_evaluate(config, tmp_path / "whole")
+    asked = iter([False, False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr(distributed.Agreement, "__call__", lambda self, requested: next(asked))
+        first = train_and_evaluate(config, tmp_path / "parts")
+    assert (first["step"], first["interrupted"], first["last"]) == (3, True, None)
+    second = train_and_evaluate(config, tmp_path / "parts")
+    assert (second["best"], second["last"]) == (whole["best"], whole["last"])
     assert_same(final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts"))
     events = [writers.read_events(tmp_path / run / "metrics.jsonl") for run in ("whole", "parts")]
     evaluated = [[e for e in run if e["split"] == "eval"] for run in events]
@@ -169,6 +187,8 @@ def test_evaluation_of_a_workdir_gives_the_best_checkpoints_figures(tmp_path):
     assert sum(int(line["correct"]) for line in lines) == pytest.approx(43 * values["top1"])
     accuracies = [float(line["accuracy"]) for line in lines if line["accuracy"]]
     assert values["macro_top1"] == pytest.approx(np.mean(accuracies), rel=1e-5)
+    with pytest.raises(DataError, match=r"nowhere.txt does not exist"):
+        evaluate(config, tmp_path, tmp_path / "nowhere.txt")
     mistakes = csv.DictReader((tmp_path / "confusions.csv").read_text().splitlines())
     assert sum(int(line["times"]) for line in mistakes) == pytest.approx(43 * (1 - values["top1"]))
 

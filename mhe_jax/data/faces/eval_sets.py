@@ -2,8 +2,10 @@
 
 import bisect
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,9 @@ class BinSource:
     def read(self, index: int) -> tuple[bytes, int, str]:
         return self.pictures[index], 0, f"{self.path}: picture {index}"
 
+    def identity(self) -> tuple[Sequence[bytes]]:
+        return (self.pictures,)
+
 
 @dataclasses.dataclass(frozen=True)
 class FileSource:
@@ -40,6 +45,11 @@ class FileSource:
 
     def read(self, index: int) -> tuple[bytes, int, str]:
         return read_bytes(self.paths[index]), 0, self.paths[index]
+
+    def identity(self) -> tuple[list[str]]:
+        """The names from the folder on that all have in common."""
+        root = os.path.commonpath([os.path.dirname(path) for path in self.paths])
+        return ([os.path.relpath(path, root) for path in self.paths],)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +66,9 @@ class JoinedSource:
     def read(self, index: int) -> tuple[bytes, int, str]:
         part = bisect.bisect_right(self.starts, index) - 1
         return self.parts[part].read(index - self.starts[part])
+
+    def identity(self) -> tuple[Any, ...]:
+        return tuple(part.identity() for part in self.parts)
 
 
 def require_eval_sets(names: tuple[str, ...]) -> None:

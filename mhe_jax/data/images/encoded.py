@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Generator
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -24,6 +24,9 @@ class Source(Protocol):
 
     def read(self, index: int) -> tuple[bytes, int, str]:
         """(encoded image, label, name of the file or record)."""
+
+    def identity(self) -> tuple[Any, ...]:
+        """What decides which example is which, wherever it lies: arrays, texts, numbers and sequences of these."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,6 +38,9 @@ class FolderSource:
         path = os.path.join(self.folder, self.class_names[label], os.fsdecode(self.files[index]))
         return read_bytes(path), label, path
 
+    def identity(self) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        return self.class_names, self.files, self.labels
+
 
 @dataclasses.dataclass(kw_only=True)
 class ImageFolder(EncodedImages):

@@ -38,6 +38,10 @@ class TfdsSource:
         record = self._records[index]
         return record[self.image_key], int(record[self.label_key]), f"{self.folder} split {self.split!r} record {index}"
 
+    def identity(self) -> tuple[str, str, str, str]:
+        version = pathlib.Path(self.folder).name
+        return version, self.split, self.image_key, self.label_key
+
 
 @dataclasses.dataclass(kw_only=True)
 class TfdsImages(EncodedImages):

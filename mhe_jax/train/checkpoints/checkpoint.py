@@ -16,6 +16,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.train.checkpoints import same_model, seals
+from mhe_jax.train.parallel import distributed
 from mhe_jax.train.reporting import report, writers
 from mhe_jax.train.state import TrainState
 
@@ -150,7 +151,8 @@ class Checkpoints:
             self._manager.close()
 
     def _newest_first(self) -> list[int]:
-        return sorted(self._manager.all_steps(), reverse=True)
+        # Processes that list a folder in which a run goes on find different ones.
+        return distributed.of_main(sorted(self._manager.all_steps(), reverse=True))
 
     def _with_steps(self, attempt: Callable[[list[int]], Any]) -> Any:
         """`attempt(steps)`, newest first; with those that are there now, if a run has replaced them meanwhile."""
@@ -165,7 +167,7 @@ class Checkpoints:
         if not self._read_only:
             return False
         self._manager.reload()
-        return max(self._manager.all_steps(), default=-1) > max(steps)
+        return max(self._newest_first(), default=-1) > max(steps)
 
     def _first_whole(self, steps: Sequence[int], load: Callable[[int], Any], item: str = "") -> Any:
         """`load(step)` of the first of `steps` that is whole; the ones before it are moved out of the way.

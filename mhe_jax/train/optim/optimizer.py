@@ -156,6 +156,10 @@ def build_optimizer(
         )
     transform = registry.build(OPTIMIZERS, section, "config.optimizer", learning_rate=schedule)
     clip = build_clip(clip_section) if clip_section is not None else None
+    if freeze_backbone and clip is not None and "head" not in clip.parts:
+        raise ValueError(
+            f"config.clip.parts is {clip.parts}, but config.freeze_backbone leaves no gradient there: clip ('head',)"
+        )
     if clip is not None:
         transform = optax.chain(clip.transformation(), transform)
     rule = rules.build_table_optimizer(table_section) if table_section is not None else None

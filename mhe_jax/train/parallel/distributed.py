@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 
 from mhe_jax.data.feed import Feed
+from mhe_jax.train.parallel.ending import end_at_once
 from mhe_jax.train.parallel.mesh import BATCH, whole
 
 # How long a process that failed waits for the others to fail in the same way, as they do over a mistake in a config.
@@ -168,6 +170,17 @@ def gather_texts(name: str, text: str, seconds: float) -> list[str]:
     return [client.blocking_key_value_get(f"{key}/{i}", 60_000) for i in range(global_state.num_processes)]
 
 
+def of_main(numbers: Sequence[int]) -> list[int]:
+    """The numbers of process 0, in every process; every process has to call this, with as many numbers as it likes."""
+    if jax.process_count() == 1:
+        return list(numbers)
+    count = int(multihost_utils.broadcast_one_to_all(np.int32(len(numbers))))
+    filled = np.zeros(count, np.int64)
+    if is_main():
+        filled[:] = numbers
+    return multihost_utils.broadcast_one_to_all(filled).tolist()
+
+
 def union(numbers: set[int]) -> set[int]:
     """The numbers that any process has; every process has to call this."""
     if jax.process_count() == 1:
@@ -221,13 +234,12 @@ def leave(code: int) -> int:
         )
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)
+        end_at_once(code)
     return code
 
 
 def _alone(message: str) -> None:
-    print(f"error: {message}: was each of them started, and can it reach that address?", file=sys.stderr, flush=True)
-    os._exit(1)
+    end_at_once(1, f"error: {message}: was each of them started, and can it reach that address?")
 
 
 def _leave_after_error(kind: type, error: BaseException, traceback: types.TracebackType | None) -> None:

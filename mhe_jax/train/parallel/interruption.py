@@ -6,13 +6,14 @@ So the handlers do nothing: the C part of Python's signal handling writes each s
 that reads from it acts.
 """
 
-import contextlib
 import os
 import signal
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+from mhe_jax.train.parallel.ending import end_at_once, say
 
 # EX_TEMPFAIL of sysexits.h: schedulers can be told to queue a job again on it.
 EXIT_CODE = 75
@@ -34,19 +35,20 @@ def leave_at_once(code: int | None) -> None:
     Args:
       code: exit code; None for the usual one, 128 + the signal's number.
     """
-    _listener().listen(lambda number: os._exit(128 + number if code is None else code))
+    _listener().listen(lambda number: end_at_once(128 + number if code is None else code))
 
 
 class Interruption:
     """While entered, the signals only set `requested`; one that comes later ends the process at once.
 
     It then ends with `EXIT_CODE` too: a run continues from its last checkpoint, however it was ended. Only while the
-    last checkpoint is being written, which `saving` says, a second request has to wait for it, and a third ends.
+    last checkpoint is being written, which the run says by `saving`, the second is told to wait; the third ends.
     """
 
     def __init__(self) -> None:
         self.requested = False
-        self._saving = False
+        self.saving = False
+        self._told = False
         self._last = 0.0
         self._release: Callable[[], None] = lambda: None
 
@@ -58,28 +60,21 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         self._release()
 
-    @contextlib.contextmanager
-    def saving(self) -> Iterator[None]:
-        """The run is on its way to its end: the next request is only told that, and takes effect if repeated."""
-        self._saving = True
-        try:
-            yield
-        finally:
-            self._saving = False
-
     def _request(self, number: int) -> None:
         last, self._last = self._last, time.monotonic()
         if not self.requested:
             self.requested = True
-        elif self._last - last < _SAME_REQUEST_SECONDS:
+            return
+        if self._last - last < _SAME_REQUEST_SECONDS:
             self._last = last
-        elif self._saving:
-            self._saving = False
-            _say(f"{signal.Signals(number).name} again: a checkpoint is being written; the next signal ends at once")
+            return
+        again = f"{signal.Signals(number).name} again"
+        if self.saving and not self._told:
+            self._told = True
+            say(f"{again}: the last checkpoint is being written; the next signal ends at once")
         else:
-            _say(f"{signal.Signals(number).name} again: ended at once; the checkpoints that are complete stay")
             # Not by the signal itself, which the first process of a container cannot be ended by.
-            os._exit(EXIT_CODE)
+            end_at_once(EXIT_CODE, f"{again}: ended at once; the checkpoints that are complete stay")
 
 
 class _Listener:
@@ -135,8 +130,3 @@ def _forget() -> None:
         signal.set_wakeup_fd(-1)
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-
-
-def _say(text: str) -> None:
-    # Not through sys.stderr, whose lock the main thread may hold for ever.
-    os.write(2, f"{text}\n".encode())

@@ -1,10 +1,11 @@
 """Ends a run that has stopped moving, and says where each of its threads was."""
 
 import faulthandler
-import os
 import sys
 import threading
 import time
+
+from mhe_jax.train.parallel.ending import end_at_once
 
 EXIT_CODE = 1
 
@@ -41,5 +42,5 @@ class Watchdog:
         message = f"error: no step and no batch ended for {self._seconds:g} s (config.stall_seconds); all stacks:"
         print(message, file=sys.stderr, flush=True)
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-        # Not sys.exit: the main thread is stuck, and nothing can be awaited.
-        os._exit(EXIT_CODE)
+        # Not sys.exit: the main thread is stuck.
+        end_at_once(EXIT_CODE)

@@ -36,9 +36,14 @@ def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
     task = experiment.build_task(settings, head, build_data(settings.data), settings.data.num_classes)
     schedule = build_schedule(settings.schedule, total_steps=1, steps_per_epoch=1)
     sparse = task.head.sparse_tables()
-    table_section = settings.table_optimizer if sparse else None
-    rules = settings.clip, table_section, sparse, settings.freeze_backbone
-    optimizer = build_optimizer(settings.optimizer, schedule, *rules)
+    optimizer = build_optimizer(
+        settings.optimizer,
+        schedule,
+        clip_section=settings.clip,
+        table_section=settings.table_optimizer if sparse else None,
+        sparse_tables=sparse,
+        freeze_backbone=settings.freeze_backbone,
+    )
     rule = averages.build_average(settings.average, steps_per_epoch=1)
     return Model(task, optimizer, rule, abstract_state(task, optimizer, rule, mesh, settings.shard_backbone))
 

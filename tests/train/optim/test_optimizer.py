@@ -160,6 +160,9 @@ def test_a_frozen_backbone_has_no_state_and_stays():
     assert (after["head"]["k"] < 1).all()
     with pytest.raises(ValueError, match="config.optimizer.backbone_rate is 0.1, but config.freeze_backbone leaves it"):
         build_optimizer(ConfigDict({"name": "sgd", "backbone_rate": 0.1}), lambda step: 0.1, freeze_backbone=True)
+    clip.parts = ("backbone",)
+    with pytest.raises(ValueError, match=r"config.clip.parts is \('backbone',\), but config.freeze_backbone leaves no"):
+        build_optimizer(section, lambda step: 0.1, clip, freeze_backbone=True)
 
 
 def test_nesterov_without_momentum_is_refused():

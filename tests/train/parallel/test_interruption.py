@@ -58,21 +58,73 @@ def test_a_first_signal_asks_and_a_later_one_ends(first, then, code):
     assert ("SIGTERM again: ended at once" in done.stderr) == bool(code)
 
 
-SAVE = """with asked.saving():
-        ask('SIGTERM')
-        time.sleep(0.6)
-        print("saved", flush=True)
-        {}"""
+SAVE = """asked.saving = True
+    ask('SIGTERM')
+    time.sleep(0.6)
+    print("told", flush=True)
+    asked.saving = False
+    asked.saving = True  # of another checkpoint: it is told once
+    {}"""
 
 
 @pytest.mark.parametrize("insists", [True, False])
 def test_while_a_checkpoint_is_written_a_second_signal_waits_and_a_third_ends(insists):
     done = ended(CODE.format(first="SIGTERM", then=SAVE.format("ask('SIGTERM'); print('never')" if insists else "")))
     assert done.returncode == (75 if insists else 0)
-    assert done.stdout.startswith("still here\nsaved\n")
+    assert done.stdout.startswith("still here\ntold\n")
     assert "never" not in done.stdout
-    assert "SIGTERM again: a checkpoint is being written" in done.stderr
+    assert "SIGTERM again: the last checkpoint is being written" in done.stderr
     assert ("ended at once" in done.stderr) == insists
+
+
+NOBODY_READS = """
+import os, signal, sys, time
+from mhe_jax.train.parallel import interruption
+interruption._SAME_REQUEST_SECONDS = 0.0
+reading, writing = os.pipe()
+if {full}:
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, bytes(1 << 16))
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+else:
+    os.close(reading)
+os.dup2(writing, 2)
+with interruption.Interruption():
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+    print("still here")
+"""
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_it_ends_also_where_nobody_reads_what_it_says(full):
+    done = ended(NOBODY_READS.format(full=full))
+    assert (done.returncode, done.stdout) == (75, "")
+
+
+WORKERS = """
+import multiprocessing, os, signal, time
+from mhe_jax.train.parallel import interruption
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    child.start()
+    interruption.leave_at_once(75)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_process_that_ends_at_once(tmp_path):
+    (tmp_path / "program.py").write_text(WORKERS)
+    # The worker has the pipe too: this returns when both are gone, and not before.
+    command = [sys.executable, str(tmp_path / "program.py")]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    assert done.returncode == 75
 
 
 FORKED = """

@@ -59,7 +59,16 @@ def test_a_last_line_that_a_crash_cut_short_is_left_out(tmp_path, end):
 
 CONFIG = {"data": {"name": "synthetic", "num_classes": 3}, "head": {"name": "ohe"}, "optimizer": {"name": "sgd"}}
 WRONG = {
-    "config.json": [{"data": 3}, {"head": [1]}, {"clip_norm": "much"}, {"optimizer": None}, {"a.b": 1}],
+    "config.json": [
+        {"data": 3},
+        {"head": [1]},
+        {"clip_norm": "much"},
+        {"optimizer": None},
+        {"a.b": 1},
+        {"total_steps": None},
+        {"total_epochs": "3"},
+        {"init_parts": 1},
+    ],
     "classes.json": [
         {},
         {"number": 3},

@@ -72,6 +72,9 @@ class RecordSource:
             raise self._bad_label(index, label)
         return packed.image, int(label), where
 
+    def identity(self) -> tuple[np.ndarray, np.ndarray, int]:
+        return self.keys, self.offsets, self.num_classes
+
     def read_labels(self) -> np.ndarray:
         """int32 [N] labels, from one pass over the records' headers; raises as `read` does."""
         labels = np.full(len(self), -1, np.int32)
