@@ -33,6 +33,13 @@ gc.freeze()
 gc.set_threshold(100_000, 50, 50)
 
 
+def pytest_runtest_teardown(item, nextitem):
+    """Forgets a file's compiled programs after it: with thousands of them in memory, all that follows takes longer."""
+    if nextitem is None or nextitem.path != item.path:
+        jax.clear_caches()
+        gc.collect()
+
+
 @pytest.fixture(params=[(8, 1), (4, 2), (2, 4), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
 def mesh(request):
     """Each way to lay eight devices out over ('data', 'class'), installed as the ambient mesh."""

@@ -94,7 +94,8 @@ def require_at_least(field: str, value: int, least: int) -> None:
 def require_plausible(announced: int, listed: int, what: str, where: object) -> None:
     """Raises DataError if a header announces far more than the content could bear out: memory is taken for each.
 
-    Up to a million are believed, and a thousand for each entry that is listed: data sets list most of what they number.
+    Up to four million are believed, so that a few documents may be cut out of the largest sets, and a thousand for each
+    entry that is listed: data sets list most of what they number.
     """
-    if announced > (1 << 20) + 1000 * listed:
+    if announced > (1 << 22) + 1000 * listed:
         raise DataError(f"{where} announces {announced} {what}, but lists {listed} entries: is its header damaged?")

@@ -22,10 +22,12 @@ _OPERATIONS = {operation.code: operation for operation in pickletools.opcodes}
 _MOST = 1 << 22  # operations: the published files have a tenth, and an operation of one byte can take a hundred
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 # Their argument is the value.
-_VALUES = re.compile(r"INT|BININT[12]?|LONG1|(SHORT_)?BINBYTES|BINBYTES8|BYTEARRAY8|UNICODE|(SHORT_)?BINUNICODE8?")
+_VALUES = re.compile(
+    r"INT|(BIN)?FLOAT|BININT[12]?|LONG1|(SHORT_)?BINBYTES|BINBYTES8|BYTEARRAY8|UNICODE|(SHORT_)?BINUNICODE8?"
+)
 _PUTS, _GETS = frozenset(("PUT", "BINPUT", "LONG_BINPUT")), frozenset(("GET", "BINGET", "LONG_BINGET"))
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_NUMBERS = re.compile(r"[<>|=]?[biuf][1248]")
+_NUMBERS = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248])")
 
 
 class PickleError(ValueError):
@@ -49,14 +51,21 @@ class Array:
     shape: Any = ()
     fortran: Any = False
 
+    @property
+    def is_of_numbers(self) -> bool:
+        return _NUMBERS.fullmatch(self._kind) is not None and self.dtype.order in ("<", ">", "|", "=")
+
+    @property
+    def _kind(self) -> str:
+        return self.dtype.name if isinstance(self.dtype, Dtype) else ""
+
     def numbers(self) -> np.ndarray:
         """The array, if it is one of numbers; PickleError otherwise, or if its bytes do not fill its shape."""
-        name = self.dtype.name if isinstance(self.dtype, Dtype) else ""
-        if not _NUMBERS.fullmatch(name) or self.dtype.order not in ("<", ">", "|", "="):
-            raise PickleError(f"an array is of {name[:20]!r}, not of numbers")
+        if not self.is_of_numbers:
+            raise PickleError(f"an array is of {self._kind[:20]!r}, not of numbers")
         if not (isinstance(self.shape, tuple) and all(type(side) is int and side >= 0 for side in self.shape)):
             raise PickleError("an array's shape is not one of numbers from 0")
-        dtype = np.dtype(name).newbyteorder(self.dtype.order)
+        dtype = np.dtype(self._kind).newbyteorder(self.dtype.order)
         if not isinstance(self.content, bytes | bytearray):
             raise PickleError("an array's content is not bytes")
         if len(self.content) != math.prod(self.shape) * dtype.itemsize:
@@ -65,7 +74,7 @@ class Array:
 
 
 def loads(data: bytes) -> Any:
-    """What a pickle holds: None, truth values, whole numbers, bytes, str, tuples, lists, dicts and `Array`.
+    """What a pickle holds: None, truth values, numbers, bytes, str, tuples, lists, dicts and `Array`.
 
     Strings of Python 2 are bytes. Keys of a dict are str, bytes or whole numbers.
 

@@ -45,14 +45,17 @@ def by_class(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> ByC
 
 
 def write(found: ByClass, name: Callable[[int], str], workdir: pathlib.Path) -> None:
-    """Writes `by_class.csv`, a line a class, and `confusions.csv`, the thousand most frequent mistakes."""
-    with (workdir / "by_class.csv").open("w", encoding="utf-8", newline="") as file:
+    """Writes `by_class.csv`, a line a class, and `confusions.csv`, the thousand most frequent mistakes.
+
+    Bytes of names that are not UTF-8 are written as escapes.
+    """
+    with (workdir / "by_class.csv").open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["class", "name", "examples", "correct", "accuracy"])
         for number, (examples, correct) in enumerate(zip(found.examples, found.correct, strict=True)):
             accuracy = f"{correct / examples:.6g}" if examples else ""
             lines.writerow([number, name(number), examples, correct, accuracy])
-    with (workdir / "confusions.csv").open("w", encoding="utf-8", newline="") as file:
+    with (workdir / "confusions.csv").open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         lines = csv.writer(file)
         lines.writerow(["class", "name", "taken for", "name of that", "times", "share of the class"])
         for label, other, times in found.pairs[:_LISTED].tolist():

@@ -13,7 +13,8 @@ def with_names(classes: Classes, path: pathlib.Path | None) -> Classes:
     Args:
       classes: of a run.
       path: lines `NAME READABLE NAME`, the data's own name of a class up to the first tab or else space, in any order
-        and with more than there are, as ImageNet's synset files; or one name a line, in the order of the classes.
+        and with more than there are, as ImageNet's synset files; or one name a line, in the order of the classes. The
+        second is believed only where no line names a class of the data.
 
     Raises:
       DataError: naming the file, unless it is one of both.
@@ -23,15 +24,25 @@ def with_names(classes: Classes, path: pathlib.Path | None) -> Classes:
     lines = [line.strip() for line in read_lines(path)]
     while lines and not lines[-1]:
         lines.pop()
-    pairs = (line.partition("\t" if "\t" in line else " ") for line in lines)
-    readable = {name: text.strip() for name, _, text in pairs if text.strip()}
-    missing = [name for name in classes.names if name not in readable]
+    readable: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        name, _, text = (part.strip() for part in line.partition("\t" if "\t" in line else " "))
+        if readable.setdefault(name, text) != text:
+            raise DataError(f"{path}:{number}: {name!r} is {text!r}, and {readable[name]!r} in an earlier line")
+    if tuple(lines) == classes.names:
+        return classes
+    missing = [name for name in classes.names if not readable.get(name)]
     if classes.names and not missing:
         return Classes(classes.number, tuple(readable[name] for name in classes.names))
+    named = [name for name in classes.names if name in readable]
+    if named:
+        raise DataError(
+            f"{path} has a line for {named[0]!r}, but lacks a readable name for {missing[0]!r} and {len(missing) - 1} "
+            "other classes"
+        )
     if len(lines) == classes.number and all(lines):
         return Classes(classes.number, tuple(lines))
-    what = f"lacks a line for {missing[0]!r}, the first of {len(missing)}, and " if classes.names else ""
     raise DataError(
-        f"{path} {what}has {len(lines)} lines for {classes.number} classes: lines must be `NAME READABLE NAME`, or one "
-        "for each class"
+        f"{path} has {len(lines)} lines for {classes.number} classes, and none that begins with a class of the data: "
+        "lines must be `NAME READABLE NAME`, or one for each class"
     )

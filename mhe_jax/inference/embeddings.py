@@ -8,10 +8,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data.faces.dataset import FaceData
-from mhe_jax.inference.inputs import Unreadable, as_json, pictures
+from mhe_jax.inference.inputs import Unreadable, pictures
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train.parallel import distributed
+from mhe_jax.train.reporting import stored
 
 
 class Embedder:
@@ -103,7 +104,7 @@ def write_embeddings(config: ConfigDict, workdir: pathlib.Path, source: str, out
         parts.append(embed(images))
     if distributed.is_main():
         np.save(path, unit_length(np.concatenate(parts)))
-        listed = as_json(names, indent=0) + "\n"
+        listed = stored.as_text(names, indent=0) + "\n"
         path.with_suffix(".json").write_text(listed, encoding="utf-8")
     unreadable.check(len(names))
     return len(names)

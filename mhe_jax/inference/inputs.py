@@ -6,7 +6,6 @@ out.
 
 import gzip
 import itertools
-import json
 import os
 import pathlib
 import sys
@@ -49,16 +48,6 @@ class Unreadable:
         """Raises ValueError if an input was left out, when the `answered` others have their answers."""
         if self.count:
             raise ValueError(f"{self.count} of {self.count + answered} inputs cannot be read; each is named above")
-
-
-def as_json(answer: Any, indent: int | None = None) -> str:
-    """An answer as text that UTF-8 can hold: names are kept as they are, unless one is of bytes that are not UTF-8."""
-    text = json.dumps(answer, ensure_ascii=False, indent=indent)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # Python has the bytes as surrogates, which JSON's escapes can say
-        return json.dumps(answer, indent=indent)
-    return text
 
 
 def pictures(source: str, data: ImageData, batch_size: int, on_bad: Callable[[Exception], None]) -> Batches:

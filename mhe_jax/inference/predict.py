@@ -20,10 +20,11 @@ from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
 from mhe_jax.inference.class_names import with_names
 from mhe_jax.inference.embeddings import write_embeddings
-from mhe_jax.inference.inputs import Batches, Unreadable, as_json, pictures, texts
+from mhe_jax.inference.inputs import Batches, Unreadable, pictures, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import BATCH, place, shares
+from mhe_jax.train.reporting import stored
 
 # Labels kept per document of an evaluation split, as the published system and most later ones do.
 SPLIT_TOP_K = 100
@@ -115,7 +116,7 @@ def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray
     names = [trained.classes.name(i) for i in ids[found]]
     rounded = [float(f"{score:.6g}") for score in scores[found].tolist()]
     line = {"input": name, "ids": ids[found].tolist(), "names": names, "scores": rounded}
-    return as_json(line) + "\n"
+    return stored.as_text(line) + "\n"
 
 
 def predict_split(

@@ -65,7 +65,7 @@ def read_head(source: str | Path) -> np.ndarray:
         return _read_table(source)
     files = shard_files(source)
     if not files:
-        raise ValueError(f"{source} has no softmax_fc_gpu_0.pt")
+        raise ValueError(f"{source} has neither softmax_fc_gpu_0.pt nor checkpoint_gpu_0.pt")
     if missing := [rank for rank in range(max(files)) if rank not in files]:
         last = files[max(files)].name
         raise ValueError(f"{source} has {last} but lacks {last.replace(str(max(files)), str(missing[0]))}")

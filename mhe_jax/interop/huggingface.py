@@ -1,5 +1,6 @@
 """Text encoders of Hugging Face folders and hub ids: their sizes and weights, read and written back."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -173,8 +174,9 @@ def _read_config(checkpoint: str) -> dict[str, Any]:
 
 
 def _read_weights(checkpoint: str) -> dict[str, np.ndarray]:
-    for name in _WEIGHTS:
-        path = _find(checkpoint, name)
+    # What is in the cache in any form, before anything is asked for.
+    for cached, name in itertools.product((True, False), _WEIGHTS):
+        path = _find(checkpoint, name, cached)
         if path is None:
             continue
         if not name.endswith(".index.json"):
@@ -190,8 +192,11 @@ def _read_weights(checkpoint: str) -> dict[str, np.ndarray]:
     raise ValueError(f"{checkpoint} has none of {', '.join(_WEIGHTS)}; {_wanted()}")
 
 
-def _find(checkpoint: str, name: str) -> pathlib.Path | None:
-    """A file of a folder or hub id; None if that lacks it. What is in the hub's cache is used without network."""
+def _find(checkpoint: str, name: str, cached: bool = False) -> pathlib.Path | None:
+    """A file of a folder or hub id; None if that lacks it. What is in the hub's cache is used without network.
+
+    With `cached` nothing else is.
+    """
     folder = pathlib.Path(checkpoint).expanduser()
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
@@ -200,7 +205,8 @@ def _find(checkpoint: str, name: str) -> pathlib.Path | None:
     try:
         return pathlib.Path(hf_hub_download(checkpoint, name, local_files_only=True))
     except errors.LocalEntryNotFoundError:
-        pass
+        if cached:
+            return None
     except errors.HFValidationError as error:
         raise ValueError(f"there is no folder {checkpoint}, and it is no Hugging Face id either: {error}") from error
     try:

@@ -121,7 +121,7 @@ def claim_workdir(
         data_digest.check_unchanged(workdir, figures or {})
     if distributed.is_main():
         write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
-        write_atomically(workdir / "classes.json", json.dumps(dataclasses.asdict(classes), ensure_ascii=False) + "\n")
+        write_atomically(workdir / "classes.json", stored.as_text(dataclasses.asdict(classes)) + "\n")
         if figures is not None:
             write_atomically(workdir / "data.json", json.dumps(figures, indent=2) + "\n")
         if isinstance(data, TextData):
@@ -244,7 +244,8 @@ def _from_source(settings: Settings, weights: dict, space: LabelSpace) -> dict:
         return import_state_dict(read_checkpoint(source), weights, parts, space)
     if not source.is_dir():
         raise ValueError(f"config.init_from: there is no file or folder {source}")
-    if is_face_folder(source):
+    # A run of this program may have been exported into its own folder.
+    if not (source / "checkpoints").is_dir() and is_face_folder(source):
         return import_state_dict(read_face_folder(source), weights, parts, space)
     if "head" in parts and (source / "classes.json").is_file():
         _, there = read_workdir(source)

@@ -36,7 +36,7 @@ def array(
     "value",
     [
         None,
-        {"a": [1, -1, 2**31 - 1, True, False], b"b": ("x", (), ("y", "z"), (1, 2, 3, 4)), 3: {}},
+        {"a": [1, -1, 2**31 - 1, True, False, 0.1], b"b": ("x", (), ("y", "z"), (1, 2, 3, 4)), 3: {}},
         [b"bytes \xff", "text \u00e9\u6f22\ud800", list(range(3000))],
         {"deep": [[[[["x"]]]]]},
     ],
@@ -55,6 +55,12 @@ def test_arrays_are_read_as_they_were_written(protocol, dtype):
         assert found.dtype == value.dtype
         np.testing.assert_array_equal(found, value)
     assert pickles.loads(pickle.dumps(value[1, 2], protocol)) == value[1, 2]
+
+
+@pytest.mark.parametrize("name", [b"f1", b"b2", b"O8", b"S1"])
+def test_dtypes_that_are_not_of_numbers_or_do_not_exist(name):
+    with pytest.raises(pickles.PickleError, match="not of numbers"):
+        pickles.loads(put(array(name))).numbers()
 
 
 def test_an_array_of_objects_whose_dtype_says_that_it_has_none_is_not_followed():

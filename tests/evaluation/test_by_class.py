@@ -38,3 +38,8 @@ def test_the_files_name_the_classes(tmp_path):
     _, *pairs = read("confusions.csv")
     assert pairs[0] == ["0", "ant", "1", "bée", "2", "0.5"]
     assert pairs[3] == ["3", "dog", "-1", "nothing", "1", "0.25"]
+
+
+def test_bytes_of_a_name_that_are_not_utf8_are_escaped(tmp_path):
+    write(by_class(LABELS, PREDICTED, 4), ["ant", "caf\udce9", "cat", "dog"].__getitem__, tmp_path)
+    assert "1,caf\\udce9,2" in (tmp_path / "by_class.csv").read_text(encoding="utf-8")

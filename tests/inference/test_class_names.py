@@ -24,9 +24,27 @@ def test_a_line_a_class_is_in_their_order(tmp_path):
     assert named(tmp_path, "a\nb\nc", Classes(3, ())).name(2) == "c"
 
 
-def test_other_files_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"names\.txt lacks a line for 'n05', the first of 2, and has 1 lines for 3 cl"):
-        named(tmp_path, "n02 tench\n")
-    with pytest.raises(DataError, match=r"names\.txt has 2 lines for 3 classes"):
-        named(tmp_path, "a\nb\n", Classes(3, ()))
+def test_the_datas_own_names_stay_as_they_are(tmp_path):
+    assert named(tmp_path, "n02\nn05\nn07\n") == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "message"),
+    [
+        ("n02 tench\n", CLASSES, r"a line for 'n02', but lacks a readable name for 'n05' and 1 other classes"),
+        # As many lines as classes are no reason to give one the name of another.
+        ("n07 ship\nn02 cat\nn09 extra\n", CLASSES, r"a line for 'n02', but lacks a readable name for 'n05' and 0"),
+        ("n05\nn02\nn07\n", CLASSES, r"a line for 'n02', but lacks a readable name for 'n02' and 2 other"),
+        ("n02 a\nn05\nn07 b\n", CLASSES, r"a line for 'n02', but lacks a readable name for 'n05' and 0"),
+        ("n02 a\nn05 b\nn07 c\nn02 d\n", CLASSES, r"names\.txt:4: 'n02' is 'd', and 'a' in an earlier line"),
+        ("a\nb\n", CLASSES, r"names\.txt has 2 lines for 3 classes, and none that begins with a class of the data"),
+        ("a\nb\n", Classes(3, ()), r"names\.txt has 2 lines for 3 classes"),
+    ],
+)
+def test_other_files_are_named(tmp_path, text, classes, message):
+    with pytest.raises(DataError, match=message):
+        named(tmp_path, text, classes)
+
+
+def test_without_a_file_nothing_changes():
     assert with_names(CLASSES, None) is CLASSES

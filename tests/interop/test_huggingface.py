@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import torch
 from ml_collections import ConfigDict
 
 from mhe_jax.interop import huggingface
@@ -271,6 +272,17 @@ def test_folders_and_ids_without_files(tmp_path, monkeypatch):
         huggingface.load_encoder("some/model", {})
     with pytest.raises(ValueError, match="there is no folder no/such/folder, and it is no Hugging Face id either"):
         pretrained("no/such/folder")
+
+
+def test_what_the_hubs_cache_has_in_any_form_is_used_without_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    model = tmp_path / "models--me--tiny"
+    (model / "snapshots" / "abc").mkdir(parents=True)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text("abc")
+    torch.save({"a": torch.ones(2)}, model / "snapshots" / "abc" / "pytorch_model.bin")
+    assert huggingface._read_weights("me/tiny")["a"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(("tokens", "vocab", "fits"), [

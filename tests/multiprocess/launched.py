@@ -55,7 +55,7 @@ class Launched:
 def run(log, processes, devices, *flags):
     """Runs to the end and returns the output."""
     launched = Launched(log, processes, devices, *flags)
-    code, _ = launched.wait(300)
+    code, _ = launched.wait(600)
     assert code == 0, launched.output[-5000:]
     return launched.output
 

@@ -33,7 +33,7 @@ def tiny(head="mhp", **fields):
         "num_eval_examples": 43,
         "last_batch": "drop",
     }
-    config.backbone = {"name": "convnet", "features_dim": 16}
+    config.backbone = {"name": "convnet", "features_dim": 16, "widths": (8,)}
     config.head = HEADS[head]
     config.optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4, "decay_all": False}
     config.schedule = {"name": "cosine", "learning_rate": 0.05, "end_learning_rate": 0.0, "warmup_epochs": 0.5}

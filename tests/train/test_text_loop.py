@@ -26,9 +26,10 @@ HEADS = {
 }
 
 
-def tiny(head="mhc", **fields):
-    """Six steps on 53 labels."""
+def tiny(head="mhc", buckets=(), **fields):
+    """Six steps on 53 labels; batches of one length if there are no `buckets`, which halves what is compiled."""
     config = tiny_text_config.get_config()
+    config.data.bucket_lengths = buckets
     config.head = HEADS[head]
     if head == "mhc":
         config.head.update(num_candidates=4, hidden_dim=8)
@@ -39,7 +40,7 @@ def tiny(head="mhc", **fields):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_trains_and_ranks(tmp_path, head):
-    result = train_and_evaluate(tiny(head), tmp_path)
+    result = train_and_evaluate(tiny(head, buckets=(8,)), tmp_path)
     events = writers.read_events(tmp_path / "metrics.jsonl")
     assert [(e["split"], e["step"]) for e in events] == [
         ("train", 2),
@@ -61,7 +62,9 @@ SPARSE = {"name": "adamw", "rate": 1.0, "weight_decay": 0.01}
 
 @pytest.mark.parametrize("table_optimizer", [{"name": "none"}, SPARSE], ids=lambda section: section["name"])
 def test_interrupted_and_resumed_equals_uninterrupted_bitwise(tmp_path, table_optimizer):
-    config = tiny(table_optimizer=table_optimizer, average={"name": "swa", "start_epoch": 0, "every_steps": 2})
+    config = tiny(
+        buckets=(8,), table_optimizer=table_optimizer, average={"name": "swa", "start_epoch": 0, "every_steps": 2}
+    )
     train_and_evaluate(config, tmp_path / "whole")
     assert train_and_evaluate(config, tmp_path / "parts", interrupt_at=3)["interrupted"]
     train_and_evaluate(config, tmp_path / "parts")
@@ -127,7 +130,7 @@ def test_dropout_can_be_off_for_the_rest_of_an_epoch(tmp_path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained")
-    return workdir, train_and_evaluate(tiny(), workdir)
+    return workdir, train_and_evaluate(tiny(buckets=(8,)), workdir)
 
 
 def test_predictions_of_the_split_agree_with_its_evaluation(trained, tmp_path):

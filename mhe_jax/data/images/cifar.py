@@ -134,13 +134,16 @@ def read_pickle(path: pathlib.Path) -> dict[str, Any]:
         content = pickles.loads(path.read_bytes())
         if not isinstance(content, dict):
             raise pickles.PickleError(f"it holds a {type(content).__name__}; a CIFAR pickle holds a dict")
-        return {
-            _text(key): value.numbers() if isinstance(value, pickles.Array) else value for key, value in content.items()
-        }
+        return {_text(key): _plain(value) for key, value in content.items()}
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise DataError(f"{path}: not a CIFAR pickle, or a damaged one: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as an array; an array of anything else, such as file names, as it is: nobody asks for it."""
+    return value.numbers() if isinstance(value, pickles.Array) and value.is_of_numbers else value
 
 
 def _text(value: Any) -> str:

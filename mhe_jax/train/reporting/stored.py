@@ -1,8 +1,18 @@
-"""JSON that a run has written, read again: whatever became of the file, one line says where it is wrong."""
+"""JSON that a run writes and reads again: whatever became of the file, one line says where it is wrong."""
 
 import json
 import pathlib
 from typing import Any
+
+
+def as_text(value: Any, indent: int | None = None) -> str:
+    """JSON that UTF-8 can hold: names are kept as they are, unless one is of bytes that are not UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # Python has the bytes as surrogates, which JSON's escapes can say
+        return json.dumps(value, indent=indent)
+    return text
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:

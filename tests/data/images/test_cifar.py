@@ -46,7 +46,9 @@ def test_cifar10_joins_its_parts_in_order_with_byte_keys_and_any_protocol(tmp_pa
     folder = tmp_path / "cifar-10-batches-py"
     write(folder / "batches.meta", {b"label_names": [b"plane", *(b"x%d" % i for i in range(9))]}, protocol)
     for part in range(1, 6):
-        content = {b"data": rows(2, part), b"labels": [part, 0], b"filenames": [b"a.png", b"b.png"]}
+        # What nobody needs may be anything plain.
+        more = {b"filenames": np.array([b"a.png", b"b.png"]), b"mean": 0.5}
+        content = {b"data": rows(2, part), b"labels": [part, 0], **more}
         write(folder / f"data_batch_{part}", content, protocol)
     write(folder / "test_batch", {b"data": rows(1, 9), b"labels": np.array([4])}, protocol)
     images = Cifar10(path=str(tmp_path), num_classes=10).load()

@@ -33,6 +33,14 @@ def test_bytes_that_are_no_object_are_placed(tmp_path, content, message):
     assert str(raised.value).startswith(str(path))
 
 
+@pytest.mark.parametrize("name", ["plain", "bée", "caf\udce9"])
+def test_names_of_any_bytes_are_written_and_read(tmp_path, name):
+    path = tmp_path / "file.json"
+    path.write_text(stored.as_text({"names": [name]}), encoding="utf-8")
+    assert stored.read_object(path) == {"names": [name]}
+    assert ("bée" in path.read_text(encoding="utf-8")) == (name == "bée")
+
+
 LINES = {
     "a number": b"5\n",
     "no step": b'{"split": "train"}\n',

@@ -6,6 +6,7 @@ about a microsecond to find one of millions of strings, and there are a hundred 
 
 import itertools
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def read_label_strings(paths: Sequence[pathlib.Path]) -> tuple[tuple[str, ...], 
       All labels in lexicographic order; int32, from a label's number in the rows to its rank; and the rows by file.
 
     Raises:
-      DataError: if a file cannot be read, or most labels hold what separates labels elsewhere.
+      DataError: if a file cannot be read, or labels are separated by something else, as far as that shows.
     """
     return _read_numbers(paths) or _read_strings(paths)
 
@@ -36,19 +37,30 @@ def _read_strings(
     paths: Sequence[pathlib.Path], spaces: Mapping[int, str] | None = None
 ) -> tuple[tuple[str, ...], np.ndarray, list[LabelRows]]:
     """The labels between white space, once `spaces` has replaced what separates them, if it is given."""
-    numbers, found = LabelNumbers(), []
+    numbers, found, several = LabelNumbers(), [], False
     for path in paths:
         found.append(LabelRows())
         for line in read_lines(path):
-            found[-1].add(map(numbers.__getitem__, (line.translate(spaces) if spaces else line).split()))
+            words = (line.translate(spaces) if spaces else line).split()
+            several |= len(words) > 1
+            found[-1].add(map(numbers.__getitem__, words))
     labels, rank = numbers.ranked()
     joined = [label for label in labels if not _SEPARATORS.isdisjoint(label)]
     if joined and all(_NUMBERS.issuperset(label) for label in labels):
         return _read_strings(paths, dict.fromkeys(map(ord, _SEPARATORS), " "))
-    if 2 * len(joined) > len(labels):
+    where = " and ".join(map(str, paths))
+    # `Rome, Paris`, or no white space at all: it is something else that separates. A name may hold a comma.
+    ending = [label for label in joined if label[-1] in _SEPARATORS]
+    if 4 * len(ending) > len(labels) or (not several and 2 * len(joined) > len(labels)):
         raise DataError(
-            f"{' and '.join(map(str, paths))}: {len(joined)} of {len(labels)} labels are like {joined[0][:80]!r}; "
+            f"{where}: {len(joined)} of {len(labels)} labels are like {joined[0][:80]!r}; "
             "labels must be separated by white space, and hold none themselves"
+        )
+    if 2 * len(joined) > len(labels):
+        warnings.warn(
+            f"{where}: labels are what white space separates, and {len(joined)} of {len(labels)} are like "
+            f"{joined[0][:80]!r}",
+            stacklevel=2,
         )
     return tuple(labels), rank, found
 

@@ -24,7 +24,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 def read(files: Mapping[str, pathlib.Path]) -> Corpora:
     """Reads {'train', 'test', 'labels' or 'names'} and, if they are there, 'train filter' and 'test filter'."""
     if "names" in files:
-        names = tuple(read_lines(files["names"], _FALLBACK))
+        names = _names(files["names"])
     else:
         path = files["labels"]
         records = read_json_lines(path, _FALLBACK)
@@ -41,6 +41,16 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
 
     (train, train_notes), (test, test_notes) = split("train"), split("test")
     return Corpora(train, test, names, f"training: {train_notes}; test: {test_notes}")
+
+
+def _names(path: pathlib.Path) -> tuple[str, ...]:
+    lines = list(read_lines(path, _FALLBACK))
+    while lines and not lines[-1].strip():
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise DataError(f"{path}:{number}: a label has no name")
+    return tuple(lines)
 
 
 def _texts(path: pathlib.Path) -> Iterator[str]:

@@ -111,9 +111,15 @@ def test_words_between_commas_are_refused(tmp_path):
         DataError, match=r"test_labels.txt: 5 of 8 labels are like 'Rome,'; labels must be separated by"
     ):
         read_corpora(tmp_path)
+    write(tmp_path, {"train_labels.txt": "a,b\n\nc;d\n", "test_labels.txt": "a,b\na\n"})
+    with pytest.raises(DataError, match="2 of 3 labels are like 'a,b'"):
+        read_corpora(tmp_path)
     # A name may hold a comma.
     write(tmp_path, {"train_labels.txt": "Rome,_Italy cat\ndog\nred\n", "test_labels.txt": "cat\ndog\n"})
     assert read_corpora(tmp_path).label_names == ("Rome,_Italy", "cat", "dog", "red")
+    write(tmp_path, {"train_labels.txt": "C04;557 C05;1\nBooks|Fiction\nred\n", "test_labels.txt": "red\nC05;1\n"})
+    with pytest.warns(UserWarning, match=r"3 of 4 are like 'Books\|Fiction'"):
+        assert read_corpora(tmp_path).label_names == ("Books|Fiction", "C04;557", "C05;1", "red")
 
 
 def test_labels_that_are_not_utf8(tmp_path):

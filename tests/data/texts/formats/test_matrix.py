@@ -265,8 +265,8 @@ def test_a_header_is_not_believed_beyond_reason(tmp_path, header, what):
     path.write_text(f"{header}\n1:1 3:1\n0:1\n")
     with pytest.raises(DataError, match=rf"^{path} announces {what}, but lists [23] entries: is its header damaged\?$"):
         read_label_matrix(path)
-    path.write_text("2 1000000\n1:1 3:1\n0:1\n")  # a few documents of a large data set
-    assert read_label_matrix(path).shape == (2, 1000000)
+    path.write_text("2 2812281\n1:1 3:1\n0:1\n")  # a few documents of a large data set
+    assert read_label_matrix(path).shape == (2, 2812281)
 
 
 @pytest.mark.parametrize(("shape", "what"), [((2, 2**31 - 1), "labels"), ((2**31 - 1, 2), "documents")])

@@ -43,7 +43,7 @@ def test_the_raw_files_of_amazoncat(tmp_path):
     second = '{"uid": "b", "title": null, "content": "\u00fcber", "target_ind": [1]}\n'.encode()
     (tmp_path / "trn.json.gz").write_bytes(gzip.compress(first + second))
     (tmp_path / "tst.json.gz").write_bytes(gzip.compress(second))
-    (tmp_path / "Yf.txt").write_bytes(b"books\nd\xe9cor\nm\xc3\xbasica\n")
+    (tmp_path / "Yf.txt").write_bytes(b"books\nd\xe9cor\nm\xc3\xbasica\n\n")
     corpora = read_corpora(tmp_path)
     assert corpora.label_names == ("books", "d\u00e9cor", "m\u00fasica")
     assert list(corpora.train.texts()) == ["Caf\u00e9", "\u00fcber"]
