@@ -39,6 +39,9 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=600, help="of the training")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--bound", type=float, default=90, help="seconds within which a hurt run has to end")
+    parser.add_argument(
+        "--metadata_seconds", type=float, default=0, help="that each write of a checkpoint's metadata lasts"
+    )
     parser.add_argument("--workdir", type=pathlib.Path, help="where to leave both runs; else a temporary folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -88,7 +91,11 @@ class Run:
         ]
         command += [f"--grace={options.bound}", "--", "--config=tests/tiny_config.py", f"--workdir={workdir}"]
         command += [f"--config.{name}={value}" for name, value in config.items()]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{pathlib.Path(__file__).with_name('slow_metadata')}",
+            "METADATA_SECONDS": str(options.metadata_seconds),
+        }
         with log.open("w") as file:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
 
