@@ -39,6 +39,8 @@ def figures(data: Images | Texts) -> Figures:
         found[f"examples of {name}"] = split.num_examples
         if isinstance(split, TextSplit):
             found[f"lengths of {name}"] = _digest(split.lengths)
+            if split.listed is not None:
+                found[f"order of labels of {name}"] = _digest(split.listed)
         load = getattr(split, "load_example", None)
         source = getattr(load, "source", load)
         labels = getattr(split, "labels", getattr(source, "labels", None))
