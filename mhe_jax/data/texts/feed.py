@@ -18,7 +18,8 @@ class TextFeed(Feed):
     A chunk is {'input_ids' int32 [count, b, T], padded with 0; 'length' int32 [count, b]; 'label' int32 [count, b, W],
     padded with -1, in the order of the split's `listed`; 'weight' float32 [count, b]}. For evaluation also 'index'
     int32 [count, b], the document's number, and, where a document has labels to leave out, 'filtered'
-    int32 [count, b, F], padded with -1. The batch of a split with propensities has 'inverse_propensity' float32 [L] too.
+    int32 [count, b, F], padded with -1. The batch of a split with propensities has 'inverse_propensity' float32 [L]
+    too.
     """
 
     def __init__(self, split: TextSplit, order: EpochOrder | EvalOrder, process_index: int, process_count: int):
