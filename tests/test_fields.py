@@ -91,7 +91,7 @@ WITH: dict[str, dict[str, Any]] = {
     "head.sampler:per_example.drop_one_group": {"head.sampler.num_groups": 11},
     "head.sampler:per_example of faces.drop_one_group": {"head.sampler.num_groups": 11},
     "optimizer:sgd.nesterov": {"optimizer.momentum": 0.9},
-    # Their own backbone has layers, too; this one is fine-tuned.
+    # With their own backbone, of one layer, it is an error.
     "optimizer:adamw.layer_decay": {"backbone": {"name": "resnet_cifar", "depth": 18}},
     "schedule:cosine.per_epoch": {"total_steps": 9},
 }

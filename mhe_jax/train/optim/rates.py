@@ -17,7 +17,8 @@ def scale_parts(head: float, backbone: float, layer_decay: float = 1.0) -> optax
         `backbone` times layer_decay^d, see `mhe_jax.models.depth`.
 
     Raises:
-      ValueError: for another layer_decay; and where the state is made, for a backbone whose layers are not known.
+      ValueError: for another layer_decay; and where the state is made, for a backbone whose layers are not known
+        or that has no other than the last.
     """
     if not 0 < layer_decay <= 1:
         raise ValueError(f"config.optimizer.layer_decay is {layer_decay}; it must be above 0 and at most 1")
@@ -32,6 +33,10 @@ def scale_parts(head: float, backbone: float, layer_decay: float = 1.0) -> optax
                 distances = distances_from_top(params["backbone"])
             except ValueError as error:
                 raise ValueError(f"config.optimizer.layer_decay is {layer_decay}, but {error}") from None
+            if not any(distances.values()):
+                raise ValueError(
+                    f"config.optimizer.layer_decay is {layer_decay}, but the backbone has nothing below its last layer"
+                )
             rates["backbone"] = {name: backbone * layer_decay**d for name, d in distances.items()}
         return rates
 

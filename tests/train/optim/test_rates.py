@@ -107,6 +107,12 @@ def test_a_backbone_of_unknown_structure_is_an_error_before_the_first_step():
     build_optimizer(ConfigDict({"name": "adamw", "backbone_rate": 0.5}), lambda step: RATE).init(params)
 
 
+def test_a_backbone_of_one_layer_has_none_to_slow_down():
+    optimizer = build_optimizer(ConfigDict({"name": "sgd", "layer_decay": 0.5}), lambda step: RATE)
+    with pytest.raises(ValueError, match=r"layer_decay is 0\.5, but the backbone has nothing below its last layer$"):
+        optimizer.init(params_of(["dense1", "bn1", "dense_features", "bn_features"]))
+
+
 def test_a_frozen_backbone_has_no_layers_to_slow_down():
     section = ConfigDict({"name": "sgd", "layer_decay": 0.9})
     with pytest.raises(ValueError, match=r"layer_decay is 0\.9, but config.freeze_backbone leaves it nothing to train"):
