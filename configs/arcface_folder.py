@@ -34,7 +34,7 @@ def get_config(arg=""):
         config.data.update(image_size=56, in_memory=True, num_workers=0)
         config.backbone.scale, config.backbone.features_dim = 1, 256
         config.head.margin.update(scale=32.0, m=0.3)
-        rates = {"head_rate": 1.0, "backbone_rate": 1.0}
+        rates = {"head_rate": 1.0, "backbone_rate": 1.0, "layer_decay": 1.0}
         config.optimizer = {"name": "adamw", "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.05, **rates}
         config.schedule = {"name": "cosine", "learning_rate": 2e-3, "warmup_epochs": 1.0, "per_epoch": False}
         config.total_epochs, config.global_batch_size, config.dtype = 10.0, 64, "float32"

@@ -91,6 +91,8 @@ WITH: dict[str, dict[str, Any]] = {
     "head.sampler:per_example.drop_one_group": {"head.sampler.num_groups": 11},
     "head.sampler:per_example of faces.drop_one_group": {"head.sampler.num_groups": 11},
     "optimizer:sgd.nesterov": {"optimizer.momentum": 0.9},
+    # With their own backbone, of one layer, it is an error.
+    "optimizer:adamw.layer_decay": {"backbone": {"name": "resnet_cifar", "depth": 18}},
     "schedule:cosine.per_epoch": {"total_steps": 9},
 }
 

@@ -3,6 +3,7 @@
 import pathlib
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.files import require_file
 from mhe_jax.data.lines import read_lines
 from mhe_jax.train.experiment import Classes
 
@@ -21,6 +22,7 @@ def with_names(classes: Classes, path: pathlib.Path | None) -> Classes:
     """
     if path is None:
         return classes
+    require_file(path)
     lines = [line.strip() for line in read_lines(path)]
     while lines and not lines[-1]:
         lines.pop()

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mhe_jax.data.dataset import BadExample, DataError
+from mhe_jax.data.files import require_file
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.images.listing import list_pictures, tell_left_out
 from mhe_jax.data.lines import decoded_line, json_field, json_record
@@ -64,22 +65,34 @@ def pictures(source: str, data: ImageData, batch_size: int, on_bad: Callable[[Ex
     """
     path = pathlib.Path(source)
     if path.suffix == ".npy":
-        try:
-            images = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a readable .npy file: {error}") from None
-        if not len(images) or images.dtype != np.uint8 or images.shape[1:] != data.image_shape:
-            expected = ", ".join(map(str, data.image_shape))
-            raise ValueError(f"{path} holds {images.dtype} {images.shape}; uint8 [N, {expected}] is needed")
+        images = _array(path, data.image_shape)
         for start in range(0, len(images), batch_size):
             rows = images[start : start + batch_size]
             yield [f"{path}[{start + i}]" for i in range(len(rows))], np.asarray(rows)
         return
     paths = [path] if path.is_file() else _picture_files(path) if path.is_dir() else []
     if not paths:
-        raise ValueError(f"--input: there is no picture at {path}")
+        what = "it is a pipe or a device, not a file" if path.exists() and not path.is_dir() else ""
+        raise ValueError(f"--input: there is no picture at {path}{what and ': ' + what}")
     for some, images in read_ahead(data.read_image, paths, batch_size, on_bad):
         yield [str(path) for path in some], images
+
+
+def _array(path: pathlib.Path, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """The images of a .npy file, uint8 [N, H, W, C] and mapped into memory; raises ValueError for anything else."""
+    require_file(path)
+    with path.open("rb") as file:
+        begins = file.read(len(np.lib.format.MAGIC_PREFIX))
+    if begins != np.lib.format.MAGIC_PREFIX:  # numpy would open archives and pickles under this name, too
+        raise ValueError(f"{path} is not a readable .npy file: it begins with {begins!r}")
+    try:
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OverflowError) as error:
+        raise ValueError(f"{path} is not a readable .npy file: {' '.join(str(error).split())}") from None
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != image_shape or not len(images):
+        expected = ", ".join(map(str, image_shape))
+        raise ValueError(f"{path} holds {images.dtype} {list(images.shape)}; uint8 [N, {expected}] is needed")
+    return images
 
 
 def _picture_files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -131,7 +144,8 @@ def texts(source: str, data: TextData, batch_size: int, on_bad: Callable[[Except
       on_bad: takes the error of a line that is not UTF-8, or of a .jsonl file holds no text, and is left out.
 
     Raises:
-      ValueError: if there is no such file or no text, it is a folder, or the text itself is not UTF-8.
+      ValueError: if there is no such file or no text, it is a folder, a pipe or a device, or the text itself is not
+        UTF-8.
     """
     for some in _batched(_texts(source, on_bad), batch_size):
         input_ids, length = data.encode(some)
@@ -149,6 +163,8 @@ def _texts(source: str, on_bad: Callable[[Exception], None]) -> Iterator[str]:
         parse = _json_text if path.name.removesuffix(".gz").endswith((".jsonl", ".json")) else _plain
     elif source and _is(path.is_dir):
         raise ValueError(f"--input: {source} is a folder; name a file of texts")
+    elif source and _is(path.exists):
+        raise ValueError(f"--input: {source} is a pipe or a device; name a file of texts, or - for standard input")
     elif len(source.split()) == 1 and (path.suffix in _SUFFIXES or source.startswith(("/", "."))):
         raise ValueError(f"--input: there is no file {source}")
     else:

@@ -30,6 +30,7 @@ def make(num_classes, head, arg, default_sizes):
         "decay_all": reference,
         "head_rate": 1.0,
         "backbone_rate": 1.0,
+        "layer_decay": 1.0,
     }
     config.schedule = {
         "name": "cosine",

@@ -83,6 +83,7 @@ def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
         "decay_all": reference,
         "head_rate": 1.0,
         "backbone_rate": 1.0,
+        "layer_decay": 1.0,
     }
     if variant == "partial" or "sparse" in words:
         config.table_optimizer = {**heads.FACE_SPARSE_TABLES, "weight_decay": decay}

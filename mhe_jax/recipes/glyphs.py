@@ -20,6 +20,7 @@ def recipe():
             "decay_all": False,
             "head_rate": 1.0,
             "backbone_rate": 1.0,
+            "layer_decay": 1.0,
         },
         "schedule": {
             "name": "cosine",

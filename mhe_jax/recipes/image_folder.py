@@ -45,6 +45,7 @@ def make(head, arg):
                 "decay_all": False,
                 "head_rate": 1.0,
                 "backbone_rate": 1.0,
+                "layer_decay": 1.0,
             },
             "schedule": {
                 "name": "cosine",

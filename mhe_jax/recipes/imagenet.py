@@ -49,6 +49,7 @@ def make(head, arg, default_sizes=(40, 25)):
         "decay_all": reference,
         "head_rate": 1.0,
         "backbone_rate": 1.0,
+        "layer_decay": 1.0,
     }
     config.schedule = {
         "name": "cosine",

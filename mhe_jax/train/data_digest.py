@@ -36,6 +36,8 @@ def figures(data: Images | Texts, num_classes: int) -> Figures:
         found[f"{name} examples"] = split.num_examples
         if isinstance(split, TextSplit):
             found[f"{name} lengths"] = _digest(split.lengths)
+            if split.listed is not None:
+                found[f"{name} order of labels"] = _digest(split.listed)
         source = getattr(getattr(split, "load_example", None), "source", None)
         labels = getattr(split, "labels", getattr(source, "labels", None))
         if labels is not None:

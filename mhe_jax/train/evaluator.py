@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mhe_jax.data.dataset import PairedSplit
+from mhe_jax.data.dataset import PairedSplit, StreamSplit
 from mhe_jax.data.feeds import eval_feed
 from mhe_jax.train.pairs_evaluator import PairsEvaluator
 from mhe_jax.train.parallel import distributed
@@ -31,6 +31,7 @@ class Evaluator:
 
     def __init__(self, task, split: Any, batch_size: int, mesh: Mesh, keep: Keep | None = None):
         self._feed, self._mesh = eval_feed(split, batch_size, **shares(mesh)), mesh
+        self._may_raise = isinstance(split, StreamSplit) and split.on_bad_example == "raise"
         self._resident = replicate(mesh, self._feed.resident)
         step, select = make_eval_step(task, self._feed.batch), self._feed.batch
         piece = lambda chunk: jax.tree.map(lambda x: x[0], chunk)
@@ -61,6 +62,17 @@ class Evaluator:
         sums, self.kept = jax.device_get((sums, self.kept))
         self.examples = int(sums.pop("examples")[0])
         return metrics.means(sums)
+
+    def rehearse(self, beat: Callable[[], None] = lambda: None) -> None:
+        """Reads this process's examples once, where one that cannot be read would end an evaluation.
+
+        Raises:
+          BadExample: for the first of them, naming it.
+        """
+        if self._may_raise:
+            for step in range(self._feed.steps_per_epoch):
+                self._feed.chunk(step, 1)
+                beat()
 
     def _zeros(self, *batch) -> metrics.Sums:
         shapes = jax.eval_shape(self._sums, *batch)

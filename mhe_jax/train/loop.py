@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
+from mhe_jax.data.dataset import BadExample
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.settings import Settings
 from mhe_jax.train import data_digest, experiment
@@ -162,6 +163,8 @@ def _train(
             cleanup.callback(closed.close)
         writer.say(report.parameter_table(abstract.params))
         if step < last_step:
+            if meta["last"] is None:
+                evaluator.rehearse()  # what cannot be read ends the run now, and not after an epoch
             chunk, count = next_chunk()
             memory = program.lower(state, resident, chunk, count).compile().memory_analysis()
             writer.say(report.memory_line(memory))
@@ -180,18 +183,31 @@ def _train(
         asked_by_any = distributed.Agreement(mesh)
         watchdog = cleanup.enter_context(Watchdog(settings.stall_seconds))
 
-        def evaluate() -> bool:
-            """Evaluates this step; whether it is the best so far."""
+        def save() -> None:
             with meter.paused():
-                meta["last"] = {"step": step, **evaluator(fsdp.whole(state.eval_weights, mesh), watchdog.beat)}
+                meta["seconds"] = earlier_seconds + time.monotonic() - started
+                meter.check_parameters(step, bool(all_finite(state.params)))
+                checkpoints.save(state, step, meta)
+                watchdog.beat()
+
+        def evaluate() -> bool:
+            """Whether this evaluation is the best so far; what it found is in `meta`."""
+            with meter.paused():
+                try:
+                    found = evaluator(fsdp.whole(state.eval_weights, mesh), watchdog.beat)
+                except BadExample:
+                    if jax.process_count() == 1:  # of several, the others are not here to save
+                        save()
+                    raise
+                meta["last"] = {"step": step, **found}
                 writer.write("eval", step, epoch(step), meta["last"])
                 # Hosts may differ in the last bit of a figure, and must not in what they save.
                 (best,) = distributed.of_main([task.is_better(meta["last"], meta["best"])])
                 meta["best"] = meta["last"] if best else meta["best"]
             return bool(best)
 
-        if ran and step and due(step, evaluate_every) and (meta["last"] or {}).get("step") != step:
-            evaluate()  # when the run was told to leave, it saved first
+        if step and due(step, evaluate_every) and (meta["last"] or {}).get("step") != step:
+            evaluate()  # which the start before this one could not, or had no time for
         while step < last_step and not stopping:
             state, sums = program(state, resident, chunk, count)
             step += int(count)
@@ -208,11 +224,7 @@ def _train(
             stopping |= step == last_step
             interruption.saving |= stopping
             if due(step, save_every) or best_so_far or stopping:
-                with meter.paused():
-                    meta["seconds"] = earlier_seconds + time.monotonic() - started
-                    meter.check_parameters(step, bool(all_finite(state.params)))
-                    checkpoints.save(state, step, meta)
-                    watchdog.beat()
+                save()
         meter.finish()
         checkpoints.wait()
         interruption.saving = False

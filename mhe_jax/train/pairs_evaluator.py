@@ -55,6 +55,9 @@ class PairsEvaluator:
         means = {name: _mean([values[name] for values in found.values()]) for name in ("accuracy", "threshold", "auc")}
         return {name: value for name, value in {**means, **flat}.items() if not math.isnan(value)}
 
+    def rehearse(self, beat: Callable[[], None] = lambda: None) -> None:
+        """Nothing: data sets read all pictures of a verification set when they are loaded."""
+
     @property
     def bad_examples(self) -> int:
         """None: a picture that cannot be read makes another set of its pairs, so data sets refuse it."""

@@ -1,5 +1,6 @@
 import gzip
 import io
+import os
 import sys
 
 import numpy as np
@@ -97,6 +98,60 @@ def test_what_stands_before_a_damaged_end_is_answered(tmp_path):
 def test_a_text_that_is_not_utf8_is_one_line():
     with pytest.raises(ValueError, match="--input:1: byte 3 of the line is not UTF-8"):
         names("a \udcff")
+
+
+def archive(path):
+    with path.open("wb") as file:
+        np.savez(file, images=np.zeros((1, 8, 8, 1), np.uint8))
+
+
+ARRAYS = {
+    "no dimensions": (np.array(7, np.uint8), r"holds uint8 \[\]; uint8 \[N, 8, 8, 1\] is needed"),
+    "no dimensions, of objects": (np.array(None, object), "is not a readable .npy file: .*"),
+    "one dimension": (np.zeros(64, np.uint8), r"holds uint8 \[64\]; uint8 \[N, 8, 8, 1\] is needed"),
+    "a single picture": (np.zeros((8, 8, 1), np.uint8), r"holds uint8 \[8, 8, 1\]; uint8 \[N, 8, 8, 1\] is needed"),
+    "no pictures": (np.zeros((0, 8, 8, 1), np.uint8), r"(holds uint8 \[0, 8, 8, 1\]; .*|is not a readable .*)"),
+    "other channels": (np.zeros((2, 8, 8, 3), np.uint8), r"holds uint8 \[2, 8, 8, 3\]; .*"),
+    "other numbers": (np.zeros((2, 8, 8, 1), np.float32), r"holds float32 \[2, 8, 8, 1\]; .*"),
+    "records": (np.zeros((2, 8, 8, 1), [("r", np.uint8)]), r"holds \[\('r', 'u1'\)\] \[2, 8, 8, 1\]; .*"),
+    "objects": (np.full((2, 8, 8, 1), None), "is not a readable .npy file: .*"),
+    "an archive": (archive, r"is not a readable .npy file: it begins with b'PK.*"),
+    "half an archive": (lambda path: path.write_bytes(b"PK\x03\x04" + b"0" * 99), "is not a readable .npy file: .*"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a readable .npy file: .*"),
+    "only a header": (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00"), "is not a readable .npy file: .*"),
+    "no array": (lambda path: path.write_bytes(b"no array"), "is not a readable .npy file: .*"),
+    "a folder": (lambda path: path.mkdir(), "cannot be read: it is a folder, a pipe or a device, not a file"),
+    "a pipe": (os.mkfifo, "cannot be read: it is a folder, a pipe or a device, not a file"),
+    "nothing": (lambda path: None, "cannot be read: No such file or directory"),
+}
+
+
+@pytest.mark.parametrize("what", ARRAYS)
+def test_an_array_that_is_no_pictures_is_one_line_with_its_file(tmp_path, what):
+    written, message = ARRAYS[what]
+    path = tmp_path / "pictures.npy"
+    written(path) if callable(written) else np.save(path, written, allow_pickle=True)
+    data = Synthetic(image_shape=(8, 8, 1), num_classes=2)
+    with pytest.raises(ValueError, match=rf"^{path}:? {message}$"):
+        list(pictures(str(path), data, 2, raised))
+
+
+def test_pictures_of_an_array(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    data = Synthetic(image_shape=(8, 8, 1), num_classes=2)
+    found = list(pictures(str(tmp_path / "a.npy"), data, 2, raised))
+    np.testing.assert_array_equal(np.concatenate([part for _, part in found]), images)
+    assert [name for some, _ in found for name in some] == [f"{tmp_path}/a.npy[{i}]" for i in range(5)]
+
+
+def test_pipes_and_devices_are_one_line(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for source in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ValueError, match=f"^--input: {source} is a pipe or a device; name a file of texts, or - "):
+            names(source)
+        with pytest.raises(ValueError, match=f"^--input: there is no picture at {source}: it is a pipe or a device"):
+            list(pictures(str(source), Synthetic(image_shape=(8, 8, 1), num_classes=2), 2, raised))
 
 
 def test_a_bad_picture_leaves_the_others_their_answers(tmp_path, capsys):

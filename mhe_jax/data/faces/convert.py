@@ -18,6 +18,7 @@ from mhe_jax.data.faces.formats.pairs_file import read_pairs, write_pairs
 from mhe_jax.data.faces.formats.records import open_records
 from mhe_jax.data.faces.picture_writers import FolderWriter, RecordWriter, file_name
 from mhe_jax.data.faces.resumable import fingerprint_of, partial_folder, read_pictures, write_pictures
+from mhe_jax.data.files import require_file
 from mhe_jax.data.images import decode
 from mhe_jax.data.images.encoded import Source
 from mhe_jax.data.images.folder import scan
@@ -70,6 +71,8 @@ def convert(
     """
     require_one_of("on_bad_example", on_bad_example, ("raise", "skip"))
     source, dest = pathlib.Path(source).expanduser(), pathlib.Path(dest).expanduser()
+    if source.exists() and not (source.is_dir() or source.is_file()):
+        raise DataError(f"{source}: cannot be read: it is a pipe or a device, neither file nor folder")
     source_kind = source_kind or find_kind(source)
     dest_kind = dest_kind or KINDS[source_kind][0]
     if dest_kind not in KINDS[source_kind]:
@@ -81,6 +84,7 @@ def convert(
     dest.parent.mkdir(parents=True, exist_ok=True)
     if source_kind == "pairs":
         listed = source / PAIRS_NAME if source.is_dir() else source
+        require_file(listed)
         return _pairs_to_bin(listed, listed.parent if root is None else pathlib.Path(root), dest, on_bad_example)
     if source_kind == "bin":
         return _bin_to_pairs(source, dest, on_bad_example)

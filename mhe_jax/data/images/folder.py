@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.images.annotated import AnnotatedSource, is_annotated, read_annotated
 from mhe_jax.data.images.decode import read_bytes
 from mhe_jax.data.images.encoded import EncodedImages
 from mhe_jax.data.images.listing import EXTENSIONS, list_folders, list_pictures, tell_left_out
@@ -46,6 +47,8 @@ class FolderSource:
 class ImageFolder(EncodedImages):
     """`path` holds train/ and val/ (or valid/, validation/, test/); a class is a folder, classes are sorted by name.
 
+    val/ may also have all its pictures in val/images/, and their classes in val/val_annotations.txt.
+
     valid_share: share of the pictures that are held out of training and evaluated, where there is no val/ or the like;
       `path` may then be the folder of the classes itself. The choice is by name, and stays as others are added.
     """
@@ -57,26 +60,21 @@ class ImageFolder(EncodedImages):
         if not 0 <= self.valid_share < 1:
             raise ValueError(f"config.data.valid_share is {self.valid_share}; it must be at least 0 and below 1")
 
-    def sources(self) -> tuple[FolderSource, FolderSource, tuple[str, ...]]:
+    def sources(self) -> tuple[FolderSource, FolderSource | AnnotatedSource, tuple[str, ...]]:
         if self.valid_share:
             return self._held_out()
         train = scan(split_folder(self.path, TRAIN_NAMES))
-        evaluate = scan(split_folder(self.path, EVAL_NAMES, "; or set config.data.valid_share to hold out pictures"))
-        only = sorted(set(evaluate.class_names) - set(train.class_names))
-        if only:
-            raise DataError(
-                f"{len(only)} class folders of {evaluate.folder} are not in {train.folder}: {only[0]!r} is not"
-                f"{look_alike(only[0], train.class_names)}"
-            )
-        without = sorted(set(train.class_names) - set(evaluate.class_names))
-        if without:
+        folder = split_folder(self.path, EVAL_NAMES, "; or set config.data.valid_share to hold out pictures")
+        read = read_annotated if is_annotated(folder) else _scan_as
+        evaluate: FolderSource | AnnotatedSource = read(folder, train.class_names)
+        without = np.flatnonzero(np.bincount(evaluate.labels, minlength=len(train.class_names)) == 0)
+        if len(without):
+            some = ", ".join(repr(train.class_names[place]) for place in without[:3])
             warnings.warn(
-                f"{evaluate.folder}: {len(without)} of {len(train.class_names)} classes have no pictures to evaluate: "
-                f"{', '.join(map(repr, without[:3]))}{', ...' if len(without) > 3 else ''}",
+                f"{folder}: {len(without)} of {len(train.class_names)} classes have no pictures to evaluate: "
+                f"{some}{', ...' if len(without) > 3 else ''}",
                 stacklevel=2,
             )
-        places = np.searchsorted(train.class_names, evaluate.class_names).astype(np.int32)
-        evaluate = dataclasses.replace(evaluate, class_names=train.class_names, labels=places[evaluate.labels])
         return train, evaluate, train.class_names
 
     def _held_out(self) -> tuple[FolderSource, FolderSource, tuple[str, ...]]:
@@ -113,6 +111,20 @@ def split_folder(path: str, names: tuple[str, ...], otherwise: str = "") -> path
             return root / name
     folders = " or ".join(f"{name}/" for name in names)
     raise DataError(f"{root} holds no {folders} folder with a folder for each class{otherwise}")
+
+
+def _scan_as(folder: pathlib.Path, class_names: tuple[str, ...]) -> FolderSource:
+    """As `scan`, with labels for the given classes, which are sorted; raises DataError for a folder of another one."""
+    found = scan(folder)
+    only = sorted(set(found.class_names) - set(class_names))
+    if only:
+        train = folder.parent / TRAIN_NAMES[0]
+        raise DataError(
+            f"{len(only)} class folders of {folder} are not in {train}: {only[0]!r} is not"
+            f"{look_alike(only[0], class_names)}"
+        )
+    places = np.searchsorted(class_names, found.class_names).astype(np.int32)
+    return dataclasses.replace(found, class_names=class_names, labels=places[found.labels])
 
 
 def held_out(source: FolderSource, share: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import scipy.sparse
 
 
@@ -16,6 +17,8 @@ class Corpus:
     source: file names, for messages.
     filtered: CSR bool [N, L], labels that evaluation drops from a document's ranking; mostly none.
     fingerprint: differs where the texts differ.
+    listed: int32 [nnz], the same labels row by row in the order in which the files list them; None where that is the
+      order of `labels`, or no order is known.
     """
 
     texts: Callable[[], Iterator[str]]
@@ -23,6 +26,7 @@ class Corpus:
     source: str
     filtered: scipy.sparse.csr_matrix
     fingerprint: str
+    listed: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,8 @@ class TextSplit:
     filtered: CSR bool [N, L], labels that evaluation leaves out of a document's ranking, if there are any.
     bucket_lengths, sort_window: see `TextData`.
     inverse_propensity: float32 [L], if the split is evaluated with it.
+    listed: int32 [nnz], the columns of `labels` row by row in the order of the files, of which batches hold the first;
+      None for that of `labels`.
     """
 
     tokens: np.ndarray
@@ -37,6 +39,7 @@ class TextSplit:
     sort_window: int
     filtered: scipy.sparse.csr_matrix | None = None
     inverse_propensity: np.ndarray | None = None
+    listed: np.ndarray | None = None
 
     @property
     def num_examples(self) -> int:
@@ -76,7 +79,8 @@ class TextData:
     text_rule: 'raw' gives the tokenizer the text as it is; 'reference' lower-cases it, keeps the first max_length words
       and replaces an empty one by 'filling empty', as the published system does.
     label_width: labels of a document in a batch. 0 holds those of the document that has most. Otherwise training sees
-      the first label_width labels, by number, of a document that has more; evaluation still counts all of them.
+      the first label_width labels of a document that has more, in the order in which its line lists them; evaluation
+      still counts all of them.
     bucket_lengths: lengths that batches are padded to, besides max_length; empty for 16, 32, 64, ...
     sort_window: training documents are sorted by length within this many batches; 1 shuffles without regard to length.
     """

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 from mhe_jax.data.dataset import DataError, require_at_least
 from mhe_jax.data.texts.corpus import Corpora, Corpus
@@ -92,6 +93,7 @@ class CorpusText(TextData):
                 sort_window=self.sort_window,
                 filtered=corpus.filtered if corpus.filtered.nnz else None,
                 inverse_propensity=None if trains else inverse,
+                listed=corpus.listed if trains else None,
             )
 
         return Texts(
@@ -167,12 +169,17 @@ def choose(corpus: Corpus, documents: np.ndarray) -> Corpus:
     def texts() -> Iterator[str]:
         return itertools.compress(corpus.texts(), mask.tolist())
 
+    labels, listed = corpus.labels, corpus.listed
+    if listed is not None:
+        # As values, which go with their rows.
+        listed = scipy.sparse.csr_matrix((listed, labels.indices, labels.indptr), labels.shape)[documents].data
     return Corpus(
         texts,
-        corpus.labels[documents],
+        labels[documents],
         corpus.source,
         corpus.filtered[documents],
         f"{corpus.fingerprint} {hashlib.sha256(mask.tobytes()).hexdigest()}",
+        listed,
     )
 
 

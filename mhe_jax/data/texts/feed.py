@@ -16,9 +16,10 @@ class TextFeed(Feed):
     """Feeds documents of about one length, in batches of a few lengths T.
 
     A chunk is {'input_ids' int32 [count, b, T], padded with 0; 'length' int32 [count, b]; 'label' int32 [count, b, W],
-    padded with -1; 'weight' float32 [count, b]}. For evaluation also 'index' int32 [count, b], the document's number,
-    and, where a document has labels to leave out, 'filtered' int32 [count, b, F], padded with -1. The batch of a split
-    with propensities has 'inverse_propensity' float32 [L] too.
+    padded with -1, in the order of the split's `listed`; 'weight' float32 [count, b]}. For evaluation also 'index'
+    int32 [count, b], the document's number, and, where a document has labels to leave out, 'filtered'
+    int32 [count, b, F], padded with -1. The batch of a split with propensities has 'inverse_propensity' float32 [L]
+    too.
     """
 
     def __init__(self, split: TextSplit, order: EpochOrder | EvalOrder, process_index: int, process_count: int):
@@ -47,7 +48,7 @@ class TextFeed(Feed):
         piece = {
             "input_ids": pad_rows(split.tokens, starts, length, self._by_length.length(step), 0),
             "length": length.astype(np.int32),
-            "label": _columns(split.labels, documents, split.label_width),
+            "label": _columns(split.labels, documents, split.label_width, split.listed),
         }
         if self._evaluates:
             piece["index"] = documents.astype(np.int32)
@@ -65,8 +66,12 @@ class TextFeed(Feed):
         return 0 if self._split.filtered is None else int(np.diff(self._split.filtered.indptr).max(initial=0))
 
 
-def _columns(matrix, rows: np.ndarray, width: int) -> np.ndarray:
-    """The first `width` columns of the entries of each row, padded with -1: int32 [N, width]."""
+def _columns(matrix, rows: np.ndarray, width: int, listed: np.ndarray | None = None) -> np.ndarray:
+    """The first `width` columns of the entries of each row, or of these in the order `listed`, padded with -1.
+
+    Returns:
+      int32 [N, width].
+    """
     starts = matrix.indptr[rows]
     counts = np.minimum(matrix.indptr[rows + 1] - starts, width)
-    return pad_rows(matrix.indices, starts, counts, width, -1)
+    return pad_rows(matrix.indices if listed is None else listed, starts, counts, width, -1)

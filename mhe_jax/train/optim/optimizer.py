@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from mhe_jax import registry
 from mhe_jax.train.optim import rules
 from mhe_jax.train.optim.clip import build_clip
+from mhe_jax.train.optim.rates import require_trained_backbone, scale_parts
 
 
 def sgd(
@@ -24,6 +25,7 @@ def sgd(
     no_decay: tuple[str, ...] = (),
     head_rate: float = 1.0,
     backbone_rate: float = 1.0,
+    layer_decay: float = 1.0,
 ) -> optax.GradientTransformation:
     """torch.optim.SGD: the decay is added to the gradient before the momentum.
 
@@ -36,15 +38,17 @@ def sgd(
       no_decay: what is not decayed instead, by parts of a parameter's path.
       head_rate: factor of the head's learning rate.
       backbone_rate: factor of the backbone's learning rate.
+      layer_decay: factor of that rate from each of the backbone's layers to the one below, for fine-tuning: the last
+        layer has the whole, embeddings or the stem the least. Networks for pictures count by stages.
 
     Raises:
-      ValueError: for `nesterov` without momentum, as torch does.
+      ValueError: for `nesterov` without momentum, as torch does, and an impossible layer_decay.
     """
     if nesterov and not momentum:
         raise ValueError("config.optimizer.nesterov is set, but momentum is 0 and there is nothing to look ahead by")
     decay = optax.add_decayed_weights(weight_decay, mask=_decayed(decay_all, no_decay))
     rule = optax.sgd(learning_rate, momentum or None, nesterov)
-    return optax.chain(decay, rule, _scale_parts(head_rate, backbone_rate))
+    return optax.chain(decay, rule, scale_parts(head_rate, backbone_rate, layer_decay))
 
 
 def adamw(
@@ -57,6 +61,7 @@ def adamw(
     no_decay: tuple[str, ...] = (),
     head_rate: float = 1.0,
     backbone_rate: float = 1.0,
+    layer_decay: float = 1.0,
     decay_after: bool = False,
 ) -> optax.GradientTransformation:
     """torch.optim.AdamW: bias-corrected, with decoupled decay scaled by the learning rate.
@@ -71,6 +76,8 @@ def adamw(
       no_decay: as in `sgd`: what is not decayed instead, by parts of a parameter's path.
       head_rate: factor of the head's learning rate.
       backbone_rate: factor of the backbone's learning rate.
+      layer_decay: factor of that rate from each of the backbone's layers to the one below, for fine-tuning: the last
+        layer has the whole, embeddings or the stem the least. Networks for pictures count by stages.
       decay_after: the AdamW that transformers had, and the published text pipeline used: it decays the weights that the
         Adam update has already changed, and corrects no bias in the denominator's `eps`.
     """
@@ -79,7 +86,7 @@ def adamw(
         rule = _transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask)
     else:
         rule = optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask)
-    return optax.chain(rule, _scale_parts(head_rate, backbone_rate))
+    return optax.chain(rule, scale_parts(head_rate, backbone_rate, layer_decay))
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adamw": adamw}
@@ -149,11 +156,8 @@ def build_optimizer(
       ValueError: for a wrong field, a rate of a backbone that is frozen, a table optimizer without tables, or one whose
         tables would be clipped.
     """
-    if freeze_backbone and section.get("backbone_rate", 1.0) != 1.0:
-        raise ValueError(
-            f"config.optimizer.backbone_rate is {section.backbone_rate}, but config.freeze_backbone leaves it nothing "
-            "to train: set one of them"
-        )
+    if freeze_backbone:
+        require_trained_backbone(section)
     transform = registry.build(OPTIMIZERS, section, "config.optimizer", learning_rate=schedule)
     clip = build_clip(clip_section) if clip_section is not None else None
     if freeze_backbone and clip is not None and "head" not in clip.parts:
@@ -217,16 +221,3 @@ def _transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask) -> optax
         return jax.tree.map(shrink, moved, params, decayed), optax.ScaleByAdamState(count, mean, square)
 
     return optax.GradientTransformation(moments.init, update)
-
-
-def _scale_parts(head: float, backbone: float) -> optax.GradientTransformation:
-    """Updates of the parts times their rates, the weight decay included, as parameter groups of torch have it."""
-    rates = {name: rate for name, rate in (("head", head), ("backbone", backbone)) if rate != 1.0}
-    if not rates:
-        return optax.identity()
-
-    def update(updates, state, params=None):
-        scaled = {name: jax.tree.map(lambda u, rate=rate: rate * u, updates[name]) for name, rate in rates.items()}
-        return {**updates, **scaled}, state
-
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -13,6 +13,7 @@ import numpy as np
 
 from mhe_jax.data import pickles
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.files import require_file
 
 
 def read_bin(path: str | pathlib.Path) -> tuple[list[bytes], np.ndarray]:
@@ -24,8 +25,10 @@ def read_bin(path: str | pathlib.Path) -> tuple[list[bytes], np.ndarray]:
     Raises:
       DataError: naming the file, if it is anything else.
     """
+    file = pathlib.Path(path).expanduser()
+    require_file(file)
     try:
-        data = pathlib.Path(path).expanduser().read_bytes()
+        data = file.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     try:

@@ -69,10 +69,15 @@ class LabelNumbers(collections.defaultdict):
         return order, rank
 
 
-def canonical(matrix: Any) -> tuple[scipy.sparse.csr_matrix, int]:
-    """A sparse matrix of relevances as CSR float32 with sorted columns, and how many entries were repeated.
+def canonical(matrix: Any) -> tuple[scipy.sparse.csr_matrix, int, np.ndarray | None]:
+    """A sparse matrix of relevances in one form.
 
-    Of a label that a document lists several times the largest relevance stays; one of relevance 0 is no label.
+    Of a label that a document lists several times the largest relevance stays, at the first of its places; one of
+    relevance 0 is no label.
+
+    Returns:
+      CSR float32 with sorted columns; how many entries were repeated; and the columns row by row in the order in which
+      they were given, int32 [nnz], or None where that is ascending.
 
     Raises:
       ValueError: for a relevance that is negative or not finite, or indices that do not fit the shape.
@@ -81,6 +86,7 @@ def canonical(matrix: Any) -> tuple[scipy.sparse.csr_matrix, int]:
     csr.check_format(full_check=True)
     if not ((csr.data >= 0) & (csr.data < np.inf)).all():
         raise ValueError("a relevance is negative or not finite")
+    given, places = (None, None) if csr.has_sorted_indices else (csr.indices.copy(), _sorted_places(csr))
     csr.sort_indices()
     first = np.ones(csr.nnz, bool)
     first[1:] = csr.indices[1:] != csr.indices[:-1]
@@ -88,12 +94,25 @@ def canonical(matrix: Any) -> tuple[scipy.sparse.csr_matrix, int]:
     repeated = csr.nnz - int(first.sum())
     if repeated:
         starts = np.flatnonzero(first)
+        places = None if places is None else np.minimum.reduceat(places, starts)
         indptr = np.concatenate([[0], np.cumsum(first)])[csr.indptr]
         csr = scipy.sparse.csr_matrix(
             (np.maximum.reduceat(csr.data, starts), csr.indices[starts], indptr), csr.shape, copy=False
         )
+    kept = csr.data != 0
     csr.eliminate_zeros()
-    return csr, repeated
+    if given is None or places is None:
+        return csr, repeated, None
+    # Places ascend from row to row, so that sorting them all sorts each row's.
+    listed = given[np.sort(places[kept])]
+    return csr, repeated, None if np.array_equal(listed, csr.indices) else listed
+
+
+def _sorted_places(csr: scipy.sparse.csr_matrix) -> np.ndarray:
+    """For each entry, once columns are sorted within their rows, its place before: int64 [nnz]."""
+    places = scipy.sparse.csr_matrix((np.arange(csr.nnz), csr.indices.copy(), csr.indptr), csr.shape)
+    places.sort_indices()
+    return places.data
 
 
 def make_corpus(
@@ -118,7 +137,7 @@ def make_corpus(
     if scan.documents != labels.shape[0]:
         raise DataError(f"{files[0]} has {scan.documents} texts but {files[1]} has labels for {labels.shape[0]}")
     try:
-        matrix, repeated = canonical(labels)
+        matrix, repeated, listed = canonical(labels)
     except ValueError as error:
         raise DataError(f"{files[1]}: {error}") from error
     if 2 * repeated > labels.nnz:
@@ -134,7 +153,8 @@ def make_corpus(
         "labels listed again": repeated,
     }
     notes = ", ".join(f"{count} {what}" for what, count in found.items() if count or what == "documents")
-    return Corpus(texts, matrix, str(files[0]), read_pairs(filtered, matrix.shape), scan.fingerprint), notes
+    pairs = read_pairs(filtered, matrix.shape)
+    return Corpus(texts, matrix, str(files[0]), pairs, scan.fingerprint, listed), notes
 
 
 def read_pairs(path: pathlib.Path | None, shape: tuple[int, int]) -> scipy.sparse.csr_matrix:

@@ -14,7 +14,7 @@ from mhe_jax.data.texts.formats.labels import LabelNumbers, LabelRows, canonical
 def test_canonical_rows_against_dictionaries(seed):
     rng = np.random.default_rng(seed)
     documents, num_labels = 23, 7
-    rows, expected, repeated = LabelRows(), [], 0
+    rows, expected, in_order, repeated = LabelRows(), [], [], 0
     for i in range(documents):
         columns = rng.integers(0, num_labels, 0 if i in (0, 11, documents - 1) else rng.integers(0, 12)).tolist()
         values = rng.integers(0, 4, len(columns)).tolist()
@@ -23,8 +23,9 @@ def test_canonical_rows_against_dictionaries(seed):
         for column, value in zip(columns, values, strict=True):
             largest[column] = max(value, largest.get(column, 0))
         expected.append({column: value for column, value in sorted(largest.items()) if value})
+        in_order.append([column for column in largest if largest[column]])
         repeated += len(columns) - len(largest)
-    matrix, found = canonical(rows.matrix(num_labels))
+    matrix, found, listed = canonical(rows.matrix(num_labels))
     assert found == repeated > 0
     assert matrix.shape == (documents, num_labels)
     assert matrix.dtype == np.float32
@@ -32,13 +33,42 @@ def test_canonical_rows_against_dictionaries(seed):
     assert [list(zip(matrix.indices[a:b], matrix.data[a:b], strict=True)) for a, b in itertools.pairwise(ends)] == [
         list(row.items()) for row in expected
     ]
+    assert listed is not None
+    assert [listed[a:b].tolist() for a, b in itertools.pairwise(ends)] == in_order
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[2, 0, 1], [], [1, 2]], [2, 0, 1, 1, 2]),
+        ([[2, 0, 2, 1, 0]], [2, 0, 1]),
+        ([[0, 1, 0], [2, 2]], None),
+        ([[0, 1], [0]], None),
+        ([[1, 1, 2]], None),
+        ([], None),
+    ],
+)
+def test_labels_keep_the_order_of_the_line_the_first_place_counting(rows, expected):
+    listed = LabelRows()
+    for row in rows:
+        listed.add(row)
+    matrix, _, found = canonical(listed.matrix(3))
+    assert (found if found is None else found.tolist()) == expected
+    assert matrix.has_sorted_indices
+
+
+def test_a_label_without_relevance_has_no_place():
+    rows = LabelRows()
+    rows.add([2, 1, 0, 1], [1.0, 0.0, 0.5, 0.0])
+    matrix, _, listed = canonical(rows.matrix(3))
+    assert (matrix.indices.tolist(), listed.tolist()) == ([0, 2], [2, 0])
 
 
 def test_the_same_label_in_one_document_after_another_is_not_repeated():
     rows = LabelRows()
     for row in ([2], [2, 1], [], [2, 2], [2]):
         rows.add(row)
-    matrix, repeated = canonical(rows.matrix(3))
+    matrix, repeated, _ = canonical(rows.matrix(3))
     np.testing.assert_array_equal(matrix.toarray(), [[0, 0, 1], [0, 1, 1], [0, 0, 0], [0, 0, 1], [0, 0, 1]])
     assert repeated == 1
 
@@ -47,7 +77,7 @@ def test_a_matrix_without_any_label():
     rows = LabelRows()
     for _ in range(3):
         rows.add([])
-    matrix, repeated = canonical(rows.matrix(5))
+    matrix, repeated, _ = canonical(rows.matrix(5))
     assert (matrix.shape, matrix.nnz, repeated) == ((3, 5), 0, 0)
     assert canonical(LabelRows().matrix(0))[0].shape == (0, 0)
 
