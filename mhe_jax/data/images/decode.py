@@ -73,7 +73,7 @@ def _unusable(picture: PIL.Image.Image) -> str | None:
         return f"{picture.format} is not one of {', '.join(_FORMATS)}"
     if max(picture.size) > _THINNEST * min(picture.size):
         return f"it has {picture.width}x{picture.height} pixels, one side more than {_THINNEST} times the other"
-    if picture.mode == "I" and picture.format != "PNG":  # PNG has 16 bits at most, whatever Pillow makes of them
+    if picture.mode == "I" and picture.format not in ("PNG", "PPM"):  # which have 16 bits at most, scaled by Pillow
         return "its pixels are whole numbers of 32 bits, of a scale that is not told: save it with 8 or 16 bits"
     return None
 

@@ -80,6 +80,18 @@ def test_of_16_bits_the_upper_eight_are_taken(kind, channels):
 
 
 @pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("white", [65535, 4095, 300])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_deep_grey_maps_the_upper_eight_bits_are_taken_whatever_their_white_is(white, channels):
+    values = np.linspace(0, white, 48 * 50).astype(np.uint16).reshape(48, 50)
+    expected = (np.rint(values / white * 65535).astype(np.uint16) >> 8).astype(np.uint8)
+    numbers = " ".join(map(str, values.ravel().tolist())).encode()
+    for kind, pixels in ((b"P5", values.astype(">u2").tobytes()), (b"P2", numbers)):
+        image = decode.decode(b"%s\n50 48\n%d\n%s\n" % (kind, white, pixels), channels, "a.pgm")
+        np.testing.assert_array_equal(image, np.repeat(expected[:, :, None], channels, axis=2))
+
+
+@pytest.mark.usefixtures("decoder")
 def test_floating_point_pixels_are_scaled_or_refused():
     values = np.linspace(0, 1, 48 * 50, dtype=np.float32).reshape(48, 50)
     image = decode.decode(encode(values, "TIFF"), 3, "x")
