@@ -24,9 +24,8 @@ ASPECT_RANGE = (3 / 4, 4 / 3)
 # Pillow knows more formats, of which some start other programs.
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
 _DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of more than 8 bits
-_THINNEST = (
-    1000  # the longer side in shorter ones: a line of pixels, resized by its shorter side, would fill the memory
-)
+# The longer side in shorter ones: a line of pixels, resized by its shorter side, would fill the memory.
+_THINNEST = 1000
 
 
 def read_bytes(path: str | pathlib.Path) -> bytes:
