@@ -26,16 +26,42 @@ _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "J
 _DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of more than 8 bits
 # The longer side in shorter ones: a line of pixels, resized by its shorter side, would fill the memory.
 _THINNEST = 1000
+_BLOCK = 1 << 16  # read at a time of a file that grows
 
 
 def read_bytes(path: str | pathlib.Path) -> bytes:
     """The file's content; BadExample naming it if it cannot be read."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise BadExample(f"{path}: cannot be read: it is a folder, a pipe or a device, not a file")
-        return pathlib.Path(path).read_bytes()
+        descriptor = _open(path)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise _no_file(path)
+            data = os.read(descriptor, status.st_size + 1)
+            while more := os.read(descriptor, _BLOCK):
+                data += more
+            return data
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise BadExample(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _open(path: str | pathlib.Path) -> int:
+    """A descriptor of what lies there, without a look at it before: on a network disk each look is a message more."""
+    try:
+        # Does not wait for a pipe's other end, and takes no terminal over.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # sockets, and what this user may not open
+            raise _no_file(path) from error
+        if isinstance(error, BlockingIOError):  # leased to a file server's client, who gives it back while one waits
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        raise
+
+
+def _no_file(path: str | pathlib.Path) -> BadExample:
+    return BadExample(f"{path}: cannot be read: it is a folder, a pipe or a device, not a file")
 
 
 def decode(data: bytes, channels: int, where: str) -> np.ndarray:

@@ -1,6 +1,8 @@
+import errno
 import io
 import math
 import os
+import socket
 import struct
 import zlib
 
@@ -140,12 +142,69 @@ def test_formats_that_start_other_programs_are_refused():
         decode.decode(postscript, 3, "a.jpg")
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
-def test_what_is_no_file_is_not_opened(tmp_path, kind):
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))  # the system's limit is some 100 bytes
+
+
+MAKE = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": os.mkdir,
+    "closed folder": lambda path: path.mkdir(mode=0),
+    "socket": make_socket,
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_what_is_no_file_is_not_read(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("it was read"))
     path = tmp_path / "a.jpg"
-    {"pipe": os.mkfifo, "device": lambda p: p.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
-    with pytest.raises(decode.BadExample, match=r"a\.jpg: cannot be read: it is a folder, a pipe or a device"):
+    MAKE[kind](path)
+    open_before = os.listdir("/proc/self/fd")
+    with pytest.raises(decode.BadExample, match=r"a\.jpg: cannot be read: it is a folder, a pipe or a device, not"):
         decode.read_bytes(path)
+    assert os.listdir("/proc/self/fd") == open_before
+
+
+def test_a_file_is_looked_at_once(tmp_path, monkeypatch):
+    """Each look is a message to the server of a network disk."""
+    (tmp_path / "a.jpg").write_bytes(bytes(range(256)) * 1000)
+    looks = []
+    monkeypatch.setattr(os, "stat", lambda *_, **__: pytest.fail("it was looked at by its name"))
+    monkeypatch.setattr(os, "fstat", lambda descriptor, real=os.fstat: looks.append(1) or real(descriptor))
+    assert decode.read_bytes(f"{tmp_path}/a.jpg") == bytes(range(256)) * 1000
+    assert looks == [1]
+
+
+def test_files_longer_than_they_say_are_read_to_their_end(tmp_path, monkeypatch):
+    assert decode.read_bytes("/proc/self/maps").count(b"\n") > 10  # its size is said to be 0
+    (tmp_path / "a.jpg").write_bytes(bytes(range(256)) * 9)
+    monkeypatch.setattr(os, "read", lambda descriptor, size, real=os.read: real(descriptor, min(size, 100)))
+    assert decode.read_bytes(tmp_path / "a.jpg") == bytes(range(256)) * 9
+
+
+def test_a_file_that_is_leased_to_another_is_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"whole")
+
+    def leased(path, flags, real=os.open):
+        if flags & os.O_NONBLOCK:
+            raise BlockingIOError(errno.EWOULDBLOCK, "Resource temporarily unavailable")
+        return real(path, flags)
+
+    monkeypatch.setattr(os, "open", leased)
+    assert decode.read_bytes(tmp_path / "a.jpg") == b"whole"
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refused(*_):  # root may read everything
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "a.jpg").touch()
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(decode.BadExample, match=r"a\.jpg: cannot be read: Permission denied$"):
+        decode.read_bytes(tmp_path / "a.jpg")
 
 
 def test_a_missing_file_is_named(tmp_path):
