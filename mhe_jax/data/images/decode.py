@@ -16,6 +16,7 @@ import numpy as np
 import PIL.Image
 
 from mhe_jax.data.dataset import BadExample
+from mhe_jax.data.images import jpeg
 
 cv2 = importlib.import_module("cv2") if importlib.util.find_spec("cv2") else None
 
@@ -81,6 +82,10 @@ def decode(data: bytes, channels: int, where: str) -> np.ndarray:
       BadExample: if the bytes are not a whole image, or one of more pixels than Pillow's limit, or of another depth.
     """
     try:
+        # Most pictures are such, and opening one with Pillow may take as long as decoding it.
+        image = _with_opencv(data, channels) if _is_ordinary_jpeg(data) else None
+        if image is not None:
+            return image
         with PIL.Image.open(io.BytesIO(data)) as picture:  # reads the header alone, and keeps the limit
             reason = _unusable(picture)
             if reason is None:
@@ -103,15 +108,32 @@ def _unusable(picture: PIL.Image.Image) -> str | None:
     return None
 
 
+def _is_ordinary_jpeg(data: bytes) -> bool:
+    """Whether Pillow, asked about the header, would have nothing against it and no warning."""
+    size, limit = jpeg.frame_size(data), PIL.Image.MAX_IMAGE_PIXELS
+    if size is None or max(size) > _THINNEST * min(size):
+        return False
+    return limit is None or size[0] * size[1] <= limit
+
+
+def _with_opencv(data: bytes, channels: int) -> np.ndarray | None:
+    """Pixels as `decode` returns them; None where OpenCV is not installed or cannot be trusted with the data."""
+    if cv2 is None or jpeg.is_cut(data):
+        return None
+    flags = (cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    if image is None:
+        return None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channels == 3 else image[:, :, None]
+
+
 def _eight_bits(data: bytes, picture: PIL.Image.Image, channels: int) -> np.ndarray:
-    if cv2 is not None and not _is_cut_jpeg(data):
-        flags = (cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except cv2.error:
-            image = None
-        if image is not None:
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channels == 3 else image[:, :, None]
+    image = _with_opencv(data, channels)
+    if image is not None:
+        return image
     return np.array(picture.convert("RGB" if channels == 3 else "L")).reshape(*picture.size[::-1], channels)
 
 
@@ -126,11 +148,6 @@ def _deep(picture: PIL.Image.Image, channels: int) -> np.ndarray:
     else:
         pixels = pixels >> 8
     return np.repeat(pixels.astype(np.uint8)[:, :, None], channels, axis=2)
-
-
-def _is_cut_jpeg(data: bytes) -> bool:
-    """A JPEG without its end marker: OpenCV would fill the missing part with grey and say nothing."""
-    return data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]
 
 
 def resize(image: np.ndarray, size: tuple[int, int], box: tuple[int, int, int, int] | None = None) -> np.ndarray:

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import io
 import math
@@ -126,14 +127,38 @@ def png(width, height):
     )
 
 
+def jpeg(width, height):
+    """A JPEG of 8x8 pixels, whose size is what its header says."""
+    data = encode(np.zeros((8, 8, 3), np.uint8), "JPEG")
+    frame = data.index(b"\xff\xc0")
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
 @pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("make", [png, jpeg])
 @pytest.mark.parametrize(("size", "reason"), [((36_000, 36_000), "exceeds limit of"), ((65_500, 1), "65500x1 pixels")])
-def test_a_header_that_announces_too_much_is_refused_before_anything_is_decoded(monkeypatch, size, reason):
+def test_a_header_that_announces_too_much_is_refused_before_anything_is_decoded(monkeypatch, make, size, reason):
     monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
     if decode.cv2 is not None:
         monkeypatch.setattr(decode.cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(decode.BadExample, match=rf"a\.png: cannot be decoded as an image: .*{reason}"):
-        decode.decode(png(*size), 3, "a.png")
+        decode.decode(make(*size), 3, "a.png")
+
+
+def test_of_a_jpeg_that_opencv_decodes_nothing_is_asked_of_pillow(smooth, monkeypatch):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(PIL.Image, "open", lambda *_: pytest.fail("it was opened"))
+    for channels in (1, 3):
+        assert decode.decode(encode(smooth, "JPEG", progressive=True), channels, "x").shape == (40, 60, channels)
+
+
+@pytest.mark.parametrize("limit", [None, 60 * 40, 60 * 40 - 1])
+def test_pillows_limit_is_that_of_jpegs_too(smooth, monkeypatch, limit):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", limit)
+    warned = pytest.warns(PIL.Image.DecompressionBombWarning) if limit == 60 * 40 - 1 else contextlib.nullcontext()
+    with warned:
+        assert decode.decode(encode(smooth, "JPEG"), 3, "x").shape == smooth.shape
 
 
 def test_formats_that_start_other_programs_are_refused():
