@@ -16,6 +16,7 @@ import numpy as np
 import PIL.Image
 
 from mhe_jax.data.dataset import BadExample
+from mhe_jax.data.images import jpeg
 
 cv2 = importlib.import_module("cv2") if importlib.util.find_spec("cv2") else None
 
@@ -24,19 +25,44 @@ ASPECT_RANGE = (3 / 4, 4 / 3)
 # Pillow knows more formats, of which some start other programs.
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "JPEG2000", "AVIF")
 _DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of more than 8 bits
-_THINNEST = (
-    1000  # the longer side in shorter ones: a line of pixels, resized by its shorter side, would fill the memory
-)
+# The longer side in shorter ones: a line of pixels, resized by its shorter side, would fill the memory.
+_THINNEST = 1000
+_BLOCK = 1 << 16  # read at a time of a file that grows
 
 
 def read_bytes(path: str | pathlib.Path) -> bytes:
     """The file's content; BadExample naming it if it cannot be read."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise BadExample(f"{path}: cannot be read: it is a folder, a pipe or a device, not a file")
-        return pathlib.Path(path).read_bytes()
+        descriptor = _open(path)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise _no_file(path)
+            data = os.read(descriptor, status.st_size + 1)
+            while more := os.read(descriptor, _BLOCK):
+                data += more
+            return data
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise BadExample(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _open(path: str | pathlib.Path) -> int:
+    """A descriptor of what lies there, without a look at it before: on a network disk each look is a message more."""
+    try:
+        # Does not wait for a pipe's other end, and takes no terminal over.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError as error:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # sockets, and what this user may not open
+            raise _no_file(path) from error
+        if isinstance(error, BlockingIOError):  # leased to a file server's client, who gives it back while one waits
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        raise
+
+
+def _no_file(path: str | pathlib.Path) -> BadExample:
+    return BadExample(f"{path}: cannot be read: it is a folder, a pipe or a device, not a file")
 
 
 def decode(data: bytes, channels: int, where: str) -> np.ndarray:
@@ -56,6 +82,10 @@ def decode(data: bytes, channels: int, where: str) -> np.ndarray:
       BadExample: if the bytes are not a whole image, or one of more pixels than Pillow's limit, or of another depth.
     """
     try:
+        # Most pictures are such, and opening one with Pillow may take as long as decoding it.
+        image = _with_opencv(data, channels) if _is_ordinary_jpeg(data) else None
+        if image is not None:
+            return image
         with PIL.Image.open(io.BytesIO(data)) as picture:  # reads the header alone, and keeps the limit
             reason = _unusable(picture)
             if reason is None:
@@ -73,20 +103,37 @@ def _unusable(picture: PIL.Image.Image) -> str | None:
         return f"{picture.format} is not one of {', '.join(_FORMATS)}"
     if max(picture.size) > _THINNEST * min(picture.size):
         return f"it has {picture.width}x{picture.height} pixels, one side more than {_THINNEST} times the other"
-    if picture.mode == "I" and picture.format != "PNG":  # PNG has 16 bits at most, whatever Pillow makes of them
+    if picture.mode == "I" and picture.format not in ("PNG", "PPM"):  # which have 16 bits at most, scaled by Pillow
         return "its pixels are whole numbers of 32 bits, of a scale that is not told: save it with 8 or 16 bits"
     return None
 
 
+def _is_ordinary_jpeg(data: bytes) -> bool:
+    """Whether Pillow, asked about the header, would have nothing against it and no warning."""
+    size, limit = jpeg.frame_size(data), PIL.Image.MAX_IMAGE_PIXELS
+    if size is None or max(size) > _THINNEST * min(size):
+        return False
+    return limit is None or size[0] * size[1] <= limit
+
+
+def _with_opencv(data: bytes, channels: int) -> np.ndarray | None:
+    """Pixels as `decode` returns them; None where OpenCV is not installed or cannot be trusted with the data."""
+    if cv2 is None or jpeg.is_cut(data):
+        return None
+    flags = (cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    if image is None:
+        return None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channels == 3 else image[:, :, None]
+
+
 def _eight_bits(data: bytes, picture: PIL.Image.Image, channels: int) -> np.ndarray:
-    if cv2 is not None and not _is_cut_jpeg(data):
-        flags = (cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
-        try:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except cv2.error:
-            image = None
-        if image is not None:
-            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if channels == 3 else image[:, :, None]
+    image = _with_opencv(data, channels)
+    if image is not None:
+        return image
     return np.array(picture.convert("RGB" if channels == 3 else "L")).reshape(*picture.size[::-1], channels)
 
 
@@ -101,11 +148,6 @@ def _deep(picture: PIL.Image.Image, channels: int) -> np.ndarray:
     else:
         pixels = pixels >> 8
     return np.repeat(pixels.astype(np.uint8)[:, :, None], channels, axis=2)
-
-
-def _is_cut_jpeg(data: bytes) -> bool:
-    """A JPEG without its end marker: OpenCV would fill the missing part with grey and say nothing."""
-    return data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-64:]
 
 
 def resize(image: np.ndarray, size: tuple[int, int], box: tuple[int, int, int, int] | None = None) -> np.ndarray:

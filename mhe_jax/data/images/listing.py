@@ -35,8 +35,9 @@ def list_folders(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
 def list_pictures(root: str | os.PathLike[str]) -> tuple[list[bytes], list[str]]:
     """The pictures in a folder and in the folders below it, in the order of torchvision's ImageFolder.
 
-    Links to folders are followed, but not to a folder that they lie in. A link to nothing is a picture that cannot be
-    read; pipes, sockets and devices, of which reading might never end, are none.
+    Links to folders are followed, but not to a folder that they lie in. Pipes, sockets and devices are no pictures, but
+    a link that is named like a picture is one, and is not followed: among links to a network disk that would take a
+    message for each. What leads to no file is found when it is read.
 
     Returns:
       Paths relative to `root`; and those left out that are named like pictures or may hold some.
@@ -57,10 +58,11 @@ def list_pictures(root: str | os.PathLike[str]) -> tuple[list[bytes], list[str]]
         names = []
         for entry in entries:
             name, path = os.fsdecode(entry.name), os.path.join(below, entry.name)
-            is_folder = entry.is_dir()
-            if not is_folder and not name.lower().endswith(EXTENSIONS):
+            is_named = name.lower().endswith(EXTENSIONS)
+            is_folder = entry.is_dir(follow_symlinks=not is_named)
+            if not is_folder and not is_named:
                 continue
-            if is_stray(name) or not (is_folder or entry.is_file() or not os.path.exists(entry.path)):
+            if is_stray(name) or not (is_folder or entry.is_symlink() or entry.is_file()):
                 left_out.append(os.fsdecode(path))
             elif is_folder:
                 waiting.append((path, above | {here}))

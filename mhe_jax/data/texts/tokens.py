@@ -8,13 +8,13 @@ import os
 import pathlib
 import shutil
 import warnings
-from typing import Any
 
 import numpy as np
 import tqdm
 from filelock import FileLock
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.texts import seals
 from mhe_jax.data.texts.corpus import Corpus
 from mhe_jax.data.texts.tokenizer import TextTokenizer
 
@@ -92,7 +92,7 @@ def _open(folder: pathlib.Path, documents: int, vocab_size: int) -> Tokens | Non
     try:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         seal = facts.pop("seal", None)
-        if seal not in (None, _seal(folder, facts)):
+        if seal is not None and not seals.is_sealed(folder, _ARRAYS, facts, seal):
             return None
         # Maps compare a header with the size of its file before any memory is taken.
         tokens, offsets = (np.load(folder / name, mmap_mode="r") for name in _ARRAYS)
@@ -112,15 +112,6 @@ def _open(folder: pathlib.Path, documents: int, vocab_size: int) -> Tokens | Non
     return Tokens(tokens, np.array(offsets), truncated) if whole else None
 
 
-def _seal(folder: pathlib.Path, facts: dict[str, Any]) -> str:
-    """A hash of the arrays' files, every byte of them, and of the facts."""
-    sealed = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
-    for name in _ARRAYS:
-        with (folder / name).open("rb") as file:
-            sealed.update(hashlib.file_digest(file, "blake2b").digest())
-    return sealed.hexdigest()
-
-
 def _make(folder: pathlib.Path, corpus: Corpus, tokenizer: TextTokenizer) -> None:
     """Tokenises into a folder beside the real one, which is renamed when it is complete."""
     partial = folder.with_suffix(".part")
@@ -131,7 +122,7 @@ def _make(folder: pathlib.Path, corpus: Corpus, tokenizer: TextTokenizer) -> Non
         offsets, truncated = _write_tokens(partial / "tokens.npy", corpus, tokenizer)
         np.save(partial / "offsets.npy", offsets)
         facts = {"truncated": truncated, "source": corpus.source}
-        facts["seal"] = _seal(partial, facts)
+        facts["seal"] = seals.seal(partial, _ARRAYS, facts)
         (partial / "facts.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
         partial.rename(folder)
     finally:

@@ -1,6 +1,9 @@
+import contextlib
+import errno
 import io
 import math
 import os
+import socket
 import struct
 import zlib
 
@@ -80,6 +83,18 @@ def test_of_16_bits_the_upper_eight_are_taken(kind, channels):
 
 
 @pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("white", [65535, 4095, 300])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_deep_grey_maps_the_upper_eight_bits_are_taken_whatever_their_white_is(white, channels):
+    values = np.linspace(0, white, 48 * 50).astype(np.uint16).reshape(48, 50)
+    expected = (np.rint(values / white * 65535).astype(np.uint16) >> 8).astype(np.uint8)
+    numbers = " ".join(map(str, values.ravel().tolist())).encode()
+    for kind, pixels in ((b"P5", values.astype(">u2").tobytes()), (b"P2", numbers)):
+        image = decode.decode(b"%s\n50 48\n%d\n%s\n" % (kind, white, pixels), channels, "a.pgm")
+        np.testing.assert_array_equal(image, np.repeat(expected[:, :, None], channels, axis=2))
+
+
+@pytest.mark.usefixtures("decoder")
 def test_floating_point_pixels_are_scaled_or_refused():
     values = np.linspace(0, 1, 48 * 50, dtype=np.float32).reshape(48, 50)
     image = decode.decode(encode(values, "TIFF"), 3, "x")
@@ -112,14 +127,38 @@ def png(width, height):
     )
 
 
+def jpeg(width, height):
+    """A JPEG of 8x8 pixels, whose size is what its header says."""
+    data = encode(np.zeros((8, 8, 3), np.uint8), "JPEG")
+    frame = data.index(b"\xff\xc0")
+    return data[: frame + 5] + struct.pack(">HH", height, width) + data[frame + 9 :]
+
+
 @pytest.mark.usefixtures("decoder")
+@pytest.mark.parametrize("make", [png, jpeg])
 @pytest.mark.parametrize(("size", "reason"), [((36_000, 36_000), "exceeds limit of"), ((65_500, 1), "65500x1 pixels")])
-def test_a_header_that_announces_too_much_is_refused_before_anything_is_decoded(monkeypatch, size, reason):
+def test_a_header_that_announces_too_much_is_refused_before_anything_is_decoded(monkeypatch, make, size, reason):
     monkeypatch.setattr(PIL.ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
     if decode.cv2 is not None:
         monkeypatch.setattr(decode.cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
     with pytest.raises(decode.BadExample, match=rf"a\.png: cannot be decoded as an image: .*{reason}"):
-        decode.decode(png(*size), 3, "a.png")
+        decode.decode(make(*size), 3, "a.png")
+
+
+def test_of_a_jpeg_that_opencv_decodes_nothing_is_asked_of_pillow(smooth, monkeypatch):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(PIL.Image, "open", lambda *_: pytest.fail("it was opened"))
+    for channels in (1, 3):
+        assert decode.decode(encode(smooth, "JPEG", progressive=True), channels, "x").shape == (40, 60, channels)
+
+
+@pytest.mark.parametrize("limit", [None, 60 * 40, 60 * 40 - 1])
+def test_pillows_limit_is_that_of_jpegs_too(smooth, monkeypatch, limit):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", limit)
+    warned = pytest.warns(PIL.Image.DecompressionBombWarning) if limit == 60 * 40 - 1 else contextlib.nullcontext()
+    with warned:
+        assert decode.decode(encode(smooth, "JPEG"), 3, "x").shape == smooth.shape
 
 
 def test_formats_that_start_other_programs_are_refused():
@@ -128,12 +167,69 @@ def test_formats_that_start_other_programs_are_refused():
         decode.decode(postscript, 3, "a.jpg")
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
-def test_what_is_no_file_is_not_opened(tmp_path, kind):
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(os.path.relpath(path))  # the system's limit is some 100 bytes
+
+
+MAKE = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": os.mkdir,
+    "closed folder": lambda path: path.mkdir(mode=0),
+    "socket": make_socket,
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_what_is_no_file_is_not_read(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("it was read"))
     path = tmp_path / "a.jpg"
-    {"pipe": os.mkfifo, "device": lambda p: p.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](path)
-    with pytest.raises(decode.BadExample, match=r"a\.jpg: cannot be read: it is a folder, a pipe or a device"):
+    MAKE[kind](path)
+    open_before = os.listdir("/proc/self/fd")
+    with pytest.raises(decode.BadExample, match=r"a\.jpg: cannot be read: it is a folder, a pipe or a device, not"):
         decode.read_bytes(path)
+    assert os.listdir("/proc/self/fd") == open_before
+
+
+def test_a_file_is_looked_at_once(tmp_path, monkeypatch):
+    """Each look is a message to the server of a network disk."""
+    (tmp_path / "a.jpg").write_bytes(bytes(range(256)) * 1000)
+    looks = []
+    monkeypatch.setattr(os, "stat", lambda *_, **__: pytest.fail("it was looked at by its name"))
+    monkeypatch.setattr(os, "fstat", lambda descriptor, real=os.fstat: looks.append(1) or real(descriptor))
+    assert decode.read_bytes(f"{tmp_path}/a.jpg") == bytes(range(256)) * 1000
+    assert looks == [1]
+
+
+def test_files_longer_than_they_say_are_read_to_their_end(tmp_path, monkeypatch):
+    assert decode.read_bytes("/proc/self/maps").count(b"\n") > 10  # its size is said to be 0
+    (tmp_path / "a.jpg").write_bytes(bytes(range(256)) * 9)
+    monkeypatch.setattr(os, "read", lambda descriptor, size, real=os.read: real(descriptor, min(size, 100)))
+    assert decode.read_bytes(tmp_path / "a.jpg") == bytes(range(256)) * 9
+
+
+def test_a_file_that_is_leased_to_another_is_waited_for(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"whole")
+
+    def leased(path, flags, real=os.open):
+        if flags & os.O_NONBLOCK:
+            raise BlockingIOError(errno.EWOULDBLOCK, "Resource temporarily unavailable")
+        return real(path, flags)
+
+    monkeypatch.setattr(os, "open", leased)
+    assert decode.read_bytes(tmp_path / "a.jpg") == b"whole"
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    def refused(*_):  # root may read everything
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    (tmp_path / "a.jpg").touch()
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(decode.BadExample, match=r"a\.jpg: cannot be read: Permission denied$"):
+        decode.read_bytes(tmp_path / "a.jpg")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -4,7 +4,9 @@ import os
 
 import pytest
 
-from mhe_jax.data.dataset import DataError
+from mhe_jax.data.dataset import BadExample, DataError
+from mhe_jax.data.images import listing
+from mhe_jax.data.images.decode import read_bytes
 from mhe_jax.data.images.folder import scan
 from mhe_jax.data.images.listing import EXTENSIONS, is_stray, list_folders, list_pictures
 
@@ -85,15 +87,57 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path):
     assert set(found) == {b"0.jpg", b"gone.jpg", b"more/1.jpg", b"again/elsewhere/1.jpg"}
 
 
-def test_pipes_and_devices_are_no_pictures(tmp_path):
-    touch(tmp_path, "0.jpg")
+def test_pipes_are_no_pictures(tmp_path):
+    touch(tmp_path, "0.jpg", "2.jpg/0.png")
     os.mkfifo(tmp_path / "1.jpg")
-    (tmp_path / "2.jpg").symlink_to("/dev/zero")
-    (tmp_path / "3.jpg").symlink_to(tmp_path / "1.jpg")
-    (tmp_path / "4.jpg").mkdir()
-    found, left_out = list_pictures(tmp_path)
-    assert found == [b"0.jpg"]
-    assert sorted(left_out) == ["1.jpg", "2.jpg", "3.jpg"]
+    assert list_pictures(tmp_path) == ([b"0.jpg", b"2.jpg/0.png"], ["1.jpg"])
+
+
+def test_a_link_named_like_a_picture_is_told_when_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for name, target in (("0.jpg", "/dev/zero"), ("1.jpg", "pipe"), ("2.jpg", "."), ("3.jpg", "nowhere")):
+        (tmp_path / name).symlink_to(target)
+    assert list_pictures(tmp_path) == ([b"0.jpg", b"1.jpg", b"2.jpg", b"3.jpg"], [])
+    for name in ("0.jpg", "1.jpg", "2.jpg", "3.jpg"):
+        with pytest.raises(BadExample, match=rf"{name}: cannot be read: "):
+            read_bytes(tmp_path / name)
+
+
+class Watched:
+    """An entry of a folder that notes when, being a link, it is followed."""
+
+    def __init__(self, entry, followed):
+        self.entry, self.followed = entry, followed
+        self.name, self.path, self.is_symlink = entry.name, entry.path, entry.is_symlink
+
+    def is_dir(self, *, follow_symlinks=True):
+        self.note(follow_symlinks)
+        return self.entry.is_dir(follow_symlinks=follow_symlinks)
+
+    def is_file(self, *, follow_symlinks=True):
+        self.note(follow_symlinks)
+        return self.entry.is_file(follow_symlinks=follow_symlinks)
+
+    def note(self, follow_symlinks):
+        if follow_symlinks and self.is_symlink():
+            self.followed.append(os.fsdecode(self.name))
+
+
+def test_links_to_pictures_are_not_followed_and_those_to_classes_are(tmp_path, monkeypatch):
+    """Following each would be a message to a network disk for each picture, at every start."""
+    touch(tmp_path, *[f"real/{i}.jpg" for i in range(9)], "more/9.jpg")
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    for i in range(9):
+        (tmp_path / "train" / "cat" / f"{i}.jpg").symlink_to(tmp_path / "real" / f"{i}.jpg")
+    (tmp_path / "train" / "dog").symlink_to(tmp_path / "more")
+    (tmp_path / "train" / "cat" / "below").symlink_to(tmp_path / "more")
+    followed: list[str] = []
+    entries = listing._entries
+    monkeypatch.setattr(listing, "_entries", lambda folder: [Watched(entry, followed) for entry in entries(folder)])
+    source = scan(tmp_path / "train")
+    assert source.class_names == ("cat", "dog")
+    assert [bytes(file) for file in source.files] == [*(b"%d.jpg" % i for i in range(9)), b"below/9.jpg", b"9.jpg"]
+    assert sorted(followed) == ["below", "dog"]
 
 
 def test_folders_deeper_than_the_stack_of_python(tmp_path):
@@ -109,6 +153,6 @@ def test_folders_deeper_than_the_stack_of_python(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    for listing in (list_folders, list_pictures):
+    for lists in (list_folders, list_pictures):
         with pytest.raises(DataError, match=rf"^{tmp_path}/no cannot be listed: No such file or directory$"):
-            listing(tmp_path / "no")
+            lists(tmp_path / "no")

@@ -2,6 +2,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import json
+import os
 import threading
 import time
 
@@ -105,6 +106,23 @@ def test_no_bit_of_a_folder_may_change(tokenizer, tmp_path, name):
         np.testing.assert_array_equal(again.offsets, good.offsets)
         assert again.truncated == good.truncated
         assert path.read_bytes() == whole
+
+
+def test_tokens_that_are_known_to_be_right_are_not_read_to_be_hashed(tokenizer, tmp_path, monkeypatch):
+    good = np.array(tokenised(corpus_of(), tokenizer, tmp_path).tokens)
+    for path in tmp_path.glob("*/*.npy"):
+        os.utime(path, ns=(10**18, 10**18))
+    tokenised(corpus_of(), tokenizer, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("it was hashed"))
+        again = tokenised(corpus_of(), tokenizer, tmp_path)
+    np.testing.assert_array_equal(again.tokens, good)
+    (path,) = tmp_path.glob("*/tokens.npy")
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match="is damaged and is made again"):
+        np.testing.assert_array_equal(tokenised(corpus_of(), tokenizer, tmp_path).tokens, good)
 
 
 def test_a_folder_from_before_there_were_seals_is_used_if_its_tokens_exist(tokenizer, tmp_path):
