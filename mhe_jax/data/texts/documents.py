@@ -107,8 +107,8 @@ class CorpusText(TextData):
     def _facts(self, found: Corpora, corpora: dict[str, Corpus], tokens: dict[str, Tokens]) -> dict[str, Any]:
         lost = np.maximum(np.diff(corpora["train"].labels.indptr) - self.label_width, 0).sum()
         chosen = corpora["eval"].labels.shape[0]
-        evaluated = f"{chosen} training documents" if self.valid_examples else "the test documents"
-        evaluated = f"{chosen} validation documents" if found.valid else evaluated
+        kind = "validation" if found.valid else "training"
+        evaluated = f"{chosen} {kind} documents" if found.valid or self.valid_examples else "the test documents"
         popular = lambda name: popularity(corpora["train"].labels, corpora[name].labels, corpora[name].filtered)
         return {
             "layout": found.layout,

@@ -1,6 +1,6 @@
 """One's own documents: a line `{"text": "...", "labels": [...]}` each, the labels all strings or all integers.
 
-A label's id is its rank among those of both splits: strings in lexicographic order, integers in numeric order. So
+A label's id is its rank among those of all splits: strings in lexicographic order, integers in numeric order. So
 integers 0 .. L-1 that all occur are their own ids, and gaps, or product numbers, cost no unused labels. Rows of noughts
 and ones are read as such: see `multi_hot`.
 """
@@ -25,12 +25,11 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
     splits = [name for name in ("train", "test", "validation") if name in files]
     for split in splits:
         scans[split], rows[split] = _read_split(files[split], numbers)
-    labels, ranked = numbers.ranked()
+    labels, rank = numbers.ranked()
     names, notes = tuple(map(str, labels)), ""
-    rank: np.ndarray | None = ranked
-    if multi_hot := read_multi_hot(labels, ranked, list(rows.values())):
-        names, read = multi_hot
-        rows, rank = dict(zip(rows, read, strict=True)), None
+    if multi_hot := read_multi_hot(labels, rank, list(rows.values())):
+        names, ones = multi_hot
+        rows, rank = dict(zip(rows, ones, strict=True)), np.arange(len(names), dtype=np.int32)
         notes = f"; 'labels' are noughts and ones, for {len(names)} labels"
     elif labels and isinstance(labels[0], (bool, float)):
         raise DataError(

@@ -51,7 +51,7 @@ def _read_strings(
     where = " and ".join(map(str, paths))
     # `Rome, Paris`, or no white space at all: it is something else that separates. A name may hold a comma.
     ending = [label for label in joined if label[-1] in _SEPARATORS]
-    if 4 * len(ending) > len(labels) or (not several and 2 * len(joined) > len(labels)):
+    if (ending and 4 * len(ending) >= len(labels)) or (not several and 2 * len(joined) > len(labels)):
         raise DataError(
             f"{where}: {len(joined)} of {len(labels)} labels are like {joined[0][:80]!r}; "
             "labels must be separated by white space, and hold none themselves"
