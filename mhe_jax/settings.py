@@ -60,7 +60,8 @@ class Settings:
     global_batch_size: int = option(
         256,
         "Examples per optimizer step over all devices and hosts. 0: by the number of training examples, the largest "
-        "power of two that leaves an epoch 32 steps, but at least 32 and at most 256; a run keeps what was found.",
+        "power of two that leaves an epoch 32 steps, but at least 32 and at most 256; `schedule.learning_rate` is then "
+        "that of a batch of 256, and is multiplied by the square root of batch / 256. A run keeps both.",
     )
     accumulate_steps: int = option(
         1, "Parts that a batch is cut into, one after the other on the device, before the optimizer step."

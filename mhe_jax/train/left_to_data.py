@@ -1,8 +1,12 @@
 """What a config leaves to the data, filled in: as the run that goes on has it, else by the data that were read.
 
 config.json keeps the filled config, so that whatever opens a run finds what it was trained with.
+
+Where the batch is left to the data, the learning rate is that of the largest batch, and is multiplied by the square
+root of the share of it that the batch is, the rule for Adam (Malladi et al., NeurIPS 2022).
 """
 
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +20,7 @@ from mhe_jax.train import experiment, sections
 # By its path, the value by which a config leaves a field to the data.
 LEFT: dict[str, Any] = {"data.channels": 0, "data.augmentation": "auto", "global_batch_size": 0}
 
+RATE = "schedule.learning_rate"
 STEPS_PER_EPOCH = 32
 SMALLEST, LARGEST = 32, 256
 
@@ -69,12 +74,20 @@ def batch_size(num_examples: int, multiple: int = 1) -> int:
 def told(config: ConfigDict, paths: list[str]) -> str:
     """One line with the values of the fields `paths`."""
     fields = sections.flat(config)
-    return "by the data: " + ", ".join(f"{path} = {fields[path]!r}" for path in paths)
+    paths = [*paths, *[RATE] * ("global_batch_size" in paths)]
+    return "by the data: " + ", ".join(f"{path} = {_short(fields[path])}" for path in paths)
 
 
 def _filled(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
     if not values:
         return config
-    config = config.copy_and_resolve_references()
-    config.update_from_flattened_dict(dict(values))
+    config, values = config.copy_and_resolve_references(), dict(values)
+    if "global_batch_size" in values:
+        values[RATE] = config.schedule.learning_rate * math.sqrt(values["global_batch_size"] / LARGEST)
+    with config.ignore_type():  # a rate may be a whole number
+        config.update_from_flattened_dict(values)
     return config
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)

@@ -1,6 +1,7 @@
 """Fields that a config leaves to the data: what they become, and that a run keeps it."""
 
 import json
+import math
 
 import numpy as np
 import PIL.Image
@@ -47,7 +48,8 @@ def small(root, **data):
 
 def kept(workdir):
     config = json.loads((workdir / "config.json").read_text())
-    return config["data"]["channels"], config["data"]["augmentation"], config["global_batch_size"]
+    found = config["data"]["channels"], config["data"]["augmentation"], config["global_batch_size"]
+    return *found, config["schedule"]["learning_rate"]
 
 
 @pytest.mark.parametrize(("grey", "decided"), [(False, (3, "flip_crop", 32)), (True, (1, "affine", 32))])
@@ -56,8 +58,8 @@ def test_a_run_says_and_keeps_what_the_data_decided(tmp_path, capsys, grey, deci
     config, workdir = small(tmp_path), tmp_path / "run"
     result = train_and_evaluate(config, workdir)
     line = "by the data: data.channels = {}, data.augmentation = {!r}, global_batch_size = {}".format(*decided)
-    assert line in capsys.readouterr().out
-    assert kept(workdir) == decided
+    assert f"{line}, schedule.learning_rate = 0.003536" in capsys.readouterr().out
+    assert kept(workdir) == (*decided, 0.01 * math.sqrt(1 / 8))
     assert left_to_data.left(config) == list(left_to_data.LEFT)  # the caller's stays
     # Others find it in the folder, and by the config as it was given.
     run = mhe_jax.load(workdir)
@@ -70,14 +72,14 @@ def test_a_run_goes_on_with_what_it_began_with(tmp_path):
     """Whatever the data, or another rule, would decide now."""
     write_pictures(tmp_path)
     begun = small(tmp_path, channels=1, augmentation="affine")
-    begun.global_batch_size = 16
+    begun.global_batch_size, begun.schedule.learning_rate = 16, 0.0025
     train_and_evaluate(begun, tmp_path / "run", interrupt_at=1)
     assert not left_to_data.left(begun)
     config = small(tmp_path)
     config.eval_every_epochs = 0.0
     result = train_and_evaluate(config, tmp_path / "run")
     assert (result["step"], result["interrupted"]) == (2, False)
-    assert kept(tmp_path / "run") == (1, "affine", 16)
+    assert kept(tmp_path / "run") == (1, "affine", 16, 0.0025)
     explicit = small(tmp_path, channels=3)
     with pytest.raises(ValueError, match=r"made with another config: data\.channels: 1 there, 3 here; choose"):
         train_and_evaluate(explicit, tmp_path / "run")
