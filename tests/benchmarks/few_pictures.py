@@ -9,6 +9,7 @@ its own. `--heads` names others of our configs to train too.
 
 import contextlib
 import io
+import itertools
 import pathlib
 import statistics
 import tempfile
@@ -43,6 +44,8 @@ def ours(head: str, root: pathlib.Path, seed: int) -> float:
     config = load_config(f"image_folder_{head}:small")
     config.data.path, config.seed = str(root), seed
     config.eval_every_epochs = config.checkpoint_every_epochs = 0.0
+    if head == "mhp":
+        config.head.rank = FLAGS.rank
     with tempfile.TemporaryDirectory() as workdir, contextlib.redirect_stdout(io.StringIO()):
         return train_and_evaluate(config, workdir)["last"]["top1"]
 
@@ -89,17 +92,18 @@ def main(_: list[str]) -> None:
         write_pictures(FLAGS.cifar, root)
         sides = {"PyTorch loop": loop} if FLAGS.loop else {}
         sides |= {f"image_folder_{head}:small": lambda *of, head=head: ours(head, *of) for head in FLAGS.heads}
-        for name, side in sides.items():
-            found = []
-            for seed in range(FLAGS.seeds):
-                found.append(100 * side(root, seed))
-                print(f"{name:24} seed {seed}  top-1 {found[-1]:.2f}", flush=True)
-            print(f"{name:24} mean    top-1 {statistics.mean(found):.2f}", flush=True)
+        found: dict[str, list[float]] = {name: [] for name in sides}
+        for seed, (name, side) in itertools.product(range(FLAGS.seeds), sides.items()):
+            found[name].append(100 * side(root, seed))
+            print(f"{name:24} seed {seed}  top-1 {found[name][-1]:.2f}", flush=True)
+        for name, values in found.items():
+            print(f"{name:24} mean    top-1 {statistics.mean(values):.2f}")
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("cifar", None, "The folder of cifar-100-python.", required=True)
     flags.DEFINE_integer("seeds", 3, "Runs of each side.")
     flags.DEFINE_list("heads", ["ohe"], "Configs of ours, by head.")
+    flags.DEFINE_integer("rank", 8, "Products of the head mhp.")
     flags.DEFINE_bool("loop", True, "Whether to run PyTorch's side.")
     app.run(main)
