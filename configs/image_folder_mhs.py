@@ -1,11 +1,12 @@
 """Your own pictures with the sampled head: `DIR/train/<class>/*.jpg`, `DIR/val/<class>/*.jpg`.
 
-Any number of classes: it is read from the folders, and split into balanced digits (or give
-sizes: `:40x25`). Small pictures that fit in
-memory train fastest with `:small` (a small network on 32x32, decoded once); the default is ResNet-50, streamed at 224.
+Any number of classes: it is read from the folders, and split into balanced digits (or give sizes: `:40x25`).
+For so many classes that a step over all of them is too dear; else `image_folder_ohe` is more accurate.
+Small pictures that fit in memory: `:small`, a small network on 32x32, which is trained in colour or in grey, with the
+augmentation and the batch that fit what is there (docs/data.md). The default is ResNet-50, streamed at 224.
 Expected on Omniglot with `:small`: the row `mhs` of the Omniglot table in docs/results.md.
 
-    python main.py --config=configs/image_folder_mhs.py --config.data.path=DIR
+    python main.py --config=configs/image_folder_mhs.py:small --config.data.path=DIR
 """
 
 from mhe_jax.recipes import heads, image_folder

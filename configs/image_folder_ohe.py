@@ -1,10 +1,12 @@
 """Your own pictures with the one-hot baseline: `DIR/train/<class>/*.jpg`, `DIR/val/<class>/*.jpg`.
 
-Any number of classes: it is read from the folders. Small pictures that fit in
-memory train fastest with `:small` (a small network on 32x32, decoded once); the default is ResNet-50, streamed at 224.
+Any number of classes: it is read from the folders.
+The head to start with: while its table fits, it is the most accurate.
+Small pictures that fit in memory: `:small`, a small network on 32x32, which is trained in colour or in grey, with the
+augmentation and the batch that fit what is there (docs/data.md). The default is ResNet-50, streamed at 224.
 Expected on Omniglot with `:small`: the row `ohe` of the Omniglot table in docs/results.md.
 
-    python main.py --config=configs/image_folder_ohe.py --config.data.path=DIR
+    python main.py --config=configs/image_folder_ohe.py:small --config.data.path=DIR
 """
 
 from mhe_jax.recipes import heads, image_folder

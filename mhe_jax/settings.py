@@ -57,7 +57,12 @@ class Settings:
     # ---- For how long.
     total_epochs: float = option(0.0, "Passes over the training examples.")
     total_steps: int = option(0, "Optimizer steps.")
-    global_batch_size: int = option(256, "Examples per optimizer step over all devices and hosts.")
+    global_batch_size: int = option(
+        256,
+        "Examples per optimizer step over all devices and hosts. 0: by the number of training examples, the largest "
+        "power of two that leaves an epoch 32 steps, but at least 32 and at most 256; `schedule.learning_rate` is then "
+        "that of a batch of 256, and is multiplied by the square root of batch / 256. A run keeps both.",
+    )
     accumulate_steps: int = option(
         1, "Parts that a batch is cut into, one after the other on the device, before the optimizer step."
     )
@@ -165,12 +170,12 @@ class Settings:
         if missing:
             raise ValueError(f"config section(s) missing: {', '.join(missing)}")
         settings = cls(**{name: config[name] for name in config})
-        for name in ("global_batch_size", "accumulate_steps", "log_every_steps", "heartbeat_seconds", "peer_seconds"):
+        for name in ("accumulate_steps", "log_every_steps", "heartbeat_seconds", "peer_seconds"):
             if getattr(settings, name) < 1:
                 raise ValueError(f"config.{name} must be at least 1, not {getattr(settings, name)}")
         if settings.total_epochs <= 0 and settings.total_steps <= 0:
             raise ValueError("one of config.total_epochs and config.total_steps must be positive")
-        for name in ("keep_every_steps", "stall_seconds"):
+        for name in ("global_batch_size", "keep_every_steps", "stall_seconds"):
             if getattr(settings, name) < 0:
                 raise ValueError(f"config.{name} must be 0 or more, not {getattr(settings, name)}")
         for name, choices in (

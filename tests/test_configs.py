@@ -156,6 +156,9 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
         ("imagenet_mhs", "", {"head.sampler.num_groups": 10, "head.head_sizes": (40, 25), "head.label_smoothing": 0.1}),
         ("imagenet_ohe", "synthetic", {"data.name": "synthetic"}),
         ("image_folder_mhs", "small", {"backbone.name": "convnet", "data.in_memory": True}),
+        ("image_folder_ohe", "small", {"data.channels": 0, "data.augmentation": "auto", "global_batch_size": 0}),
+        ("image_folder_ohe", "", {"data.channels": 3, "data.augmentation": "flip_crop", "global_batch_size": 256}),
+        ("image_folder_mhp", "small", {"head.rank": 8}),
     ],
 )
 def test_argument_strings(file, arg, expected):

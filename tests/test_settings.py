@@ -23,7 +23,8 @@ def test_the_base_config_is_complete():
     ("fields", "message"),
     [
         ({"global_batchsize": 4}, "unknown config field.*global_batchsize.*known:.*global_batch_size"),
-        ({"global_batch_size": 0}, "global_batch_size must be at least 1, not 0"),
+        ({"global_batch_size": -1}, "global_batch_size must be 0 or more, not -1"),
+        ({"accumulate_steps": 0}, "accumulate_steps must be at least 1, not 0"),
         ({"total_steps": 0}, "one of config.total_epochs and config.total_steps must be positive"),
         ({"dtype": "float8"}, "config.dtype is 'float8'"),
         ({"on_non_finite": "skip"}, "config.on_non_finite is 'skip'; it must be stop or rollback"),

@@ -74,7 +74,7 @@ def run() -> int:
     from mhe_jax.inference.evaluate import evaluate
     from mhe_jax.inference.predict import predict, predict_split
     from mhe_jax.settings import Settings
-    from mhe_jax.train import experiment, loop
+    from mhe_jax.train import experiment, left_to_data, loop
     from mhe_jax.train.parallel import deterministic, distributed, interruption
     from mhe_jax.train.reporting.describe import describe
     from mhe_jax.train.reporting.writers import finite
@@ -101,7 +101,7 @@ def run() -> int:
     # Of several processes, one speaks.
     say = print if distributed.is_main() else lambda text: None
     if FLAGS.mode == "describe":
-        say(describe(config))
+        say(describe(left_to_data.as_trained(config, workdir)))
     elif FLAGS.mode == "eval":
         say(json.dumps(finite(evaluate(config, workdir, class_names))))
     elif FLAGS.mode == "predict":

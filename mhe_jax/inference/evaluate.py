@@ -16,10 +16,10 @@ from mhe_jax.evaluation import by_class
 from mhe_jax.inference.class_names import with_names
 from mhe_jax.settings import Settings
 from mhe_jax.tasks.classification import Classification
-from mhe_jax.train import data_digest, experiment
+from mhe_jax.train import data_digest, experiment, left_to_data
 from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator
 from mhe_jax.train.parallel import distributed
-from mhe_jax.train.parallel.mesh import make_mesh
+from mhe_jax.train.parallel.mesh import make_mesh, shares
 from mhe_jax.train.reporting import report
 from mhe_jax.train.reporting.writers import finite, write_atomically
 
@@ -36,10 +36,13 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     Raises:
       ValueError: if there are no weights, or the data is not what they were trained on.
     """
+    config = left_to_data.as_trained(config, workdir)
     settings = Settings.from_config(config)
     mesh = make_mesh(settings.mesh)
     data = build_data(settings.data)
     splits = data.load()
+    config = left_to_data.by_data(config, data, splits.train.num_examples, shares(mesh)["num_devices"])
+    settings = Settings.from_config(config)
     data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
     if workdir is not None and (workdir / "classes.json").exists():
         experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))

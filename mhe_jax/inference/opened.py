@@ -17,7 +17,7 @@ from mhe_jax.data import build_data
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment
+from mhe_jax.train import data_digest, experiment, left_to_data
 from mhe_jax.train.parallel.mesh import BATCH, make_mesh, put, whole
 
 # A batch is filled up to one of these, rounded up to a multiple of the mesh: few shapes to compile, and never more than
@@ -99,7 +99,7 @@ def opened(config: ConfigDict, workdir: pathlib.Path) -> Trained:
     Raises:
       ValueError: if the folder is not a run's or holds no weights.
     """
-    settings = Settings.from_config(config)
+    settings = Settings.from_config(left_to_data.as_trained(config, workdir))
     _, classes = experiment.read_workdir(workdir)
     mesh = make_mesh(settings.mesh)
     data = build_data(settings.data)

@@ -8,6 +8,9 @@ from mhe_jax.recipes.base import base_config
 def make(head, arg):
     """The config of one head. Arguments: head sizes such as 40x25, `small`, `tfds`, `smoke`.
 
+    With `small` the pictures decide: colour ones are cropped and flipped, grey ones distorted as drawings, and few of
+    them are trained on in small batches.
+
     `tfds` reads the tensorflow-datasets image set `data.dataset`, prepared as ArrayRecord in `data.path`.
     """
     sizes, flags = parse(arg, "small", "tfds", "smoke")
@@ -31,8 +34,9 @@ def make(head, arg):
     config.head = head(sizes)
     if "small" in flags:
         config.data.update(
-            image_size=32, channels=1, in_memory=True, augmentation="affine", num_workers=0, mean=(0.5,), std=(0.5,)
+            image_size=32, channels=0, in_memory=True, augmentation="auto", num_workers=0, mean=(0.5,), std=(0.5,)
         )
+        config.global_batch_size = 0
         recipe = glyphs.recipe()
     else:
         recipe = {

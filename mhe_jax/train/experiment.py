@@ -108,7 +108,7 @@ def claim_workdir(
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
-    if path.exists() and any(workdir.glob("checkpoints/*")):
+    if is_begun(workdir):
         before, _ = read_workdir(workdir)
         now = json.loads(config.to_json())
         different = sections.differences(_lengthened(before.to_dict(), now), now)
@@ -128,6 +128,11 @@ def claim_workdir(
             data.save_tokenizer(workdir / "tokenizer")
             section = backbone_section(Settings.from_config(config), data)
             write_atomically(workdir / "backbone.json", json.dumps(section.to_dict(), indent=2) + "\n")
+
+
+def is_begun(workdir: pathlib.Path) -> bool:
+    """Whether a run in `workdir` has trained: a start there goes on with it."""
+    return (workdir / "config.json").exists() and any(workdir.glob("checkpoints/*"))
 
 
 def _lengthened(before: dict, config: Mapping[str, Any]) -> dict:

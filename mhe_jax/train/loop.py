@@ -13,7 +13,7 @@ from mhe_jax.data import build_data
 from mhe_jax.data.dataset import BadExample
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment
+from mhe_jax.train import data_digest, experiment, left_to_data
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
@@ -48,14 +48,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
       NonFiniteLossError: naming the steps; the last good checkpoint stays.
       OSError: if the workdir cannot be written any more; likewise.
     """
-    settings, workdir = Settings.from_config(config), pathlib.Path(workdir)
+    workdir = pathlib.Path(workdir)
+    config = left_to_data.as_trained(config, workdir)
+    settings = Settings.from_config(config)
     if settings.deterministic:
         deterministic.require()
     skips = Skips.read(workdir)
     interruption = Interruption()
     while True:
         try:
-            return _train(config, settings, workdir, interrupt_at, skips, interruption)
+            return _train(config, workdir, interrupt_at, skips, interruption)
         except NonFiniteLossError as error:
             if settings.on_non_finite == "stop":
                 raise
@@ -68,7 +70,6 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
 
 def _train(
     config: ConfigDict,
-    settings: Settings,
     workdir: pathlib.Path,
     interrupt_at: int | None,
     skips: Skips,
@@ -77,14 +78,18 @@ def _train(
     started = time.monotonic()
 
     # ---- Devices, data, task.
+    settings = Settings.from_config(config)
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings)
     data = build_data(settings.data)
     splits = data.load()
+    parts = shares(mesh, settings.accumulate_steps)
+    left = left_to_data.left(config)
+    config = left_to_data.by_data(config, data, splits.train.num_examples, parts["num_devices"])
+    settings = Settings.from_config(config)
     figures = data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
     task = experiment.build_task(settings, settings.head, data, data.num_classes)
     batch_size = settings.global_batch_size
-    parts = shares(mesh, settings.accumulate_steps)
     train = train_feed(splits.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)
     total_steps = settings.duration("total", train.steps_per_epoch)
     schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
@@ -161,6 +166,8 @@ def _train(
         writer = writers.Writer(workdir, step, total_steps, active=distributed.is_main())
         for closed in (writer, train, evaluator):
             cleanup.callback(closed.close)
+        if left:
+            writer.say(left_to_data.told(config, left))
         writer.say(report.parameter_table(abstract.params))
         if step < last_step:
             if meta["last"] is None:

@@ -19,7 +19,7 @@ from mhe_jax.data import build_data
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings
-from mhe_jax.train import experiment
+from mhe_jax.train import experiment, left_to_data
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.optim import averages
 from mhe_jax.train.optim.optimizer import build_optimizer
@@ -80,6 +80,7 @@ def main(_: list[str]) -> None:
     config = FLAGS.config
     data = build_data(config.data)
     images = data.load()
+    config = left_to_data.by_data(config, data, images.train.num_examples, jax.device_count())
     sections = {"ohe": heads.ohe(), "mhp": heads.mhp(), "mhc": heads.mhc(), "mhs": heads.mhs()}
     sections[config.head.name] = config.head.to_dict()
     with jax.set_mesh(make_mesh(config.mesh)):

@@ -79,7 +79,7 @@ def test_a_shipped_config_is_read_in_an_empty_folder(mhe, tmp_path):
     """What describe compiles takes half a minute; that it asks for what this config lacks is enough to see it read."""
     done = mhe("describe", "--config=glyphs_mhp:smoke")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: describe reads no data: say how many classes there are")
+    assert done.stderr.startswith("error: describe reads no data: say --config.data.num_classes")
     assert sorted(tmp_path.iterdir()) == []
 
 

@@ -55,15 +55,18 @@ class EncodedImages(ImageData):
     evaluation is Resize(image_size * 256 / 224) and CenterCrop(image_size), as in torchvision's ImageNet recipe.
     in_memory, for small pictures: all decoded once with Resize(image_size) and CenterCrop, and kept on the device;
     'flip_crop' is then a crop of the image padded by 4 and a flip.
-    augmentation 'affine' turns, shears, scales and shifts on the device instead, 'none' does nothing.
+    augmentation 'affine' turns, shears, scales and shifts on the device instead, 'none' does nothing; 'auto' is
+    'affine' for grey pictures, which are mostly drawings or writing, and 'flip_crop' for colour.
 
     path: the folder of the data set.
     in_memory: decode all pictures once and keep them on the device; otherwise they are decoded when needed.
-    augmentation: 'flip_crop', 'affine' or 'none', as told above.
-    image_size, channels: what the backbone sees; channels is 3 or 1 (grey).
+    augmentation: 'flip_crop', 'affine', 'none' or 'auto', as told above.
+    image_size: side of what the backbone sees.
+    channels: 3 or 1 (grey); 0 is 3 if one of a sample of the training pictures has colours, else 1. A run keeps what
+      was found, as it keeps what 'auto' and a batch of 0 became.
     num_workers: processes that decode; 0 decodes in threads, as do pictures in memory.
     on_bad_example: 'raise' for an unreadable picture or 'skip' it (weight 0, counted in feed.bad_examples).
-    mean, std: per channel, of pixels in [0, 1].
+    mean, std: per channel, or one number for all of them, of pixels in [0, 1].
     """
 
     path: str = option(free=True)
@@ -78,16 +81,19 @@ class EncodedImages(ImageData):
 
     def __post_init__(self):
         super().__post_init__()
-        require_one_of("augmentation", self.augmentation, ("flip_crop", "affine", "none"))
+        require_one_of("augmentation", self.augmentation, ("flip_crop", "affine", "none", "auto"))
         require_one_of("on_bad_example", self.on_bad_example, ("raise", "skip"))
-        if self.channels not in (1, 3):
-            raise ValueError(f"config.data.channels is {self.channels}; it must be 3 (RGB) or 1 (grey)")
+        if self.channels not in (0, 1, 3):
+            raise ValueError(
+                f"config.data.channels is {self.channels}; it must be 3 (RGB), 1 (grey) or 0 (as the pictures are)"
+            )
         if self.num_workers < 0:
             raise ValueError(f"config.data.num_workers is {self.num_workers}; it must be 0 (threads) or more")
         for field in ("mean", "std"):
-            if len(getattr(self, field)) != self.channels:
+            if len(getattr(self, field)) not in (1, self.channels):
                 raise ValueError(
-                    f"config.data.{field} is {getattr(self, field)}; channels = {self.channels} needs as many"
+                    f"config.data.{field} is {getattr(self, field)}; channels = {self.channels} needs "
+                    + ("as many, or one for all" if self.channels else "one for all")
                 )
 
     @property
@@ -96,7 +102,8 @@ class EncodedImages(ImageData):
 
     @property
     def moments(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return self.mean, self.std
+        mean, std = (values * self.channels if len(values) == 1 else values for values in (self.mean, self.std))
+        return tuple(mean), tuple(std)
 
     @property
     def resize_size(self) -> int:
@@ -110,6 +117,9 @@ class EncodedImages(ImageData):
     def load(self) -> Images:
         train, evaluate, class_names = self.sources()
         self.accept_classes(len(class_names), self.path)
+        self.channels = self.channels or find_channels(train)
+        if self.augmentation == "auto":
+            self.augmentation = "affine" if self.channels == 1 else "flip_crop"
         return Images(self._split(train, "train"), self._split(evaluate, "eval"), class_names)
 
     def _split(self, source: Source, name: str) -> Split:
@@ -131,6 +141,21 @@ class EncodedImages(ImageData):
     def read_image(self, path) -> np.ndarray:
         image = decode.decode(decode.read_bytes(path), self.channels, str(path))
         return decode.center_crop(decode.resize_shorter(image, self.resize_size), (self.image_size,) * 2)
+
+
+def find_channels(source: Source, sample: int = 64) -> int:
+    """3 if one of `sample` pictures, evenly spaced over the source, has a pixel of colour, else 1.
+
+    Pixels decide, and not the mode of the file: drawings are often saved as RGB. Unreadable pictures are passed over.
+    """
+    count = len(source)
+    for index in sorted({place * count // sample for place in range(sample)} if count else ()):
+        with contextlib.suppress(decode.BadExample):
+            data, _, where = source.read(index)
+            pixels = decode.decode(data, 3, where)
+            if (pixels != pixels[:, :, :1]).any():
+                return 3
+    return 1
 
 
 def decode_all(

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data import build_data
 from mhe_jax.heads import HEADS, digits_of
 from mhe_jax.settings import Settings
+from mhe_jax.train import left_to_data
 from mhe_jax.train.parallel.collectives import bytes_sent
 from mhe_jax.train.parallel.mesh import check_batch, make_mesh
 from mhe_jax.train.reporting import report
@@ -18,11 +19,14 @@ def describe(config: ConfigDict) -> str:
     The step of each head is compiled for abstract arrays, so a model may be far larger than this machine.
 
     Raises:
-      ValueError: for anything wrong with the config, and if it leaves the number of classes to the data.
+      ValueError: for anything wrong with the config, and if it leaves to the data how many classes there are, the
+        channels of the pictures or the size of a batch.
     """
     settings = Settings.from_config(config)
-    if not settings.data.num_classes:
-        raise ValueError("describe reads no data: say how many classes there are with --config.data.num_classes")
+    open_fields = ["data.num_classes"] * (not settings.data.num_classes)
+    open_fields += [path for path in left_to_data.left(config) if path != "data.augmentation"]  # which has no size
+    if open_fields:
+        raise ValueError(f"describe reads no data: say --config.{', --config.'.join(open_fields)}")
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings)
     space = digits_of(settings.head.name, settings.head.get("head_sizes", ()), settings.data.num_classes)

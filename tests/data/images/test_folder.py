@@ -9,6 +9,7 @@ from absl import flags
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.feeds import eval_feed, train_feed
 from mhe_jax.data.images import decode
+from mhe_jax.data.images.encoded import find_channels
 from mhe_jax.data.images.folder import ImageFolder, ImageNet, scan
 
 
@@ -92,11 +93,56 @@ def test_worker_processes_load_the_same_batches(root, monkeypatch):
 def test_in_memory_splits_hold_the_evaluation_view_of_every_file(root):
     data = folder(root, in_memory=True, channels=1, mean=(0.5,), std=(0.5,))
     images = data.load()
+    assert data.augmentation == "flip_crop"
     assert images.train.images.shape == (9, 28, 28, 1)
     assert images.train.labels.tolist() == scan(root / "train").labels.tolist()
     np.testing.assert_array_equal(images.train.images[4], data.read_image(root / "train" / "bee" / "1.png"))
     assert data.resize_size == 28
     assert folder(root).resize_size == 32
+
+
+BY_THE_PICTURES = {"channels": 0, "augmentation": "auto", "mean": (0.5,), "std": (0.25,)}
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "channels", "augmentation"),
+    [("RGB", 3, "flip_crop"), ("P", 3, "flip_crop"), ("L", 1, "affine"), ("1", 1, "affine"), ("grey RGB", 1, "affine")],
+)
+def test_what_is_left_to_the_pictures_is_told_by_their_pixels(root, mode, channels, augmentation, in_memory):
+    for path in root.glob("*/*/*.*g"):
+        picture = PIL.Image.open(path)
+        picture = picture.convert("L").convert("RGB") if mode == "grey RGB" else picture.convert(mode)
+        picture.save(path.with_suffix(".png"))
+        if path.suffix != ".png":
+            path.unlink()
+    data = folder(root, in_memory=in_memory, **BY_THE_PICTURES)
+    images = data.load()
+    assert (data.channels, data.augmentation, data.image_shape) == (channels, augmentation, (28, 28, channels))
+    shown = images.eval.images if in_memory else eval_feed(images.eval, 3).chunk(0, 1)["image"][0]
+    assert shown.shape == (3, 28, 28, channels)
+    assert data.moments == ((0.5,) * channels, (0.25,) * channels)
+
+
+def test_one_picture_in_colour_makes_the_network_see_colours(root):
+    for path in root.glob("train/*/*.png"):
+        PIL.Image.open(path).convert("L").save(path)
+    (root / "train" / "ant" / "0.png").write_bytes(b"damaged")
+    source = scan(root / "train")
+    assert find_channels(source) == 1
+    save(root / "train" / "cat" / "2.png", 0)
+    assert find_channels(source) == 3
+    assert find_channels(source, sample=2) == 1  # the first picture and the fifth
+
+
+@pytest.mark.parametrize(("channels", "augmentation"), [(1, "affine"), (3, "flip_crop")])
+def test_explicit_channels_stay_and_decide_the_augmentation(root, channels, augmentation):
+    data = folder(root, **{**BY_THE_PICTURES, "channels": channels})
+    data.load()
+    assert (data.channels, data.augmentation) == (channels, augmentation)
+    data = folder(root, **{**BY_THE_PICTURES, "augmentation": "none"})
+    data.load()
+    assert (data.channels, data.augmentation) == (3, "none")
 
 
 @pytest.mark.parametrize("augmentation", ["flip_crop", "affine", "none"])
@@ -209,7 +255,8 @@ def test_a_share_of_the_pictures_is_held_out(tmp_path, below):
         ({"on_bad_example": "cry"}, r"config\.data\.on_bad_example is 'cry'"),
         ({"last_batch": "pad"}, r"config\.data\.last_batch is 'pad'; it must be one of 'drop', 'keep'"),
         ({"channels": 2}, r"config\.data\.channels is 2; it must be 3"),
-        ({"channels": 1}, r"config\.data\.mean is .*; channels = 1 needs as many"),
+        ({"channels": 1}, r"config\.data\.mean is .*; channels = 1 needs as many, or one for all"),
+        ({"channels": 0}, r"config\.data\.mean is .*; channels = 0 needs one for all"),
         ({"num_workers": -1}, r"config\.data\.num_workers is -1"),
     ],
 )
