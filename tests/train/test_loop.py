@@ -187,7 +187,7 @@ def test_evaluation_of_a_workdir_gives_the_best_checkpoints_figures(tmp_path):
     assert sum(int(line["correct"]) for line in lines) == pytest.approx(43 * values["top1"])
     accuracies = [float(line["accuracy"]) for line in lines if line["accuracy"]]
     assert values["macro_top1"] == pytest.approx(np.mean(accuracies), rel=1e-5)
-    with pytest.raises(DataError, match=r"nowhere.txt does not exist"):
+    with pytest.raises(DataError, match=r"nowhere.txt: cannot be read: No such file"):
         evaluate(config, tmp_path, tmp_path / "nowhere.txt")
     mistakes = csv.DictReader((tmp_path / "confusions.csv").read_text().splitlines())
     assert sum(int(line["times"]) for line in mistakes) == pytest.approx(43 * (1 - values["top1"]))
