@@ -243,4 +243,4 @@ def test_the_command_changes_the_number_of_pieces(tmp_path, capsys):
     assert "three already has softmax_fc_gpu_*.pt" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert run("merge", tmp_path / "empty", tmp_path / "x.pt") == 2
-    assert "empty has no softmax_fc_gpu_0.pt" in capsys.readouterr().err
+    assert "empty has neither softmax_fc_gpu_0.pt nor checkpoint_gpu_0.pt" in capsys.readouterr().err

@@ -33,6 +33,9 @@ class AnnotatedSource:
         path = os.path.join(self.folder, PICTURES, os.fsdecode(self.files[index]))
         return read_bytes(path), int(self.labels[index]), path
 
+    def identity(self) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+        return self.class_names, self.files, self.labels
+
 
 def is_annotated(folder: pathlib.Path) -> bool:
     """Whether a split's pictures are in `images`, and their classes in `val_annotations.txt`."""

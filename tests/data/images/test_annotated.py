@@ -59,7 +59,7 @@ def test_the_file_says_which_class_a_picture_has(root):
     chunk = eval_feed(images.eval, 4).chunk(0, 1)
     assert chunk["label"].tolist() == [[0, 1, 1, 2]]
     np.testing.assert_array_equal(chunk["image"][0, :, 3, 3, 0].round(-1), [0, 80, 80, 160])
-    assert "sources of eval" in figures(images)
+    assert "eval sources" in figures(images, 3)
 
 
 def test_class_folders_win_once_the_pictures_are_moved_there(root):
