@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
+from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.meter import NonFiniteLossError
 from mhe_jax.train.reporting.writers import write_atomically
 
@@ -35,10 +37,9 @@ class Skips:
         if not path.exists() or not any(workdir.glob("checkpoints/*")):
             return cls()
         try:
-            failures = json.loads(path.read_text())
-            pair = lambda values: (int(values[0]), int(values[1]))
-            return cls(tuple({name: pair(failure[name]) for name in ("steps", "batches")} for failure in failures))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+            failures = stored.parsed(path.read_bytes(), path.name)
+            return cls(tuple({name: _pair(failure[name]) for name in ("steps", "batches")} for failure in failures))
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path} is damaged: {type(error).__name__}: {error}; without the file the run finds the batches again"
             ) from None
@@ -89,3 +90,10 @@ class Skips:
             ) from error
         batches = self.position(first - 1), self.position(last - 1) + 1
         return Skips((*self.failures, {"steps": (first, last), "batches": batches}))
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = values
+    if type(first) is not int or type(second) is not int:
+        raise TypeError(f"{values} are not two whole numbers")
+    return first, second

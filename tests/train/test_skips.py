@@ -89,7 +89,17 @@ def test_the_skips_of_a_run_are_read_back_and_damage_is_named(tmp_path):
     assert Skips.read(tmp_path) == Skips()  # without checkpoints the run starts anew
     (tmp_path / "checkpoints" / "4").mkdir(parents=True)
     assert Skips.read(tmp_path) == skips
-    for text in ("{", '[{"steps": [1]}]', "7"):
+    pairs = '[{{"steps": [1, 2], "batches": [0, {}]}}]'.format
+    for text in (
+        "{",
+        '[{"steps": [1]}]',
+        "7",
+        "[" * 100_000,
+        pairs("1e999"),
+        pairs("1.5"),
+        pairs("true"),
+        pairs("1, 2"),
+    ):
         (tmp_path / "skipped.json").write_text(text)
         with pytest.raises(ValueError, match=r"skipped.json is damaged"):
             Skips.read(tmp_path)
