@@ -1,6 +1,5 @@
 """Pictures of all classes in one folder, and their classes in a file beside it, as Tiny-ImageNet has its val/."""
 
-import dataclasses
 import os
 import pathlib
 import warnings
@@ -9,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.images.decode import read_bytes
+from mhe_jax.data.images.folder_source import FolderSource
 from mhe_jax.data.images.listing import list_pictures, tell_left_out
 from mhe_jax.data.lines import read_lines
 from mhe_jax.data.names import look_alike
@@ -17,32 +16,12 @@ from mhe_jax.data.names import look_alike
 ANNOTATIONS, PICTURES = "val_annotations.txt", "images"
 
 
-@dataclasses.dataclass(frozen=True)
-class AnnotatedSource:
-    """The files of one split, `folder/images/<file>`, in order of class and name; `files` are bytes, in one array."""
-
-    folder: str
-    class_names: tuple[str, ...]
-    files: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> tuple[bytes, int, str]:
-        path = os.path.join(self.folder, PICTURES, os.fsdecode(self.files[index]))
-        return read_bytes(path), int(self.labels[index]), path
-
-    def identity(self) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-        return self.class_names, self.files, self.labels
-
-
 def is_annotated(folder: pathlib.Path) -> bool:
     """Whether a split's pictures are in `images`, and their classes in `val_annotations.txt`."""
     return (folder / ANNOTATIONS).is_file() and (folder / PICTURES).is_dir()
 
 
-def read_annotated(folder: pathlib.Path, class_names: Sequence[str]) -> AnnotatedSource:
+def read_annotated(folder: pathlib.Path, class_names: Sequence[str]) -> FolderSource:
     """The pictures of a split that `is_annotated`.
 
     A line is the picture, a tab, its class, and perhaps more, such as the corners of a box. Pictures without a line are
@@ -93,4 +72,4 @@ def read_annotated(folder: pathlib.Path, class_names: Sequence[str]) -> Annotate
         )
     files = sorted(labels, key=lambda file: (labels[file], file))
     found = np.array([labels[file] for file in files], np.int32)
-    return AnnotatedSource(str(folder), tuple(class_names), np.array(files), found)
+    return FolderSource(str(folder), tuple(class_names), np.array(files), found, together=PICTURES)

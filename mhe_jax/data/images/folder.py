@@ -9,38 +9,14 @@ import warnings
 import numpy as np
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.images.annotated import AnnotatedSource, is_annotated, read_annotated
-from mhe_jax.data.images.decode import read_bytes
+from mhe_jax.data.images.annotated import is_annotated, read_annotated
 from mhe_jax.data.images.encoded import EncodedImages
+from mhe_jax.data.images.folder_source import FolderSource
 from mhe_jax.data.images.listing import EXTENSIONS, list_folders, list_pictures, tell_left_out
 from mhe_jax.data.names import look_alike
 
 TRAIN_NAMES = ("train",)
 EVAL_NAMES = ("val", "valid", "validation", "test")
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderSource:
-    """The files of one split, `folder/<class>/<file>` or in folders below the class's, in order of class and path.
-
-    Names are kept as bytes in one array: a million Python strings would take minutes to send to worker processes.
-    """
-
-    folder: str
-    class_names: tuple[str, ...]
-    files: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> tuple[bytes, int, str]:
-        label = int(self.labels[index])
-        path = os.path.join(self.folder, self.class_names[label], os.fsdecode(self.files[index]))
-        return read_bytes(path), label, path
-
-    def identity(self) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-        return self.class_names, self.files, self.labels
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -60,13 +36,13 @@ class ImageFolder(EncodedImages):
         if not 0 <= self.valid_share < 1:
             raise ValueError(f"config.data.valid_share is {self.valid_share}; it must be at least 0 and below 1")
 
-    def sources(self) -> tuple[FolderSource, FolderSource | AnnotatedSource, tuple[str, ...]]:
+    def sources(self) -> tuple[FolderSource, FolderSource, tuple[str, ...]]:
         if self.valid_share:
             return self._held_out()
         train = scan(split_folder(self.path, TRAIN_NAMES))
         folder = split_folder(self.path, EVAL_NAMES, "; or set config.data.valid_share to hold out pictures")
         read = read_annotated if is_annotated(folder) else _scan_as
-        evaluate: FolderSource | AnnotatedSource = read(folder, train.class_names)
+        evaluate = read(folder, train.class_names)
         without = np.flatnonzero(np.bincount(evaluate.labels, minlength=len(train.class_names)) == 0)
         if len(without):
             some = ", ".join(repr(train.class_names[place]) for place in without[:3])
