@@ -203,7 +203,8 @@ def _train(
                 try:
                     found = evaluator(fsdp.whole(state.eval_weights, mesh), watchdog.beat)
                 except BadExample:
-                    if jax.process_count() == 1:  # of several, the others are not here to save
+                    # Of several processes, the others are not here to save.
+                    if jax.process_count() == 1 and checkpoints.latest_step != step:
                         save()
                     raise
                 meta["last"] = {"step": step, **found}
@@ -224,12 +225,10 @@ def _train(
             meter.add(step, sums)
             watchdog.beat()
 
-            stopping = asked_by_any(interruption.requested)
-            interruption.saving = stopping
+            leaving, at_end = asked_by_any(interruption.requested), step == last_step
             # The time that is left to a run that was told to leave may be less than an evaluation takes.
-            best_so_far = due(step, evaluate_every) and (step == last_step or not stopping) and evaluate()
-            stopping |= step == last_step
-            interruption.saving |= stopping
+            best_so_far = due(step, evaluate_every) and (at_end or not leaving) and evaluate()
+            interruption.saving = stopping = leaving or at_end
             if due(step, save_every) or best_so_far or stopping:
                 save()
         meter.finish()

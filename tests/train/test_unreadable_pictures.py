@@ -63,9 +63,10 @@ def test_a_picture_that_is_damaged_later_loses_nothing_trained(root, tmp_path):
     run = tmp_path / "run"
     train_and_evaluate(config(root), run, interrupt_at=4)
     (root / BROKEN).write_bytes(b"broken")
-    with pytest.raises(BadExample, match=f"{BROKEN}: cannot be decoded"):
-        train_and_evaluate(config(root), run)
-    assert steps_on_disk(run) == 6
+    for _ in range(2):  # a start without a repair finds the same
+        with pytest.raises(BadExample, match=f"{BROKEN}: cannot be decoded"):
+            train_and_evaluate(config(root), run)
+        assert steps_on_disk(run) == 6
     (root / BROKEN).write_bytes(whole)
     result = train_and_evaluate(config(root), run)
     assert result["last"] == straight["last"]
