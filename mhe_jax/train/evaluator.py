@@ -63,7 +63,7 @@ class Evaluator:
         self.examples = int(sums.pop("examples")[0])
         return metrics.means(sums)
 
-    def rehearse(self, beat: Callable[[], None] = lambda: None) -> None:
+    def rehearse(self) -> None:
         """Reads this process's examples once, where one that cannot be read would end an evaluation.
 
         Raises:
@@ -72,7 +72,6 @@ class Evaluator:
         if self._may_raise:
             for step in range(self._feed.steps_per_epoch):
                 self._feed.chunk(step, 1)
-                beat()
 
     def _zeros(self, *batch) -> metrics.Sums:
         shapes = jax.eval_shape(self._sums, *batch)

@@ -55,7 +55,7 @@ class PairsEvaluator:
         means = {name: _mean([values[name] for values in found.values()]) for name in ("accuracy", "threshold", "auc")}
         return {name: value for name, value in {**means, **flat}.items() if not math.isnan(value)}
 
-    def rehearse(self, beat: Callable[[], None] = lambda: None) -> None:
+    def rehearse(self) -> None:
         """Nothing: data sets read all pictures of a verification set when they are loaded."""
 
     @property

@@ -26,11 +26,13 @@ def end_at_once(code: int, message: str = "") -> NoReturn:
         os._exit(code)
 
 
-def say(text: str) -> None:
-    """Writes a line to standard error, unless that would wait or its reader is gone.
+def say(text: str) -> bool:
+    """Writes a line to standard error, unless that would wait or its reader is gone; whether it did.
 
     Not through sys.stderr, whose lock the main thread may hold for ever.
     """
     with contextlib.suppress(OSError):
         if select.select([], [2], [], 0)[1]:
             os.write(2, f"{text}\n".encode())
+            return True
+    return False

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 
-from mhe_jax.train.parallel.ending import end_at_once
+from mhe_jax.train.parallel.ending import end_at_once, say
 
 EXIT_CODE = 1
 
@@ -40,7 +40,7 @@ class Watchdog:
 
     def _end(self) -> None:
         message = f"error: no step and no batch ended for {self._seconds:g} s (config.stall_seconds); all stacks:"
-        print(message, file=sys.stderr, flush=True)
-        faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         # Not sys.exit: the main thread is stuck.
+        if say(message):
+            faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         end_at_once(EXIT_CODE)
