@@ -18,6 +18,7 @@ FLOORS = (
     ("mhe_jax",),
     ("inference",),
     ("train",),
+    ("targets",),
     ("evaluation",),
     ("tasks",),
     ("data",),

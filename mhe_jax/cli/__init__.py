@@ -14,6 +14,7 @@ VERBS = {
     "eval": "evaluate a run, or imported weights",
     "predict": "the best classes of pictures or texts; embeddings of faces",
     "describe": "what a config costs, before any data is read",
+    "advise": "which head and optimizer for so many classes on such a device",
     "configs": "the configs that are shipped; one of them, to be copied",
     "verify": "do two pictures show one person?",
     "ijb": "measure a run on faces on IJB-B or IJB-C",
@@ -23,7 +24,7 @@ VERBS = {
     "convert": "face data: folders, RecordIO, lists of pairs, .bin sets",
     "shards": "face classifiers: one file, or one for each GPU",
 }
-_OF_RUN = ("train", "eval", "predict", "describe")
+_OF_RUN = ("train", "eval", "predict", "describe", "advise")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -17,14 +17,27 @@ FLAGS = flags.FLAGS
 def main(argv: list[str]) -> None:
     config_flags.DEFINE_config_file("config", None, "FILE[:ARGUMENTS], or the name of a shipped config.")
     flags.DEFINE_string("workdir", None, "Folder of the run; for train it defaults to runs/<config>/<time>.")
-    flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "describe"], "What to do.")
+    flags.DEFINE_enum("mode", "train", ["train", "eval", "predict", "describe", "advise"], "What to do.")
     flags.DEFINE_string(
         "input",
         None,
         "predict: a picture, a folder of pictures, a .npy of uint8 images; a text, a file of texts, - for standard "
         "input. Without it, a run on texts ranks the labels of its whole test split.",
     )
-    flags.DEFINE_string("output", None, "predict: file for the JSON lines; standard output by default.")
+    flags.DEFINE_string(
+        "output",
+        None,
+        "predict: file for the JSON lines, by default standard output; describe: JSON file of the figures.",
+    )
+    flags.DEFINE_string(
+        "target",
+        None,
+        "describe, advise: devices that need not be here, such as h100:8, h100:8x8 (hosts x devices), tpu-v6e:4, or "
+        "FILE:8 with a description of one. Needs the extra `aot`.",
+    )
+    flags.DEFINE_string(
+        "memory", None, "advise: what programs may have of a device, such as 24GB; by default what the target has."
+    )
     flags.DEFINE_string(
         "class_names", None, "eval, predict: file of readable names, lines `NAME READABLE NAME` or one for each class."
     )
@@ -74,10 +87,12 @@ def run() -> int:
     from mhe_jax.inference.evaluate import evaluate
     from mhe_jax.inference.predict import predict, predict_split
     from mhe_jax.settings import Settings
+    from mhe_jax.targets import target as targets
     from mhe_jax.train import experiment, left_to_data, loop
     from mhe_jax.train.parallel import deterministic, distributed, interruption
+    from mhe_jax.train.reporting import advise, description
     from mhe_jax.train.reporting.describe import describe
-    from mhe_jax.train.reporting.writers import finite
+    from mhe_jax.train.reporting.writers import finite, write_atomically
 
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
     class_names = pathlib.Path(FLAGS.class_names) if FLAGS.class_names else None
@@ -88,6 +103,8 @@ def run() -> int:
     settings = Settings.from_config(config)
     if settings.deterministic:
         deterministic.require()
+    # Before any device is touched: the process then needs none but the CPU.
+    target = targets.find(FLAGS.target) if FLAGS.target and FLAGS.mode in ("describe", "advise") else None
     distributed.initialize(
         FLAGS.coordinator,
         FLAGS.num_processes,
@@ -100,8 +117,16 @@ def run() -> int:
         config = experiment.usable_config(workdir, FLAGS.mode in ("eval", "predict"))
     # Of several processes, one speaks.
     say = print if distributed.is_main() else lambda text: None
-    if FLAGS.mode == "describe":
-        say(describe(left_to_data.as_trained(config, workdir)))
+    if FLAGS.mode == "advise":
+        if target is None and FLAGS.memory is None:
+            raise ValueError("advise needs --target, or --memory, such as 24GB")
+        memory = targets.memory_of(FLAGS.memory) if FLAGS.memory else target.usable
+        say(advise.as_text(advise.advise(left_to_data.as_trained(config, workdir), target, memory)))
+    elif FLAGS.mode == "describe":
+        found = describe(left_to_data.as_trained(config, workdir), target)
+        if FLAGS.output and distributed.is_main():
+            write_atomically(pathlib.Path(FLAGS.output), json.dumps(description.as_data(found), indent=2) + "\n")
+        say(description.as_text(found))
     elif FLAGS.mode == "eval":
         say(json.dumps(finite(evaluate(config, workdir, class_names))))
     elif FLAGS.mode == "predict":

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from mhe_jax import registry
 from mhe_jax.interop.tables import encoders, patterns
 from mhe_jax.interop.tables.encoder_fields import ARCHITECTURES, encoder_fields, huggingface_fields
+from mhe_jax.interop.tables.published_encoders import PUBLISHED
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.models import build_backbone
 
@@ -152,6 +153,8 @@ def check_vocabulary(tokenizer_size: int, vocab_size: int, where: str) -> None:
 
 
 def _read_config(checkpoint: str) -> dict[str, Any]:
+    if checkpoint in PUBLISHED and not pathlib.Path(checkpoint).expanduser().is_dir():
+        return dict(PUBLISHED[checkpoint])
     from transformers import AutoConfig  # slow to import
 
     path = _find(checkpoint, "config.json")

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +20,29 @@ from mhe_jax.train.step import make_eval_step
 Keep = Callable[[dict, dict], dict[str, jax.Array]]
 
 
+class Evaluation(NamedTuple):
+    """`sums(weights, resident, chunk)` of the batch in a chunk of one step, traced.
+
+    `add(sums, weights, resident, chunk) -> (sums, kept)`, compiled: those of the batches so far and this one.
+    """
+
+    sums: Callable
+    add: Any
+
+
+def make_evaluation(task, select: Callable, mesh: Mesh, keep: Keep | None = None) -> Evaluation:
+    """The program that evaluates a batch, its results whole on every process; `select` as of a feed."""
+    step = make_eval_step(task, select)
+    piece = lambda chunk: jax.tree.map(lambda x: x[0], chunk)
+    sums = lambda weights, resident, chunk: step(weights, resident, piece(chunk))
+
+    def add(before, weights, resident, chunk):
+        found = keep(weights, select(resident, piece(chunk))) if keep else {}
+        return metrics.merge(before, sums(weights, resident, chunk)), found
+
+    return Evaluation(sums, jax.jit(add, out_shardings=whole(mesh)))
+
+
 class Evaluator:
     """Runs a task over a split; the data is placed and the program compiled once.
 
@@ -33,16 +56,8 @@ class Evaluator:
         self._feed, self._mesh = eval_feed(split, batch_size, **shares(mesh)), mesh
         self._may_raise = isinstance(split, StreamSplit) and split.on_bad_example == "raise"
         self._resident = replicate(mesh, self._feed.resident)
-        step, select = make_eval_step(task, self._feed.batch), self._feed.batch
-        piece = lambda chunk: jax.tree.map(lambda x: x[0], chunk)
-        self._sums = lambda weights, resident, chunk: step(weights, resident, piece(chunk))
+        self._program = make_evaluation(task, self._feed.batch, mesh, keep)
         self.kept: list[dict[str, Any]] = []
-
-        def add(sums, weights, resident, chunk):
-            found = keep(weights, select(resident, piece(chunk))) if keep else {}
-            return metrics.merge(sums, self._sums(weights, resident, chunk)), found
-
-        self._add = jax.jit(add, out_shardings=whole(mesh))
 
     def __call__(self, weights: dict, beat: Callable[[], None] = lambda: None) -> dict[str, float]:
         """Means of the task's metrics over the split; `beat` is called for every batch."""
@@ -52,7 +67,7 @@ class Evaluator:
             batch = weights, self._resident, place(self._mesh, self._feed.chunk(step, 1), CHUNK)
             sums = sums or self._zeros(*batch)
             before = sums
-            sums, found = self._add(sums, *batch)
+            sums, found = self._program.add(sums, *batch)
             if found:
                 self.kept.append(found)
             # One batch ahead of the devices is enough. With dozens in flight, those of a CPU run out of threads to
@@ -74,7 +89,7 @@ class Evaluator:
                 self._feed.chunk(step, 1)
 
     def _zeros(self, *batch) -> metrics.Sums:
-        shapes = jax.eval_shape(self._sums, *batch)
+        shapes = jax.eval_shape(self._program.sums, *batch)
         return replicate(self._mesh, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
     @property

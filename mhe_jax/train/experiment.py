@@ -48,8 +48,10 @@ class Classes:
         return self.names[index] if index < len(self.names) else str(index)
 
 
-def backbone_section(settings: Settings, data: ImageData | TextData) -> ConfigDict:
+def backbone_section(settings: Settings, data: ImageData | TextData, check_tokenizer: bool = True) -> ConfigDict:
     """`config.backbone` with all its sizes: those of a pretrained checkpoint, and the tokenizer's vocabulary.
+
+    Without `check_tokenizer` one that a checkpoint's sizes make unnecessary is not read.
 
     Raises:
       ValueError: if there is no such checkpoint, or the tokenizer is of another one.
@@ -60,7 +62,8 @@ def backbone_section(settings: Settings, data: ImageData | TextData) -> ConfigDi
     if isinstance(data, TextData):
         if not section.get("vocab_size", 1):
             section.vocab_size = data.vocab_size
-        huggingface.check_vocabulary(data.vocab_size, section.vocab_size, "config.backbone")
+        if check_tokenizer or settings.backbone.name != "pretrained":
+            huggingface.check_vocabulary(data.vocab_size, section.vocab_size, "config.backbone")
         if data.max_length > section.get("max_positions", data.max_length):
             raise ValueError(
                 f"config.data.max_length is {data.max_length} but the encoder has {section.max_positions} positions"
@@ -68,10 +71,16 @@ def backbone_section(settings: Settings, data: ImageData | TextData) -> ConfigDi
     return section
 
 
-def build_task(settings: Settings, head_section: ConfigDict, data: ImageData | TextData, num_classes: int) -> Task:
-    """The backbone of a config and a head; nothing is computed yet."""
+def build_task(
+    settings: Settings,
+    head_section: ConfigDict,
+    data: ImageData | TextData,
+    num_classes: int,
+    check_tokenizer: bool = True,
+) -> Task:
+    """The backbone of a config, as in `backbone_section`, and a head; nothing is computed yet."""
     dtype = jnp.dtype(settings.dtype)
-    backbone = build_backbone(backbone_section(settings, data), dtype)
+    backbone = build_backbone(backbone_section(settings, data, check_tokenizer), dtype)
     space = digits_of(head_section.name, head_section.get("head_sizes", ()), num_classes)
     if isinstance(data, FaceData) and "margin" not in head_section:
         raise ValueError("config.head.margin is missing: faces are verified by angles, and trained by heads on cosines")

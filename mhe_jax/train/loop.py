@@ -29,7 +29,7 @@ from mhe_jax.train.reporting import report, writers
 from mhe_jax.train.reporting.meter import Meter, NonFiniteLossError
 from mhe_jax.train.skips import Skips
 from mhe_jax.train.state import abstract_state, all_finite, create_state, weights_of, with_weights
-from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
+from mhe_jax.train.step import StepOptions, compile_train_program, dispatch_length, make_train_step
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrupt_at: int | None = None) -> dict:
@@ -145,8 +145,7 @@ def _train(
             steps_per_epoch=train.steps_per_epoch,
         )
         train_step = make_train_step(task, optimizer, average_rule, options)
-        # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside.
-        dispatch = settings.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 16)
+        dispatch = dispatch_length(settings.steps_per_dispatch, jax.default_backend())
         program = compile_train_program(train_step, train.batch, dispatch, abstract)
         evaluator = build_evaluator(task, splits.eval, batch_size, mesh)
 

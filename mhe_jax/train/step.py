@@ -129,6 +129,12 @@ def _dropout_is_on(options: StepOptions, step):
     return step % options.steps_per_epoch <= options.dropout_off_after_step
 
 
+def dispatch_length(asked: int, platform: str) -> int:
+    """`config.steps_per_dispatch`, or if that is 0 what suits the devices, 'cpu', 'gpu' or 'tpu'."""
+    # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside.
+    return asked or (1 if platform == "cpu" else 16)
+
+
 def compile_train_program(train_step: Callable, select: Callable, steps_per_dispatch: int, abstract: TrainState) -> Any:
     """The jitted `program(state, resident, chunk, count) -> (state, sums)`: `count` steps in one dispatch.
 

@@ -130,9 +130,17 @@ class TextData:
         """Writes the tokenizer so that `tokenizer` may name the folder."""
         self._text_tokenizer.save(folder)
 
-    def abstract_batch(self, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes of the largest training batch; a label width that the data will decide is taken to be 100."""
-        shapes = {"input_ids": (batch_size, self.max_length), "label": (batch_size, self.label_width or _LABELS)}
+    def abstract_batch(
+        self, batch_size: int, length: int = 0, evaluates: bool = False
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes of a batch of texts of one of the `buckets`, of 0 the longest, for training or evaluation.
+
+        A label width that the data will decide is taken to be 100.
+        """
+        tokens = (batch_size, length or self.max_length)
+        shapes = {"input_ids": tokens, "label": (batch_size, self.label_width or _LABELS)}
+        if evaluates:
+            shapes["index"] = (batch_size,)
         return {
             **{name: jax.ShapeDtypeStruct(shape, np.int32) for name, shape in shapes.items()},
             "length": jax.ShapeDtypeStruct((batch_size,), np.int32),

@@ -1,5 +1,6 @@
 """The device mesh with axes ('data', 'class'), and how batches and state are laid out on it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,26 +16,27 @@ BATCH = PartitionSpec(("data", "class"))
 CHUNK = PartitionSpec(None, ("data", "class"))
 
 
-def make_mesh(section: ConfigDict) -> Mesh:
-    """The mesh of `config.mesh` over all devices; a size of -1 takes what the other axis leaves.
+def make_mesh(section: ConfigDict, devices: Sequence[Any] = ()) -> Mesh:
+    """The mesh of `config.mesh` over `devices`, by default all; a size of -1 takes what the other axis leaves.
 
     Raises:
       ValueError: if the sizes do not multiply to the number of devices.
     """
     if set(section) != {"data", "classes"}:
         raise ValueError(f"config.mesh has the fields {sorted(section)}; it must have data and classes")
-    devices, data, classes = jax.device_count(), section.data, section.classes
+    devices = devices or jax.devices()
+    count, data, classes = len(devices), section.data, section.classes
     if data == -1:
-        data = devices // max(classes, 1)
+        data = count // max(classes, 1)
     elif classes == -1:
-        classes = devices // max(data, 1)
-    if min(data, classes) < 1 or data * classes != devices:
+        classes = count // max(data, 1)
+    if min(data, classes) < 1 or data * classes != count:
         raise ValueError(
-            f"config.mesh asks for data={section.data} x classes={section.classes} devices, but there are {devices}: "
+            f"config.mesh asks for data={section.data} x classes={section.classes} devices, but there are {count}: "
             "the product must be the number of devices (-1 means the rest)"
         )
     # By process, and not by topology as jax.make_mesh does on TPUs: a batch is the rows of process 0, then of 1, ...
-    ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(ordered).reshape(data, classes), ("data", "class"), axis_types=(AxisType.Auto,) * 2)
 
 

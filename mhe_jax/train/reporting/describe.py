@@ -1,66 +1,66 @@
 """What a config will cost, without reading data or running a step: label space, parameters, memory of each head."""
 
-import jax
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
 from mhe_jax.heads import HEADS, digits_of
 from mhe_jax.settings import Settings
-from mhe_jax.train import left_to_data
-from mhe_jax.train.parallel.collectives import bytes_sent
-from mhe_jax.train.parallel.mesh import check_batch, make_mesh
-from mhe_jax.train.reporting import report
-from mhe_jax.train.reporting.abstract_step import build_model, compile_step
+from mhe_jax.targets.target import Target
+from mhe_jax.train.reporting import programs, remedies, report
+from mhe_jax.train.reporting.head_costs import HeadCost, ambient, checked, measure
 
 
-def describe(config: ConfigDict) -> str:
-    """A text for people: the config's model, then every head on the same backbone, side by side.
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What `describe` found.
 
-    The step of each head is compiled for abstract arrays, so a model may be far larger than this machine.
+    target: the devices that were compiled for; None for those that are here.
+    facts: lines for people about the model.
+    heads: the config's own head and its siblings, in the order of `HEADS`; chosen: the name of its own.
+    remedies: if that does not fit the target, changes of the config, and what its head takes with each.
+    """
+
+    target: Target | None
+    mesh: dict[str, int]
+    device_kind: str
+    facts: tuple[str, ...]
+    heads: tuple[HeadCost, ...]
+    chosen: str
+    remedies: tuple[tuple[str, HeadCost], ...] = ()
+
+
+def describe(config: ConfigDict, target: Target | None = None) -> Description:
+    """A config's model, and every head on the same backbone, on the devices that are here or on `target`.
+
+    The programs of each head are compiled for abstract arrays, so a model may be far larger than this machine.
 
     Raises:
       ValueError: for anything wrong with the config, and if it leaves to the data how many classes there are, the
         channels of the pictures or the size of a batch.
     """
-    settings = Settings.from_config(config)
-    open_fields = ["data.num_classes"] * (not settings.data.num_classes)
-    open_fields += [path for path in left_to_data.left(config) if path != "data.augmentation"]  # which has no size
-    if open_fields:
-        raise ValueError(f"describe reads no data: say --config.{', --config.'.join(open_fields)}")
-    mesh = make_mesh(settings.mesh)
-    check_batch(mesh, settings)
+    settings, mesh = checked(config, target)
     space = digits_of(settings.head.name, settings.head.get("head_sizes", ()), settings.data.num_classes)
-    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
-        model = build_model(settings, settings.head, mesh)
-        text = [
-            f"classes       {space.num_classes:,}",
-            f"head          {settings.head.name}, head_sizes {space.head_sizes}: "
-            f"{space.num_codes:,} codes, {space.num_codes - space.num_classes:,} of them padding",
-            f"features      {model.task.head.features_dim}",
-            f"mesh          data={mesh.shape['data']} x class={mesh.shape['class']}, {jax.devices()[0].device_kind}",
-            f"batch         {_batch_shapes(settings)}, compute in {settings.dtype}",
-            "",
-            report.parameter_table(model.state.params),
-            "",
-            "Each head on this backbone; a train step's memory per device, and what a device sends to others:",
-            f"{'head':5} {'head_sizes':>20} {'head parameters':>16} "
-            f"{'state + batch':>18} {'temporary':>18} {'total':>18} {'sent':>14}",
-        ]
-        for name in HEADS:
-            section = settings.head if name == settings.head.name else _sibling(name, space.head_sizes, settings.head)
-            model = build_model(settings, section, mesh)
-            compiled = compile_step(settings, model, mesh)
-            parts = report.memory_bytes(compiled.memory_analysis())
-            cells = [parts["arguments"], parts["temporary"] + parts["outputs"], sum(parts.values())]
-            sent = bytes_sent(compiled, mesh)
-            sizes = "x".join(map(str, model.task.head.label_space.head_sizes))
-            text.append(
-                f"{name:5} {sizes:>20} {report.parameter_count(model.state.params['head']):>16,} "
-                + " ".join(f"{report.megabytes(cell):>18}" for cell in cells)
-                + f" {report.megabytes(sent):>14}"
-                + (" <- this config" if name == settings.head.name else "")
-            )
-    return "\n".join(text)
+    with ambient(settings, mesh):
+        model = programs.build_model(settings, settings.head, mesh)
+    facts = [
+        f"classes       {space.num_classes:,}",
+        f"head          {settings.head.name}, head_sizes {space.head_sizes}: "
+        f"{space.num_codes:,} codes, {space.num_codes - space.num_classes:,} of them padding",
+        f"features      {model.task.head.features_dim}",
+        f"batch         {_batch_shapes(settings)}, compute in {settings.dtype}",
+        "",
+        report.parameter_table(model.state.params),
+    ]
+    sections = {name: _sibling(name, space.head_sizes, settings.head) for name in HEADS}
+    sections[settings.head.name] = settings.head
+    heads = measure([(settings, section, mesh) for section in sections.values()], with_lengths=settings.head.name)
+    (own,) = (one for one in heads if one.head == settings.head.name)
+    helps = () if target is None or target.fits(own.peak) else tuple(remedies.tried(config, target))
+    shape = {"data": mesh.shape["data"], "class": mesh.shape["class"]}
+    kind = mesh.devices.flat[0].device_kind
+    return Description(target, shape, kind, tuple(facts), tuple(heads), settings.head.name, helps)
 
 
 def _batch_shapes(settings: Settings) -> str:

@@ -11,7 +11,7 @@ from mhe_jax.settings import Settings
 from mhe_jax.train.parallel.collectives import bytes_sent
 from mhe_jax.train.parallel.mesh import check_batch, make_mesh
 from mhe_jax.train.reporting import report
-from mhe_jax.train.reporting.abstract_step import build_model, compile_step
+from mhe_jax.train.reporting.programs import build_model, compile_train
 
 
 def measure(
@@ -39,7 +39,7 @@ def measure(
             check_batch(mesh, settings)
             with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
                 model = build_model(settings, settings.head, mesh)
-                compiled = compile_step(settings, model, mesh)
+                compiled = compile_train(settings, model, mesh)
             memory = report.memory_bytes(compiled.memory_analysis())
             yield {
                 "config": name,

@@ -10,7 +10,7 @@ from mhe_jax.recipes.files import load_config
 from mhe_jax.settings import Settings
 from mhe_jax.train.parallel.collectives import collectives
 from mhe_jax.train.parallel.mesh import make_mesh
-from mhe_jax.train.reporting.abstract_step import build_model, compile_step
+from mhe_jax.train.reporting.programs import build_model, compile_train
 
 B, C = 64, 4001
 # Along 'class' each device holds a quarter of a table: 1001 of 4004 rows, 16 of 64 groups of 63.
@@ -95,7 +95,7 @@ def sent_by(arg, data=2, classes=4, **fields):
     mesh = make_mesh(settings.mesh)
     with jax.set_mesh(mesh):
         model = build_model(settings, settings.head, mesh)
-        return model, collectives(compile_step(settings, model, mesh).as_text(), mesh)
+        return model, collectives(compile_train(settings, model, mesh).as_text(), mesh)
 
 
 def everywhere(one):

@@ -13,7 +13,7 @@ from mhe_jax.train.parallel import fsdp
 from mhe_jax.train.parallel.collectives import collectives
 from mhe_jax.train.parallel.mesh import make_mesh
 from mhe_jax.train.reporting import report, writers
-from mhe_jax.train.reporting.abstract_step import build_model, compile_step
+from mhe_jax.train.reporting.programs import build_model, compile_train
 from tests.train.saved import assert_same, final_weights
 
 SPLIT = ("data", "class")
@@ -86,7 +86,7 @@ def compiled(shard, **fields):
     mesh = make_mesh(settings.mesh)
     with jax.set_mesh(mesh):
         model = build_model(settings, settings.head, mesh)
-        program = compile_step(settings, model, mesh)
+        program = compile_train(settings, model, mesh)
     return model, report.memory_bytes(program.memory_analysis()), collectives(program.as_text(), mesh)
 
 

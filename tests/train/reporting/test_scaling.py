@@ -11,7 +11,7 @@ from mhe_jax.recipes.files import load_config
 from mhe_jax.settings import Settings
 from mhe_jax.train.parallel.mesh import make_mesh
 from mhe_jax.train.reporting import scaling
-from mhe_jax.train.reporting.abstract_step import build_model
+from mhe_jax.train.reporting.programs import build_model
 from mhe_jax.train.state import create_state
 
 CONFIG = "configs/scaling.py"

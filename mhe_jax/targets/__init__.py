@@ -1,0 +1,1 @@
+"""Accelerators that need not be here: their descriptions, and devices to compile for."""

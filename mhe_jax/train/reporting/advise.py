@@ -1,0 +1,177 @@
+"""Which head for so many classes on such a device: all of them by their shapes, the best few by compiling them."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mhe_jax.data import build_data
+from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.recipes import heads
+from mhe_jax.settings import Settings
+from mhe_jax.targets.target import Target
+from mhe_jax.train.reporting import programs
+from mhe_jax.train.reporting.head_costs import HeadCost, ambient, checked, measure
+
+# By kind of data, from the most accurate where all fit (docs/results.md): the head, and the shipped config with it.
+RANKED = {
+    "images": {
+        "ohe": (heads.ohe, "image_folder_ohe"),
+        "mhs": (heads.mhs, "image_folder_mhs"),
+        "mhc": (heads.mhc, "image_folder_mhc"),
+        "mhp": (heads.mhp, "image_folder_mhp"),
+    },
+    "texts": {
+        "ohe": (heads.xmc_ohe, "xmc_folder:ohe"),
+        "mhc": (heads.xmc_mhc, "xmc_folder:mhc"),
+        "mhs": (heads.xmc_mhs, "xmc_folder:mhs"),
+        "mhp": (heads.xmc_mhp, "xmc_folder:mhp"),
+    },
+    "faces": {
+        "ohe": (heads.face_ohe, "arcface_folder:full"),
+        "partial": (heads.face_partial, "arcface_folder:partial"),
+        "mhs": (heads.face_mhs, "arcface_folder:mhs"),
+        "mhc": (heads.face_mhc, "arcface_folder:mhc"),
+        "mhp": (heads.face_mhp, "arcface_folder:mhp"),
+    },
+}
+_CONFIRMED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One way to train the classifier.
+
+    head: a key of `RANKED`. shipped: a config with it. changes: fields that differ from the asked config's, by path.
+    estimated: bytes of a device, by the shapes of the state and its gradient; without logits and activations.
+    cost: of the compiled programs, where they were.
+    """
+
+    head: str
+    shipped: str
+    changes: dict[str, Any]
+    model: tuple[Settings, ConfigDict, Mesh]
+    estimated: int
+    cost: HeadCost | None = None
+
+    @property
+    def flags(self) -> str:
+        """The changes as flags of a command line."""
+        return " ".join(f"--config.{path}={value}" for path, value in self.changes.items())
+
+
+@dataclasses.dataclass(frozen=True)
+class Advice:
+    """choices: from the one to take first; those that were compiled have a cost. memory: bytes of a device."""
+
+    choices: tuple[Choice, ...]
+    memory: int
+    num_classes: int
+    batch_size: int
+
+    @property
+    def best(self) -> Choice | None:
+        """The first choice whose compiled programs fit; None if none of those that were compiled does."""
+        return next((one for one in self.choices if one.cost and one.cost.peak <= self.memory), None)
+
+
+def advise(config: ConfigDict, target: Target | None, memory: int) -> Advice:
+    """Compares heads, meshes and optimizers for the data, classes, features and batch of a config.
+
+    The state of each is known from its shapes. Three are compiled, of those that may fit the most accurate; if none of
+    them fits the next three, and so on.
+
+    Args:
+      target: devices to compile for; None for those that are here.
+      memory: bytes that programs may have on each device.
+
+    Raises:
+      ValueError: as `describe`.
+    """
+    settings, _ = checked(config, target)
+    choices = sorted(_choices(config, target), key=lambda one: one.estimated > memory)  # stable
+    for start in range(0, len(choices), _CONFIRMED):
+        few = choices[start : start + _CONFIRMED]
+        if start and few[0].estimated > memory:
+            break
+        costs = measure([one.model for one in few])
+        choices[start : start + len(few)] = [
+            dataclasses.replace(one, cost=cost) for one, cost in zip(few, costs, strict=True)
+        ]
+        if any(cost.peak <= memory for cost in costs):
+            break
+    return Advice(tuple(choices), memory, settings.data.num_classes, settings.global_batch_size)
+
+
+def as_text(advice: Advice) -> str:
+    """A table of the choices in MiB of a device, and the command that trains the best one on data of one's own."""
+    lines = [
+        f"{advice.num_classes:,} classes, batch {advice.batch_size}, at most {_mebibytes(advice.memory)} MiB on a "
+        "device; the most accurate first:",
+        f"{'head':8} {'by its shapes':>14} {'compiled':>14}",
+    ]
+    for one in advice.choices:
+        compiled = _mebibytes(one.cost.peak) if one.cost else "-"
+        verdict = "" if one.cost is None else "  fits" if one.cost.peak <= advice.memory else "  does not fit"
+        lines.append(f"{one.head:8} {_mebibytes(one.estimated):>14} {compiled:>14}{verdict:14}  {one.flags}".rstrip())
+    best = advice.best
+    if best is None:
+        return "\n".join([*lines, "", "None fits: more devices, a smaller batch, or config.accumulate_steps."])
+    flags = f" {best.flags}" if best.flags else ""
+    command = (
+        f"mhe train --config={best.shipped} --config.data.path=DATA --config.global_batch_size={advice.batch_size}"
+    )
+    return "\n".join([*lines, "", f"{command}{flags}"])
+
+
+def _choices(config: ConfigDict, target: Target | None) -> Iterator[Choice]:
+    data = build_data(config.data)
+    kind = "texts" if isinstance(data, TextData) else "faces" if isinstance(data, FaceData) else "images"
+    for name, (section, shipped) in RANKED[kind].items():
+        fields = ConfigDict(section())
+        if kind == "faces" and "margin" in config.head:
+            fields.margin = config.head.margin
+        for changes in _changes(config, target):
+            changed = config.copy_and_resolve_references()
+            changed.update_from_flattened_dict(changes)
+            with changed.unlocked():
+                changed.head = fields
+                changed.table_optimizer = ConfigDict(
+                    heads.FACE_SPARSE_TABLES if name == "partial" else {"name": "none"}
+                )
+            settings, mesh = checked(changed, target)
+            yield Choice(name, shipped, changes, (settings, fields, mesh), _estimated(settings, fields, mesh))
+
+
+def _changes(config: ConfigDict, target: Target | None) -> Iterator[dict[str, Any]]:
+    """What makes a model smaller, from what costs nothing: rows over all devices, then an optimizer without slots."""
+    devices = len(target.devices) if target else jax.device_count()
+    meshes: list[dict] = [{"mesh.data": 1, "mesh.classes": devices}] if devices > 1 else [{}]
+    slots: list[dict] = [{}, {"optimizer.momentum": 0.0}] if config.optimizer.get("momentum") else [{}]
+    for slot, mesh in itertools.product(slots, meshes):
+        yield {**mesh, **slot}
+
+
+def _estimated(settings: Settings, section: ConfigDict, mesh: Mesh) -> int:
+    with ambient(settings, mesh):
+        model = programs.build_model(settings, section, mesh)
+    sparse = model.task.head.sparse_tables() if settings.table_optimizer.name != "none" else ()
+    params = model.state.params
+    dense = {**params, "head": {name: leaf for name, leaf in params["head"].items() if name not in sparse}}
+    return _bytes(model.state) + _bytes(dense)
+
+
+def _bytes(tree: Any) -> int:
+    """Bytes of one device."""
+    leaves = jax.tree.leaves(tree)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _mebibytes(size: float) -> str:
+    return f"{size / 2**20:,.1f}"

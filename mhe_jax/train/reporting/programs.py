@@ -1,0 +1,151 @@
+"""A config's programs, compiled for shapes alone: a model may be far larger than the machine that asks about it."""
+
+from collections import Counter
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mhe_jax.data import build_data
+from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.settings import Settings
+from mhe_jax.train import experiment
+from mhe_jax.train.evaluator import make_evaluation
+from mhe_jax.train.optim import averages
+from mhe_jax.train.optim.optimizer import Optimizer, build_optimizer
+from mhe_jax.train.optim.schedules import build_schedule
+from mhe_jax.train.pairs_evaluator import make_embed
+from mhe_jax.train.parallel.collectives import collectives
+from mhe_jax.train.parallel.mesh import CHUNK, whole
+from mhe_jax.train.reporting import report
+from mhe_jax.train.state import TrainState, abstract_state, weights_of
+from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
+
+
+class Model(NamedTuple):
+    """What a step is made of."""
+
+    task: experiment.Task
+    optimizer: Optimizer
+    average_rule: Any
+    state: TrainState  # abstract
+
+
+class Cost(NamedTuple):
+    """What one device needs for a program, in bytes.
+
+    arguments: state or weights, and the batch; they are there before and after.
+    temporaries: what the program needs beside them, its results that do not replace arguments included.
+    sent: by mesh axes, such as 'data' or 'data+class', what the device sends in one step, see `collectives`.
+    seconds: the compiler's own estimate of one call, where it makes one (TPUs); the body of a loop counts once.
+    """
+
+    arguments: int
+    temporaries: int
+    sent: dict[str, int]
+    seconds: float | None
+
+    @property
+    def total(self) -> int:
+        return self.arguments + self.temporaries
+
+
+def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
+    """The model of a config with the given `config.head`; of a published encoder neither files nor hub are asked.
+
+    Raises:
+      ValueError: for anything wrong with them.
+    """
+    data = build_data(settings.data)
+    task = experiment.build_task(settings, head, data, settings.data.num_classes, check_tokenizer=False)
+    schedule = build_schedule(settings.schedule, total_steps=1, steps_per_epoch=1)
+    sparse = task.head.sparse_tables()
+    optimizer = build_optimizer(
+        settings.optimizer,
+        schedule,
+        clip_section=settings.clip,
+        table_section=settings.table_optimizer if sparse else None,
+        sparse_tables=sparse,
+        freeze_backbone=settings.freeze_backbone,
+    )
+    rule = averages.build_average(settings.average, steps_per_epoch=1)
+    return Model(task, optimizer, rule, abstract_state(task, optimizer, rule, mesh, settings.shard_backbone))
+
+
+def lengths(settings: Settings) -> tuple[int, ...]:
+    """The lengths of texts that programs are compiled for, ascending; none for pictures."""
+    data = build_data(settings.data)
+    return data.buckets if isinstance(data, TextData) else ()
+
+
+def compile_train(
+    settings: Settings, model: Model, mesh: Mesh, *, steps: int = 1, length: int = 0
+) -> jax.stages.Compiled:
+    """The train program of `model` on a batch of the config's data; the mesh must be ambient too.
+
+    Args:
+      steps: of a dispatch, see `steps_per_dispatch`.
+      length: of texts, one of `lengths`; 0: the longest.
+    """
+    options = StepOptions(
+        accumulate_steps=settings.accumulate_steps,
+        log_every_steps=settings.log_every_steps,
+        dropout_off_after_step=settings.dropout_off_after_step,
+        shard_backbone=settings.shard_backbone,
+        freeze_backbone=settings.freeze_backbone,
+    )
+    step = make_train_step(model.task, model.optimizer, model.average_rule, options)
+    program = compile_train_program(step, lambda resident, piece: piece, steps, model.state)
+    count = jax.ShapeDtypeStruct((), np.int32)
+    return _compiled(program.lower(model.state, {}, _chunk(settings, mesh, steps, length), count), mesh)
+
+
+def compile_evaluation(settings: Settings, model: Model, mesh: Mesh, *, length: int = 0) -> jax.stages.Compiled:
+    """The program that evaluates a batch, or embeds it where pairs of embeddings are compared; else as before."""
+    weights, chunk = weights_of(model.state), _chunk(settings, mesh, 1, length, evaluates=True)
+    if settings.shard_backbone:
+        weights = jax.tree.map(lambda leaf: leaf.update(sharding=whole(mesh)), weights)
+    select = lambda resident, piece: {**piece, **resident}
+    data = build_data(settings.data)
+    if isinstance(data, FaceData):
+        return _compiled(make_embed(model.task, select, mesh).lower(weights, {}, chunk), mesh)
+    resident = {}
+    if isinstance(data, TextData):
+        scale = jax.ShapeDtypeStruct((settings.data.num_classes,), np.float32, sharding=whole(mesh))
+        resident = {"inverse_propensity": scale}
+    evaluation = make_evaluation(model.task, select, mesh)
+    sums = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole(mesh)),
+        jax.eval_shape(evaluation.sums, weights, resident, chunk),
+    )
+    return _compiled(evaluation.add.lower(sums, weights, resident, chunk), mesh)
+
+
+def cost(compiled: jax.stages.Compiled, mesh: Mesh) -> Cost:
+    """What XLA says that a program needs, and what its text says that it sends."""
+    parts = report.memory_bytes(compiled.memory_analysis())
+    sent: Counter[str] = Counter()
+    for one in collectives(compiled.as_text() or "", mesh):
+        sent[one.axes] += one.moved
+    estimate = (compiled.cost_analysis() or {}).get("optimal_seconds")
+    seconds = float(estimate) if estimate and estimate > 0 else None
+    return Cost(parts["arguments"], parts["temporary"] + parts["outputs"], dict(sent), seconds)
+
+
+def _compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> jax.stages.Compiled:
+    if mesh.devices.flat[0].platform == "gpu" and jax.default_backend() != "gpu":
+        # Which kernel of its own suits a product XLA finds out by trying them on the card. Without one it takes the
+        # first, and fails where that does not suit; cuBLAS always does.
+        return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False})
+    return lowered.compile()
+
+
+def _chunk(settings: Settings, mesh: Mesh, steps: int, length: int, evaluates: bool = False) -> dict[str, Any]:
+    data, sharding = build_data(settings.data), jax.NamedSharding(mesh, CHUNK)
+    batch = data.abstract_batch(settings.global_batch_size)
+    if isinstance(data, TextData):
+        batch = data.abstract_batch(settings.global_batch_size, length, evaluates)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((steps, *leaf.shape), leaf.dtype, sharding=sharding), batch)

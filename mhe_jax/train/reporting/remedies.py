@@ -1,0 +1,40 @@
+"""What makes a model fit that does not: changes of its config, one by one, compiled."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mhe_jax.settings import Settings
+from mhe_jax.targets.target import Target
+from mhe_jax.train.reporting.head_costs import HeadCost, checked, measure
+
+
+def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
+    """Changes of batch, mesh, dtype and optimizer as flags, and what the config's own head takes with each."""
+    changes, models = [], []
+    for change in _changes(Settings.from_config(config), len(target.devices)):
+        changed = config.copy_and_resolve_references()
+        with changed.unlocked():
+            changed.update_from_flattened_dict(change)
+        try:
+            settings, mesh = checked(changed, target)
+        except ValueError:  # a batch that cannot be cut so
+            continue
+        changes.append(" ".join(f"--config.{path}={value}" for path, value in change.items()))
+        models.append((settings, settings.head, mesh))
+    return list(zip(changes, measure(models), strict=True))
+
+
+def _changes(settings: Settings, devices: int) -> Iterator[dict[str, Any]]:
+    for parts in (4, 16):
+        if settings.table_optimizer.name == "none":
+            yield {"accumulate_steps": parts}
+        yield {"global_batch_size": settings.global_batch_size // parts}
+    if settings.dtype == "float32":
+        yield {"dtype": "bfloat16"}
+    if settings.optimizer.get("momentum"):
+        yield {"optimizer.momentum": 0.0}
+    if devices > 1 and settings.mesh.classes == 1:
+        yield {"mesh.data": 1, "mesh.classes": devices}
+        yield {"shard_backbone": True}

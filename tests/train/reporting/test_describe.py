@@ -1,0 +1,85 @@
+"""What a config costs, in words and as data, on devices that are here; tests/targets has others."""
+
+import json
+
+import jax
+import pytest
+
+from mhe_jax.recipes.files import load_config
+from mhe_jax.targets.target import Target
+from mhe_jax.train.reporting import advise, description
+from mhe_jax.train.reporting.describe import describe
+from tests.tiny_text_config import get_config as tiny_text
+
+
+def scaling(arg, **fields):
+    config = load_config(f"configs/scaling.py:{arg}")
+    config.update_from_flattened_dict(
+        {"data.num_classes": 4001, "global_batch_size": 64, "steps_per_dispatch": 1, **fields}
+    )
+    return config
+
+
+@pytest.fixture(scope="module")
+def texts():
+    config = tiny_text()
+    config.steps_per_dispatch = 1
+    return describe(config)
+
+
+def test_the_data_are_those_of_the_text(texts):
+    data = json.loads(json.dumps(description.as_data(texts)))
+    assert [one["head"] for one in data["heads"]] == ["ohe", "mhp", "mhc", "mhs"]
+    assert data["mesh"] == {"data": jax.device_count(), "class": 1}
+    (own,) = (one for one in data["heads"] if one["head"] == data["config_head"])
+    text = description.as_text(texts)
+    for size in (own["train"]["arguments"], own["train"]["temporaries"], own["evaluation"]["temporaries"], own["peak"]):
+        assert f"{size / 2**20:,.1f}" in text
+    assert own["peak"] >= own["train"]["arguments"] + own["train"]["temporaries"]
+    assert own["train"]["sent"] == sum(own["train"]["sent_by_axis"].values()) > 0
+
+
+def test_every_length_of_texts_has_its_programs(texts):
+    (own,) = (one for one in texts.heads if one.head == texts.chosen)
+    lengths = list(own.lengths)
+    assert lengths == sorted(lengths)
+    assert len(lengths) > 1
+    assert own.lengths[lengths[-1]] == (own.train, own.evaluation)
+    assert own.lengths[lengths[0]][0].temporaries < own.train.temporaries
+
+
+def test_what_does_not_fit_gets_the_settings_that_were_tried():
+    small = Target("a small device", 2**22, tuple(jax.devices()))
+    found = describe(scaling("images,ohe"), small)
+    flags = [flag for flag, _ in found.remedies]
+    assert "--config.optimizer.momentum=0.0" in flags
+    assert "--config.dtype=bfloat16" in flags
+    text = description.as_text(found)
+    assert "does not fit" in text
+    assert "ohe with other settings" in text
+    without = dict(found.remedies)["--config.optimizer.momentum=0.0"]
+    (own,) = (one for one in found.heads if one.head == "ohe")
+    assert without.train.arguments < own.train.arguments
+
+
+def test_what_fits_gets_no_advice():
+    large = Target("a large device", 2**40, tuple(jax.devices()))
+    assert not describe(scaling("images,mhp"), large).remedies
+
+
+@pytest.mark.parametrize(
+    ("arg", "classes", "best"), [("images", 4001, "ohe"), ("images", 100_003, "mhp"), ("faces", 4001, "ohe")]
+)
+def test_advice_takes_the_most_accurate_head_that_fits(arg, classes, best):
+    advice = advise.advise(scaling(arg, **{"data.num_classes": classes}), None, 8 * 2**20)
+    assert advice.best is not None
+    assert advice.best.head == best
+    assert advice.best.cost.peak <= 8 * 2**20
+    text = advise.as_text(advice)
+    assert text.splitlines()[-1].startswith(f"mhe train --config={advice.best.shipped} --config.data.path=DATA")
+
+
+def test_nothing_fits_a_device_without_memory():
+    advice = advise.advise(scaling("images"), None, 2**10)
+    assert advice.best is None
+    assert advise.as_text(advice).endswith("None fits: more devices, a smaller batch, or config.accumulate_steps.")
