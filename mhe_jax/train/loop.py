@@ -145,8 +145,10 @@ def _train(
             steps_per_epoch=train.steps_per_epoch,
         )
         train_step = make_train_step(task, optimizer, average_rule, options)
-        # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside.
-        dispatch = settings.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 16)
+        # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside. A streamed step
+        # takes longer than it takes to call it, and 16 batches of pictures are gigabytes.
+        small = jax.default_backend() != "cpu" and not train.streamed
+        dispatch = settings.steps_per_dispatch or (16 if small else 1)
         program = compile_train_program(train_step, train.batch, dispatch, abstract)
         evaluator = build_evaluator(task, splits.eval, batch_size, mesh)
 
@@ -260,4 +262,6 @@ def _train(
 
 def _pad(rows: np.ndarray, length: int) -> np.ndarray:
     """Repeats the last row until there are `length`: the shape is fixed, the program stops at the real count."""
+    if len(rows) == length:
+        return rows
     return np.pad(rows, [(0, length - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")
