@@ -117,8 +117,8 @@ class Settings:
     )
     steps_per_dispatch: int = option(
         0,
-        "Optimizer steps run by one call of the compiled program: more hide the host's latency. 0: chosen by the "
-        "device.",
+        "Optimizer steps run by one call of the compiled program: more hide the host's latency. 0: 16, and 1 on CPUs "
+        "and for pictures that are decoded when needed, of which a host would hold 16 batches.",
         free=True,
     )
     # ---- Cadences.

@@ -36,7 +36,7 @@ KINDS: dict[str, dict[str, tuple[str, ...]]] = {
     "models": {"layers": (), "images": ("layers",), "texts": ("layers",), "faces": ("layers",)},
     "heads": {"softmax": (), "multilabel": ("softmax",), "margin": ()},
 }
-CHOOSE_A_KIND = ("mhe_jax.data", "mhe_jax.data.feeds", "mhe_jax.models", "mhe_jax.heads")
+CHOOSE_A_KIND = ("mhe_jax.data", "mhe_jax.data.build", "mhe_jax.data.feeds", "mhe_jax.models", "mhe_jax.heads")
 # Who may not import whom, beyond the floors.
 FORBIDDEN = (
     # Mathematics and modules: usable without any of these installed.
@@ -54,6 +54,14 @@ FORBIDDEN = (
     ("mhe_jax.data.lines", "jax flax"),
     ("mhe_jax.data.order", "jax flax"),
     ("mhe_jax.data.images.decode", "jax flax"),
+)
+# What the processes that load pictures import: the code that they run, and the sources that they are given.
+IN_WORKERS = (
+    "mhe_jax.data.images.workers",
+    "mhe_jax.data.images.examples",
+    "mhe_jax.data.images.folder_source",
+    "mhe_jax.data.images.tfds_source",
+    "mhe_jax.data.faces.formats.records",
 )
 LONGEST = 350
 
@@ -167,6 +175,22 @@ def test_what_a_part_knows_nothing_of(pattern, names):
         if within(target, name)
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("module", IN_WORKERS)
+def test_no_import_leads_from_worker_processes_to_jax(module):
+    """Not by detours either, nor by the packages above a module; but for what is imported when it is first used."""
+    seen, open_ends = set(), [module]
+    while open_ends:
+        name = open_ends.pop()
+        parts = name.split(".")
+        above = [".".join(parts[:count]) for count in range(1, len(parts))]
+        for found in {name, *above} & set(MODULES) - seen:
+            seen.add(found)
+            if found not in ("mhe_jax", "mhe_jax.data"):  # whose names are imported when they are first used
+                open_ends += [target for target, _ in ARROWS[found]]
+        assert parts[0] not in ("jax", "flax", "torch", "tensorflow"), name
+    assert len(seen) > 3
 
 
 def test_configs_import_recipes_alone():

@@ -1,40 +1,21 @@
-"""Data sets of images, faces and texts, and the feeds that turn them into batches; knows files, knows no model."""
+"""Data sets of images, faces and texts, and the feeds that turn them into batches; knows files, knows no model.
 
-from ml_collections import ConfigDict
+`DATA` and `build_data` are imported when they are first used: processes that only decode pictures do without JAX.
+"""
 
-from mhe_jax import registry
-from mhe_jax.data.faces.folder import FaceFolder, FaceRecords
-from mhe_jax.data.faces.glyphs import FaceGlyphs
-from mhe_jax.data.faces.synthetic import FaceSynthetic
-from mhe_jax.data.images.cifar import Cifar10, Cifar100
-from mhe_jax.data.images.dataset import ImageData
-from mhe_jax.data.images.folder import ImageFolder, ImageNet
-from mhe_jax.data.images.glyphs import Glyphs
-from mhe_jax.data.images.synthetic import Synthetic
-from mhe_jax.data.images.tfds import TfdsImages
-from mhe_jax.data.texts.dataset import TextData
-from mhe_jax.data.texts.folder import XmcText
-from mhe_jax.data.texts.synthetic import SyntheticText
-from mhe_jax.data.texts.unicode_names import UnicodeNames
+import importlib
+from typing import TYPE_CHECKING, Any
 
-DATA = {
-    "cifar10": Cifar10,
-    "cifar100": Cifar100,
-    "face_folder": FaceFolder,
-    "face_glyphs": FaceGlyphs,
-    "face_records": FaceRecords,
-    "face_synthetic": FaceSynthetic,
-    "glyphs": Glyphs,
-    "image_folder": ImageFolder,
-    "imagenet": ImageNet,
-    "synthetic": Synthetic,
-    "synthetic_text": SyntheticText,
-    "tfds": TfdsImages,
-    "unicode": UnicodeNames,
-    "xmc": XmcText,
-}
+if TYPE_CHECKING:
+    from mhe_jax.data.build import DATA as DATA
+    from mhe_jax.data.build import build_data as build_data
+
+__all__ = ["DATA", "build_data"]
 
 
-def build_data(section: ConfigDict) -> ImageData | TextData:
-    """The data set of `config.data`; reads no file. Raises ValueError for unknown names, fields and values."""
-    return registry.build(DATA, section, "config.data")
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'mhe_jax.data' has no attribute {name!r}")
+    value = getattr(importlib.import_module("mhe_jax.data.build"), name)
+    globals()[name] = value
+    return value

@@ -42,13 +42,15 @@ class StreamSplit:
 
     load_example(index, rng) -> (uint8 image [H, W, C], label); rng is None for evaluation. It must be picklable, and
     raises BadExample for an example that cannot be read: on_bad_example says whether to 'raise' it or 'skip'.
-    num_workers: processes that load; 0 loads in threads of this process.
+    num_workers: processes that load on a machine; -1 is one for each core, 0 loads in threads of this process.
+    random: whether load_example draws at all; otherwise rng is None in training too.
     """
 
     num_examples: int
     load_example: Callable[[int, np.random.Generator | None], tuple[np.ndarray, int]]
     num_workers: int = 0
     on_bad_example: str = "raise"
+    random: bool = True
 
 
 Split = ArraySplit | StreamSplit

@@ -11,9 +11,11 @@ class Feed:
 
     bad: the unreadable examples that were met so far by this process; they have weight 0.
     left_out: how many unreadable examples the split had lost before.
+    streamed: whether a chunk holds the examples themselves, and not their numbers.
     """
 
     left_out: int = 0
+    streamed: bool = False
 
     def __init__(self, order: EpochOrder | EvalOrder, process_index: int, process_count: int):
         self.order = order

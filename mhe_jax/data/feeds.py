@@ -4,7 +4,8 @@ import math
 
 from mhe_jax.data.dataset import ArraySplit, PairedSplit, Split
 from mhe_jax.data.feed import Feed
-from mhe_jax.data.images.feed import ArrayFeed, StreamFeed
+from mhe_jax.data.images.feed import ArrayFeed
+from mhe_jax.data.images.stream_feed import StreamFeed
 from mhe_jax.data.order import EpochOrder, EvalOrder
 from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.data.texts.feed import TextFeed
@@ -19,15 +20,16 @@ def train_feed(
     process_index: int = 0,
     process_count: int = 1,
     num_devices: int = 1,
+    processes_here: int = 1,
 ) -> Feed:
-    """Endless shuffled batches of `batch_size` rows over all processes.
+    """Endless shuffled batches of `batch_size` rows over all processes, of which `processes_here` share a machine.
 
     Raises:
       ValueError: if batches cannot be split evenly over the processes and `num_devices` devices (the length of the mesh
         axes that the batch is split over), or the split has no full batch.
     """
     order = EpochOrder(split.num_examples, batch_size, seed, last_batch)
-    return _feed(split, order, seed, process_index, process_count, num_devices)
+    return _feed(split, order, seed, process_index, process_count, num_devices, processes_here)
 
 
 def eval_feed(
@@ -37,6 +39,7 @@ def eval_feed(
     process_index: int = 0,
     process_count: int = 1,
     num_devices: int = 1,
+    processes_here: int = 1,
 ) -> Feed:
     """Every example once, in order; rows that fill the last batch have weight 0. Raises like `train_feed`.
 
@@ -45,10 +48,10 @@ def eval_feed(
     if isinstance(split, PairedSplit):
         split = split.images
     order = EvalOrder(split.num_examples, batch_size)
-    return _feed(split, order, None, process_index, process_count, num_devices)
+    return _feed(split, order, None, process_index, process_count, num_devices, processes_here)
 
 
-def _feed(split, order, seed, process_index, process_count, num_devices) -> Feed:
+def _feed(split, order, seed, process_index, process_count, num_devices, processes_here) -> Feed:
     divisor = math.lcm(process_count, num_devices)
     if order.batch_size % divisor:
         raise ValueError(
@@ -64,4 +67,4 @@ def _feed(split, order, seed, process_index, process_count, num_devices) -> Feed
         return ArrayFeed(split, order, process_index, process_count)
     if isinstance(split, TextSplit):
         return TextFeed(split, order, process_index, process_count)
-    return StreamFeed(split, order, seed, process_index, process_count)
+    return StreamFeed(split, order, seed, process_index, process_count, processes_here)

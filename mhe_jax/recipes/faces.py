@@ -65,7 +65,7 @@ def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
         "channels": 3,
         "flip": True,
         "in_memory": False,
-        "num_workers": 8,
+        "num_workers": -1,
         "on_bad_example": "raise",
         "last_batch": "drop",
     }

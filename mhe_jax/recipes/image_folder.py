@@ -24,7 +24,8 @@ def make(head, arg):
         "channels": 3,
         "in_memory": False,
         "augmentation": "flip_crop",
-        "num_workers": 8,
+        "antialias": False,
+        "num_workers": -1,
         "on_bad_example": "raise",
         "last_batch": "drop",
     }
@@ -34,8 +35,9 @@ def make(head, arg):
     config.head = head(sizes)
     if "small" in flags:
         config.data.update(
-            image_size=32, channels=0, in_memory=True, augmentation="auto", num_workers=0, mean=(0.5,), std=(0.5,)
+            image_size=32, channels=0, in_memory=True, augmentation="auto", antialias=True, num_workers=0
         )
+        config.data.update(mean=(0.5,), std=(0.5,))
         config.global_batch_size = 0
         recipe = glyphs.recipe()
     else:

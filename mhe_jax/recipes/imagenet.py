@@ -30,7 +30,8 @@ def make(head, arg, default_sizes=(40, 25)):
             "num_classes": 1000,
             "path": "data/imagenet",
             "image_size": 224,
-            "num_workers": 16,
+            "antialias": reference,
+            "num_workers": -1,
             "on_bad_example": "raise",
             "last_batch": "keep" if reference else "drop",
         }

@@ -145,7 +145,7 @@ def _train(
             steps_per_epoch=train.steps_per_epoch,
         )
         train_step = make_train_step(task, optimizer, average_rule, options)
-        dispatch = dispatch_length(settings.steps_per_dispatch, jax.default_backend())
+        dispatch = dispatch_length(settings.steps_per_dispatch, jax.default_backend(), train.streamed)
         program = compile_train_program(train_step, train.batch, dispatch, abstract)
         evaluator = build_evaluator(task, splits.eval, batch_size, mesh)
 
@@ -259,4 +259,6 @@ def _train(
 
 def _pad(rows: np.ndarray, length: int) -> np.ndarray:
     """Repeats the last row until there are `length`: the shape is fixed, the program stops at the real count."""
+    if len(rows) == length:
+        return rows
     return np.pad(rows, [(0, length - len(rows)), *[(0, 0)] * (rows.ndim - 1)], mode="edge")

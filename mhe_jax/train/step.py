@@ -129,10 +129,11 @@ def _dropout_is_on(options: StepOptions, step):
     return step % options.steps_per_epoch <= options.dropout_off_after_step
 
 
-def dispatch_length(asked: int, platform: str) -> int:
-    """`config.steps_per_dispatch`, or if that is 0 what suits the devices, 'cpu', 'gpu' or 'tpu'."""
-    # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside.
-    return asked or (1 if platform == "cpu" else 16)
+def dispatch_length(asked: int, platform: str, streamed: bool) -> int:
+    """`config.steps_per_dispatch`, or if that is 0 what suits the devices, 'cpu', 'gpu' or 'tpu', and the data."""
+    # XLA's CPU backend runs a convolution's gradient many times slower inside a loop than outside. A streamed step
+    # takes longer than it takes to call it, and 16 batches of pictures are gigabytes.
+    return asked or (1 if platform == "cpu" or streamed else 16)
 
 
 def compile_train_program(train_step: Callable, select: Callable, steps_per_dispatch: int, abstract: TrainState) -> Any:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from mhe_jax.data import order as order_module
 from mhe_jax.data.order import EpochOrder, EvalOrder, example_rng
 
 
@@ -64,3 +65,11 @@ def test_example_streams_differ_between_examples_and_epochs_and_from_the_permuta
     draws = {tuple(example_rng(1, epoch, index).integers(2**60, size=2)) for epoch in range(3) for index in range(3)}
     draws.add(tuple(np.random.default_rng((1, 0)).integers(2**60, size=2)))
     assert len(draws) == 10
+
+
+def test_one_permutation_is_kept_at_a_time_in_four_bytes():
+    order = EpochOrder(1000, 10, seed=4)
+    held = [order.rows(step).index for step in (0, 99, 100, 250)]
+    assert {index.dtype for index in held} == {np.dtype(np.int32)}
+    assert order_module._permutation.cache_info().currsize == 1
+    np.testing.assert_array_equal(held[2], np.random.default_rng((4, 1)).permutation(1000)[:10])

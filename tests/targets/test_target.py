@@ -17,9 +17,7 @@ def test_every_description_says_all_that_the_compiler_needs_and_its_source(name)
 
 
 def test_an_unknown_accelerator_gets_the_list():
-    with pytest.raises(
-        ValueError, match="no accelerator 'mi300'; there are a100-40gb, .*, tpu-v6e"
-    ):
+    with pytest.raises(ValueError, match="no accelerator 'mi300'; there are a100-40gb, .*, tpu-v6e"):
         target.find("mi300:8")
 
 

@@ -20,7 +20,7 @@ from mhe_jax.data.faces.picture_writers import FolderWriter, RecordWriter, file_
 from mhe_jax.data.faces.resumable import fingerprint_of, partial_folder, read_pictures, write_pictures
 from mhe_jax.data.files import require_file
 from mhe_jax.data.images import decode
-from mhe_jax.data.images.encoded import Source
+from mhe_jax.data.images.examples import Source
 from mhe_jax.data.images.folder import scan
 
 KINDS = {"folder": ("rec",), "rec": ("folder", "rec"), "pairs": ("bin",), "bin": ("pairs",)}  # what becomes what

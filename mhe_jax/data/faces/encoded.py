@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import PIL.Image
 
-from mhe_jax.data.dataset import PairedSplit, Split, StreamSplit, require_one_of
+from mhe_jax.data.dataset import PairedSplit, Split, StreamSplit, require_at_least, require_one_of
 from mhe_jax.data.faces.dataset import FaceData, identity_facts
 from mhe_jax.data.faces.eval_sets import read_eval_sets, require_eval_sets
 from mhe_jax.data.images.dataset import Images
-from mhe_jax.data.images.encoded import LoadExample, Source, check_all, decode_all
+from mhe_jax.data.images.encoded import check_all, decode_all
+from mhe_jax.data.images.examples import LoadExample, Source
 from mhe_jax.settings import option
 
 _PROBED = 500  # pictures of a split whose size is looked at before training
@@ -43,7 +44,8 @@ class EncodedFaces(FaceData):
     image_size, channels: what the backbone sees; channels is 3 (RGB) or 1 (grey).
     flip: mirror half of the training pictures.
     in_memory: decode all pictures once and keep them on the device; otherwise they are decoded when needed.
-    num_workers: processes that decode for training; 0 decodes in threads. Pairs are always decoded in threads.
+    num_workers: processes that decode for training on a machine, shared out evenly among the processes of the run
+      there; -1 is one for each of its cores, 0 decodes in threads. Pairs are always decoded in threads.
     on_bad_example: 'raise' for an unreadable training picture or 'skip' it (weight 0, counted in feed.bad_examples).
       An unreadable picture of a verification set is always an error: without it the set is another one. It is found
       by `load`, which decodes them all once.
@@ -66,8 +68,7 @@ class EncodedFaces(FaceData):
             raise ValueError(f"config.data.channels is {self.channels}; it must be 3 (RGB) or 1 (grey)")
         if self.image_size < 1:
             raise ValueError(f"config.data.image_size is {self.image_size}; it must be at least 1")
-        if self.num_workers < 0:
-            raise ValueError(f"config.data.num_workers is {self.num_workers}; it must be 0 (threads) or more")
+        require_at_least("num_workers", self.num_workers, -1)
         require_eval_sets(self.eval_sets)
 
     @property
@@ -96,7 +97,7 @@ class EncodedFaces(FaceData):
         load = LoadExample(source, self.image_size, self.channels, self.image_size)
         if self.in_memory:
             return decode_all(load, len(source), title, on_bad_example)
-        return StreamSplit(len(source), load, num_workers, on_bad_example)
+        return StreamSplit(len(source), load, num_workers, on_bad_example, random=False)
 
     def augment(self, images: jax.Array, key: jax.Array) -> jax.Array:
         return super().augment(images, key) if self.flip else self.normalize(images)

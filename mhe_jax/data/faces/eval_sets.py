@@ -14,7 +14,7 @@ from mhe_jax.data.faces.formats.bins import read_bin
 from mhe_jax.data.faces.formats.pairs_file import read_pairs
 from mhe_jax.data.faces.pairing import require_folds
 from mhe_jax.data.images.decode import read_bytes
-from mhe_jax.data.images.encoded import Source
+from mhe_jax.data.images.examples import Source
 
 
 @dataclasses.dataclass(frozen=True)

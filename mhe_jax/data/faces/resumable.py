@@ -16,7 +16,7 @@ import tqdm
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.faces.picture_writers import PictureWriter
 from mhe_jax.data.images import decode
-from mhe_jax.data.images.encoded import Source
+from mhe_jax.data.images.examples import Source
 
 PROGRESS = "progress.json"
 _BLOCK = 1024  # pictures between two states on the disk

@@ -11,7 +11,8 @@ from mhe_jax.data import pickles
 from mhe_jax.data.dataset import ArraySplit, DataError
 from mhe_jax.data.images import augment
 from mhe_jax.data.images.dataset import ImageData, Images
-from mhe_jax.data.images.encoded import LoadExample, decode_all
+from mhe_jax.data.images.encoded import decode_all
+from mhe_jax.data.images.examples import LoadExample
 from mhe_jax.data.images.tfds import find_prepared, tfds_sources
 from mhe_jax.settings import option
 

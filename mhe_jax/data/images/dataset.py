@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mhe_jax.data.dataset import DataError, PairedSplit, Split, require_one_of
-from mhe_jax.data.images import augment, decode
+from mhe_jax.data.images import augment, decode, views
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +51,11 @@ class ImageData:
         """(mean, std) per channel, of pixels in [0, 1], that `normalize` removes."""
         raise NotImplementedError
 
+    @property
+    def streamed(self) -> bool:
+        """Whether pictures are decoded when they are needed; otherwise they are all on the device."""
+        return not getattr(self, "in_memory", True)
+
     def load(self) -> Images:
         """Reads or creates the data; raises DataError when it is missing or differs from the config."""
         raise NotImplementedError
@@ -75,7 +80,7 @@ class ImageData:
         """One picture as evaluation would see it: uint8 [H, W, C]. Raises decode.BadExample naming the file."""
         height, width, channels = self.image_shape
         image = decode.decode(decode.read_bytes(path), channels, str(path))
-        return decode.center_crop(decode.resize_shorter(image, max(height, width)), (height, width))
+        return views.central(image, max(height, width), (height, width))
 
     def accept_classes(self, found: int, where: str) -> None:
         """Checks num_classes against what was found, or takes it over if it is 0."""

@@ -5,46 +5,16 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Callable, Generator
-from typing import Any, Protocol
 
 import jax
 import numpy as np
 import tqdm
 
-from mhe_jax.data.dataset import ArraySplit, Split, StreamSplit, require_one_of
-from mhe_jax.data.images import augment, decode
+from mhe_jax.data.dataset import ArraySplit, Split, StreamSplit, require_at_least, require_one_of
+from mhe_jax.data.images import augment, decode, views
 from mhe_jax.data.images.dataset import ImageData, Images
+from mhe_jax.data.images.examples import LoadExample, Source
 from mhe_jax.settings import option
-
-
-class Source(Protocol):
-    """Encoded examples by index; picklable."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, index: int) -> tuple[bytes, int, str]:
-        """(encoded image, label, name of the file or record)."""
-
-    def identity(self) -> tuple[Any, ...]:
-        """What decides which example is which, wherever it lies: arrays, texts, numbers and sequences of these."""
-
-
-@dataclasses.dataclass(frozen=True)
-class LoadExample:
-    """Reads, decodes and crops one example of a source, at random and flipped if `random_crop` and rng are given."""
-
-    source: Source
-    image_size: int
-    channels: int
-    resize_size: int
-    random_crop: bool = False
-
-    def __call__(self, index: int, rng: np.random.Generator | None) -> tuple[np.ndarray, int]:
-        data, label, where = self.source.read(index)
-        image = decode.decode(data, self.channels, where)
-        if self.random_crop and rng is not None:
-            return decode.random_resized_crop_flip(image, self.image_size, rng), label
-        return decode.center_crop(decode.resize_shorter(image, self.resize_size), (self.image_size,) * 2), label
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -62,9 +32,13 @@ class EncodedImages(ImageData):
     in_memory: decode all pictures once and keep them on the device; otherwise they are decoded when needed.
     augmentation: 'flip_crop', 'affine', 'none' or 'auto', as told above.
     image_size: side of what the backbone sees.
+    antialias: resize the random crops of training as evaluation resizes, and as torchvision does unless told otherwise.
+      False takes half the time: a crop is resized between the four nearest pixels, and a JPEG is decoded at a half, a
+      quarter or an eighth of its size where the crop has still image_size pixels then.
     channels: 3 or 1 (grey); 0 is 3 if one of a sample of the training pictures has colours, else 1. A run keeps what
       was found, as it keeps what 'auto' and a batch of 0 became.
-    num_workers: processes that decode; 0 decodes in threads, as do pictures in memory.
+    num_workers: processes that decode on a machine, shared out evenly among the processes of the run there; -1 is one
+      for each of its cores, 0 decodes in threads. Pictures that are kept in memory are decoded in threads.
     on_bad_example: 'raise' for an unreadable picture or 'skip' it (weight 0, counted in feed.bad_examples).
     mean, std: per channel, or one number for all of them, of pixels in [0, 1].
     """
@@ -74,6 +48,7 @@ class EncodedImages(ImageData):
     channels: int = 3
     in_memory: bool = False
     augmentation: str = "flip_crop"
+    antialias: bool = True
     num_workers: int = option(0, free=True)
     on_bad_example: str = option("raise", free=True)
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
@@ -87,8 +62,7 @@ class EncodedImages(ImageData):
             raise ValueError(
                 f"config.data.channels is {self.channels}; it must be 3 (RGB), 1 (grey) or 0 (as the pictures are)"
             )
-        if self.num_workers < 0:
-            raise ValueError(f"config.data.num_workers is {self.num_workers}; it must be 0 (threads) or more")
+        require_at_least("num_workers", self.num_workers, -1)
         for field in ("mean", "std"):
             if len(getattr(self, field)) not in (1, self.channels):
                 raise ValueError(
@@ -124,10 +98,10 @@ class EncodedImages(ImageData):
 
     def _split(self, source: Source, name: str) -> Split:
         crop = self.augmentation == "flip_crop" and not self.in_memory
-        load = LoadExample(source, self.image_size, self.channels, self.resize_size, crop)
+        load = LoadExample(source, self.image_size, self.channels, self.resize_size, crop, self.antialias)
         if self.in_memory:
             return decode_all(load, len(source), f"{name} of {self.path}", self.on_bad_example)
-        return StreamSplit(len(source), load, self.num_workers, self.on_bad_example)
+        return StreamSplit(len(source), load, self.num_workers, self.on_bad_example, random=crop)
 
     def augment(self, images: jax.Array, key: jax.Array) -> jax.Array:
         crop_key, flip_key = jax.random.split(key)
@@ -140,7 +114,7 @@ class EncodedImages(ImageData):
 
     def read_image(self, path) -> np.ndarray:
         image = decode.decode(decode.read_bytes(path), self.channels, str(path))
-        return decode.center_crop(decode.resize_shorter(image, self.resize_size), (self.image_size,) * 2)
+        return views.central(image, self.resize_size, (self.image_size,) * 2)
 
 
 def find_channels(source: Source, sample: int = 64) -> int:

@@ -9,6 +9,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from mhe_jax.settings import Settings
+from mhe_jax.train.parallel.machine import processes_here
 
 # One row of a batch per device, over both axes: only a sharded head gathers rows along 'class'.
 BATCH = PartitionSpec(("data", "class"))
@@ -81,9 +82,10 @@ def put(value: Any, like: Any) -> jax.Array:
 
 
 def shares(mesh: Mesh, accumulate_steps: int = 1) -> dict[str, int]:
-    """How a batch is shared out, as the arguments of a feed: over processes, and parts of devices."""
+    """How a batch is shared out, as the arguments of a feed: over processes, machines, and parts of devices."""
     return {
         "process_index": jax.process_index(),
         "process_count": jax.process_count(),
         "num_devices": mesh.size * accumulate_steps,
+        "processes_here": processes_here(),
     }

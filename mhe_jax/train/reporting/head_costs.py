@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mhe_jax.data import build_data
+from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
 from mhe_jax.train import left_to_data
@@ -71,9 +72,11 @@ def ambient(settings: Settings, mesh: Mesh) -> Iterator[None]:
 
 
 def _head_cost(settings: Settings, section: ConfigDict, mesh: Mesh, all_lengths: bool) -> HeadCost:
+    data = build_data(settings.data)
     with ambient(settings, mesh):
         model = programs.build_model(settings, section, mesh)
-        steps = dispatch_length(settings.steps_per_dispatch, mesh.devices.flat[0].platform)
+        streamed = isinstance(data, ImageData) and data.streamed
+        steps = dispatch_length(settings.steps_per_dispatch, mesh.devices.flat[0].platform, streamed)
 
         def costs(length: int) -> tuple[Cost, Cost]:
             train = programs.compile_train(settings, model, mesh, steps=steps, length=length)
@@ -85,7 +88,7 @@ def _head_cost(settings: Settings, section: ConfigDict, mesh: Mesh, all_lengths:
         by_length = {length: costs(length) for length in shorter}
         if all_lengths and (lengths := programs.lengths(settings)):
             by_length[lengths[-1]] = train, evaluation
-    batch = build_data(settings.data).abstract_batch(settings.global_batch_size)
+    batch = data.abstract_batch(settings.global_batch_size)
     row_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in batch.values())
     return HeadCost(
         head=section.name,

@@ -209,7 +209,7 @@ def test_a_config_without_verification_says_how_to_name_it(root):
         ({"on_bad_example": "cry"}, r"config\.data\.on_bad_example is 'cry'"),
         ({"channels": 2}, r"config\.data\.channels is 2; it must be 3"),
         ({"image_size": 0}, r"config\.data\.image_size is 0"),
-        ({"num_workers": -1}, r"config\.data\.num_workers is -1"),
+        ({"num_workers": -2}, r"config\.data\.num_workers is -2; it must be at least -1"),
     ],
 )
 def test_bad_fields_are_errors(fields, message):

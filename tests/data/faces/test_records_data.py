@@ -5,7 +5,6 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
-from absl import flags
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.faces.folder import FaceRecords
@@ -76,9 +75,7 @@ def test_identities_are_named_by_a_file_beside_the_records(root):
     assert records(root).load().class_names == ("ann", "bob", "cleo", "dora")
 
 
-def test_worker_processes_load_the_same_batches(root, monkeypatch):
-    flags.FLAGS.mark_as_parsed()  # Grain reads its flags when it starts processes
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+def test_worker_processes_load_the_same_batches(root):
     in_workers = train_feed(records(root, num_workers=1).load().train, 3, seed=0)
     expected = train_feed(records(root).load().train, 3, seed=0).chunk(0, 2)
     jax.tree.map(np.testing.assert_array_equal, in_workers.chunk(0, 2), expected)

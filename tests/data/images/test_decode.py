@@ -1,7 +1,6 @@
 import contextlib
 import errno
 import io
-import math
 import os
 import socket
 import struct
@@ -235,82 +234,3 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(decode.BadExample, match=r"none\.png: cannot be read: No such file"):
         decode.read_bytes(tmp_path / "none.png")
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [((375, 500), (256, 341)), ((500, 375), (341, 256)), ((256, 256), (256, 256)), ((100, 333), (256, 852))],
-)
-def test_resize_shorter_has_torchvisions_sizes(shape, expected):
-    image = np.zeros((*shape, 1), np.uint8)
-    assert decode.resize_shorter(image, 256).shape == (*expected, 1)
-
-
-@pytest.mark.parametrize(("shape", "corner"), [((256, 341), (16, 58)), ((341, 256), (58, 16)), ((225, 227), (0, 2))])
-def test_center_crop_has_torchvisions_corner(shape, corner):
-    # torchvision: int(round((size - crop) / 2)), rounding halves to even: 58.5 -> 58, 0.5 -> 0, 1.5 -> 2.
-    image = np.arange(shape[0] * shape[1]).reshape(*shape, 1)
-    crop = decode.center_crop(image, (224, 224))
-    assert crop.shape == (224, 224, 1)
-    assert crop[0, 0, 0] == corner[0] * shape[1] + corner[1]
-
-
-class Draws:
-    """A generator that gives out what a test wrote down, as torchvision's would."""
-
-    def __init__(self, uniforms, integers=()):
-        self.uniforms, self.limits = list(uniforms), list(integers)
-
-    def uniform(self, low, high):
-        return low + (high - low) * self.uniforms.pop(0)
-
-    def integers(self, low, high):
-        assert low == 0
-        self.limits.append(high)
-        return high - 1
-
-
-def test_random_resized_crop_follows_torchvisions_arithmetic():
-    rng = Draws([0.5, 0.25])
-    left, top, right, bottom = decode.random_resized_crop_box(300, 400, rng)
-    area, ratio = 300 * 400 * 0.54, math.exp(math.log(3 / 4) + 0.25 * (math.log(4 / 3) - math.log(3 / 4)))
-    width, height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-    assert (right - left, bottom - top) == (width, height)
-    assert rng.limits == [300 - height + 1, 400 - width + 1]
-    assert (right, bottom) == (400, 300)  # the last place that was offered still lies inside
-
-
-@pytest.mark.parametrize(("shape", "box"), [((10, 1000), (493, 0, 506, 10)), ((1000, 10), (0, 493, 10, 506))])
-def test_random_resized_crop_of_a_strip_falls_back_to_its_centre(shape, box):
-    # Ten draws of the whole area with a ratio near 1 never fit; the centre then has the nearest ratio, 4 / 3.
-    assert decode.random_resized_crop_box(*shape, Draws([1.0, 0.5] * 10)) == box
-
-
-def test_random_resized_crops_stay_inside_and_have_the_documented_range():
-    rng = np.random.default_rng(0)
-    boxes = np.array([decode.random_resized_crop_box(97, 131, rng) for _ in range(2000)])
-    widths, heights = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    assert boxes.min() >= 0
-    assert boxes[:, 2].max() <= 131
-    assert boxes[:, 3].max() <= 97
-    assert 0.07 < (widths * heights / (97 * 131)).min() < 0.1
-    assert (widths * heights / (97 * 131)).max() > 0.9
-    assert 0.72 < (widths / heights).min() < 0.78
-    assert 1.28 < (widths / heights).max() < 1.4
-
-
-def test_training_views_depend_on_the_generator_alone(smooth):
-    views = [decode.random_resized_crop_flip(smooth, 16, np.random.default_rng(seed)) for seed in (1, 1, 2)]
-    np.testing.assert_array_equal(views[0], views[1])
-    assert not np.array_equal(views[0], views[2])
-    assert views[0].shape == (16, 16, 3)
-
-
-def test_resizing_a_box_equals_cropping_first(smooth):
-    np.testing.assert_array_equal(
-        decode.resize(smooth, (8, 9), (3, 5, 33, 25)), decode.resize(smooth[5:25, 3:33], (8, 9))
-    )
-
-
-def test_resize_to_the_same_size_changes_nothing(smooth):
-    np.testing.assert_array_equal(decode.resize(smooth, smooth.shape[:2]), smooth)

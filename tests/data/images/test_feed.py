@@ -1,7 +1,6 @@
+import contextlib
 import dataclasses
 import os
-import types
-import warnings
 
 import jax
 import numpy as np
@@ -155,14 +154,31 @@ def test_left_out_examples_of_an_array_are_counted():
     assert eval_feed(ArraySplit(*dataclasses.astuple(array_split())[:2], bad_examples=3), 8).bad_examples == 3
 
 
-@pytest.mark.parametrize(("free", "warned"), [(2 * 2 * 8 * 2 - 1, True), (2 * 2 * 8 * 2, False)])
-def test_workers_that_want_more_shared_memory_than_there_is_are_warned_of(monkeypatch, free, warned):
-    """Two batches of eight pictures of two bytes for each of two workers; a container has 64 MiB if nothing is said."""
-    feed = train_feed(stream_split(num_workers=2), 8, seed=0)
-    monkeypatch.setattr(os, "statvfs", lambda path: types.SimpleNamespace(f_bavail=free, f_frsize=1))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        feed._warn_of_little_shared_memory(0)
-    assert [str(one.message).startswith("config.data.num_workers is 2: the workers want") for one in caught] == (
-        [True] if warned else []
-    )
+def test_lent_pictures_are_not_written_over():
+    """Nor are copies made of those of a chunk of one step, as long as the caller lets them go."""
+    with contextlib.closing(train_feed(stream_split(num_workers=1), 4, seed=2)) as feed:
+        kept = [feed.chunk(step, 1)["image"] for step in range(25)]
+        expected = [feed.chunk(step, 1)["image"].copy() for step in range(25)]
+        np.testing.assert_array_equal(kept, expected)
+        del kept
+        places = {feed.chunk(step, 1)["image"].ctypes.data for step in range(25)}
+        assert 1 <= len(places) <= feed._num_slots
+    assert feed._num_slots == 6  # two pieces of the one worker are four batches, and two are lent
+
+
+def test_workers_stay_from_one_evaluation_to_the_next():
+    with contextlib.closing(eval_feed(stream_split(num_workers=1), 8)) as feed:
+        run(feed, 0, 1)
+        (process,) = feed._workers._processes
+        run(feed, 1, 2)
+        run(feed, 0, 3)
+        assert feed._workers._processes == [process]
+        assert process.is_alive()
+
+
+def test_processes_of_a_machine_share_its_workers():
+    for asked, here, own in ((16, 1, 16), (16, 8, 2), (3, 8, 1)):
+        feed = train_feed(stream_split(num_workers=asked), 8, seed=0, processes_here=here)
+        assert feed.num_workers == own
+    assert 1 <= train_feed(stream_split(num_workers=0), 8, seed=0).num_workers <= 8
+    assert train_feed(stream_split(num_workers=-1), 8, seed=0).num_workers == len(os.sched_getaffinity(0))

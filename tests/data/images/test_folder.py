@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
-from absl import flags
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.feeds import eval_feed, train_feed
@@ -70,9 +69,7 @@ def test_streamed_training_crops_each_example_by_seed_epoch_and_index(root):
     np.testing.assert_array_equal(plain[0][in_epoch[0][4]], plain[1][in_epoch[1][4]])
 
 
-def test_worker_processes_load_the_same_batches(root, monkeypatch):
-    flags.FLAGS.mark_as_parsed()  # Grain reads its flags when it starts processes
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+def test_worker_processes_load_the_same_batches(root):
     (root / "train" / "ant" / "1.png").write_bytes(b"broken")
     in_threads, in_workers = (
         train_feed(folder(root, num_workers=workers, on_bad_example="skip").load().train, 3, seed=0)
@@ -257,7 +254,7 @@ def test_a_share_of_the_pictures_is_held_out(tmp_path, below):
         ({"channels": 2}, r"config\.data\.channels is 2; it must be 3"),
         ({"channels": 1}, r"config\.data\.mean is .*; channels = 1 needs as many, or one for all"),
         ({"channels": 0}, r"config\.data\.mean is .*; channels = 0 needs one for all"),
-        ({"num_workers": -1}, r"config\.data\.num_workers is -1"),
+        ({"num_workers": -2}, r"config\.data\.num_workers is -2; it must be at least -1"),
     ],
 )
 def test_bad_fields_are_errors(fields, message):
