@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
+from mhe_jax.ops.products import product
 
 Features = Float[Array, "batch features_dim"]
 Labels = Int[Array, "batch"] | Int[Array, "batch labels"]  # a head takes one of the two
@@ -170,7 +171,7 @@ def torch_linear(fan_in: int) -> nn.initializers.Initializer:
 
 
 class Linear(nn.Module):
-    """Affine map with torch.nn.Linear's initial values: [..., features_dim] -> float32 [..., outputs]."""
+    """Affine map with torch.nn.Linear's initial values: [B, features_dim] -> float32 [B, outputs]."""
 
     features_dim: int
     outputs: int
@@ -180,7 +181,7 @@ class Linear(nn.Module):
     def __call__(self, x):
         init = torch_linear(self.features_dim)
         kernel = self.param("kernel", init, (self.features_dim, self.outputs), jnp.float32)
-        y = jnp.dot(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        y = product("bd,dn->bn", x, kernel)
         return y + self.param("bias", init, (self.outputs,), jnp.float32)[None, :] if self.use_bias else y
 
 
