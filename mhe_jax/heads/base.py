@@ -102,6 +102,10 @@ class Head(nn.Module):
         """Log-probabilities of given classes, as in `topk`: [B, D], int [B, M] -> float32 [B, M]."""
         raise NotImplementedError
 
+    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> tuple[Scores, Ids, Scores]:
+        """`topk`, and `scores` of given classes behind it; in one pass over the classes where the head can."""
+        return (*self.topk(features, k), self.scores(features, ids))
+
     def blocks(self, features: Features, labels: Labels, context: Context = NOTHING) -> dict[str, jax.Array]:
         """The blocks of each sparse table that `loss` uses: {name: int32 [U], ascending, filled up with their number}.
 
