@@ -2,7 +2,7 @@
 
 A cascade scores the children of the nodes it kept, and beside them the few true classes whose parents it did not keep.
 Two gathers would have two gradients, each as large as the table. Here one backward pass adds both into one; and it
-gathers the rows anew, for a few examples at a time, so that neither they nor their gradients are ever all in memory.
+gathers the rows anew, so that neither they nor their gradients are ever all in memory.
 
 Inside `jax.shard_map`, table and queries must vary over the same mesh axes (`jax.lax.pcast`).
 """
@@ -72,13 +72,8 @@ def candidate_logits(
         blocks = jnp.where(_inside(block_ids, num_blocks)[:, :, None], blocks, 0.0)
         return blocks, jnp.where(_inside(row_ids, num_blocks * size), rows, 0.0)
 
-    batch = queries.shape[0]
-    examples = max(1, _GATHERED_FLOATS // ((width * size + row_ids.shape[1]) * dim))
-    chunks = -(-batch // examples)
-    cut = lambda x, fill: _cut(x, chunks, fill)
-    blocks, rows = _gathered(unit_rows, table, cut(queries, 0), cut(block_ids, -1), cut(row_ids, -1))
-    join = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[:batch]
-    return join(blocks), join(rows)
+    blocks, rows = _gathered(unit_rows, table, queries, block_ids, row_ids)
+    return blocks, rows[:, :, 0]
 
 
 def _scaled(rows, unit_rows):
@@ -89,35 +84,78 @@ def _inside(ids, bound):
     return (ids >= 0) & (ids < bound)
 
 
-def _cut(x, chunks, fill):
-    """[B, ...] -> [chunks, examples, ...], filled up."""
-    examples = -(-x.shape[0] // chunks)
-    missing = [(0, chunks * examples - x.shape[0]), *[(0, 0)] * (x.ndim - 1)]
-    return jnp.pad(x, missing, constant_values=fill).reshape(chunks, examples, *x.shape[1:])
+def _by_platform(function, carry, table, *examples):
+    """`function(carry, table, *examples)`, a carry and results [B, ...], as the device does it with the least memory.
+
+    XLA's compiler for NVIDIA's GPUs gathers rows where it multiplies them, and adds their gradients where the optimizer
+    keeps its trace: no gathered row is ever in memory, if each product is that of one vector. Others gather first.
+    """
+    in_chunks = functools.partial(_in_chunks, function)
+    return lax.platform_dependent(carry, table, *examples, cuda=function, default=in_chunks)
+
+
+def _in_chunks(function, carry, table, *examples):
+    size, dim = table.shape[1:]
+    _, block_ids, row_ids, *_ = examples
+    batch = block_ids.shape[0]
+    count = max(1, _GATHERED_FLOATS // ((block_ids.shape[1] * size + row_ids.shape[1]) * dim))
+    chunks = -(-batch // count)
+    count = -(-batch // chunks)
+
+    def cut(x):
+        """[B, ...] -> [chunks, examples, ...], filled up; ids with what is outside."""
+        missing = [(0, chunks * count - batch), *[(0, 0)] * (x.ndim - 1)]
+        fill = -1 if jnp.issubdtype(x.dtype, jnp.integer) else 0
+        return jnp.pad(x, missing, constant_values=fill).reshape(chunks, count, *x.shape[1:])
+
+    carry, results = lax.scan(lambda carry, chunk: function(carry, table, *chunk), carry, tuple(map(cut, examples)))
+    return carry, jax.tree.map(lambda x: x.reshape(chunks * count, *x.shape[2:])[:batch], results)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gathered(unit_rows, table, queries, block_ids, row_ids):
-    """`candidate_logits` of examples in chunks: [chunks, c, D] and ids [chunks, c, ...] -> [chunks, c, ...]."""
+    """`candidate_logits` by gathers: float32 [B, K, n] and [B, R, 1]."""
 
-    def step(_, chunk):
-        queries, block_ids, row_ids = chunk
-        return None, _products(unit_rows, queries, *_rows(table, block_ids, row_ids))
+    def score(nothing, table, queries, block_ids, row_ids):
+        return nothing, tuple(
+            _scores(unit_rows, *operands, queries) for operands in ((table, block_ids), (_single(table), row_ids))
+        )
 
-    return lax.scan(step, None, (queries, block_ids, row_ids))[1]
-
-
-def _products(unit_rows, queries, blocks, rows):
-    """Logits [c, K, n] and [c, R] of queries [c, D] with blocks [c, K, n, D] and rows [c, R, D]."""
-    blocks, rows = _scaled(blocks, unit_rows), _scaled(rows, unit_rows)
-    return product("bd,bknd->bkn", queries, blocks), product("bd,brd->br", queries, rows)
+    return _by_platform(score, None, table, queries, block_ids, row_ids)[1]
 
 
-def _rows(table, block_ids, row_ids):
-    """Blocks [c, K, n, D] and rows [c, R, D]; zeros for ids outside."""
-    num_blocks, size, dim = table.shape
-    take = lambda rows, ids: jnp.take(rows, _or_outside(ids, rows.shape[0]), axis=0, mode="fill", fill_value=0)
-    return take(table, block_ids), take(table.reshape(-1, dim), row_ids)
+def _single(table):
+    """Each row as a block: [P, n, D] -> [P * n, 1, D]."""
+    return table.reshape(-1, 1, table.shape[2])
+
+
+def _scores(unit_rows, table, ids, queries):
+    """Products of each query [B, D] with its blocks [B, K] of a table [P, n, D]: float32 [B, K, n]."""
+    rows = _scaled(_rows(table, ids), unit_rows).astype(queries.dtype)
+    logits = jnp.einsum("pd,pnd->pn", _repeated(queries, ids), rows, preferred_element_type=jnp.float32)
+    return logits.reshape(*ids.shape, table.shape[1])
+
+
+def _gradients(unit_rows, d_table, table, ids, queries, d_logits):
+    """`d_table` with the gradients of the rows added, and those of the queries, float32."""
+    rows, vjp = jax.vjp(lambda rows: _scaled(rows, unit_rows), _rows(table, ids))
+    low = d_logits.reshape(ids.size, table.shape[1]).astype(queries.dtype)
+    products = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    d_queries = products("pn,pnd->pd", low, rows.astype(queries.dtype)).reshape(*ids.shape, table.shape[2]).sum(axis=1)
+    (d_rows,) = vjp(products("pn,pd->pnd", low, _repeated(queries, ids)).astype(rows.dtype))
+    places = _or_outside(ids, table.shape[0]).reshape(-1)
+    return d_table.at[places].add(d_rows.astype(jnp.float32), mode="drop"), d_queries
+
+
+def _repeated(queries, ids):
+    """A query for each id: [B, D], [B, K] -> [B * K, D]."""
+    return jnp.broadcast_to(queries[:, None], (*ids.shape, queries.shape[1])).reshape(ids.size, queries.shape[1])
+
+
+def _rows(table, ids):
+    """Blocks [B * K, n, D]; zeros for ids outside."""
+    ids = _or_outside(ids, table.shape[0]).reshape(-1)
+    return jnp.take(table, ids, axis=0, mode="fill", fill_value=0)
 
 
 def _or_outside(ids, bound):
@@ -131,20 +169,17 @@ def _forward(unit_rows, table, queries, block_ids, row_ids):
 
 def _backward(unit_rows, residuals, cotangents):
     table, queries, block_ids, row_ids = residuals
-    num_blocks, size, dim = table.shape
 
-    def step(d_table, chunk):
-        queries, block_ids, row_ids, *d_logits = chunk
-        _, vjp = jax.vjp(functools.partial(_products, unit_rows), queries, *_rows(table, block_ids, row_ids))
-        d_queries, d_blocks, d_rows = vjp(tuple(d_logits))
-        d_table = d_table.at[_or_outside(block_ids, num_blocks)].add(d_blocks, mode="drop")
+    def add(d_table, table, queries, block_ids, row_ids, d_blocks, d_rows):
+        d_table, d_queries = _gradients(unit_rows, d_table, table, block_ids, queries, d_blocks)
         if row_ids.shape[1]:
-            row_ids = _or_outside(row_ids, num_blocks * size)
-            d_table = d_table.reshape(-1, dim).at[row_ids].add(d_rows, mode="drop").reshape(d_table.shape)
-        return d_table, d_queries
+            of_rows = _single(d_table), _single(table)
+            d_single, more = _gradients(unit_rows, *of_rows, row_ids, queries, d_rows)
+            d_table, d_queries = d_single.reshape(table.shape), d_queries + more
+        return d_table, d_queries.astype(queries.dtype)
 
     zeros = jnp.zeros_like(table, jnp.float32)
-    d_table, d_queries = lax.scan(step, zeros, (queries, block_ids, row_ids, *cotangents))
+    d_table, d_queries = _by_platform(add, zeros, table, queries, block_ids, row_ids, *cotangents)
     return d_table.astype(table.dtype), d_queries, None, None
 
 

@@ -90,7 +90,7 @@ def group_lse(
     """
     num_groups, size, dim = weight.shape
     # The groups are sorted, so those of this table are a contiguous run, and at most L long.
-    begin = jnp.searchsorted(groups, first_group)
+    begin = jnp.searchsorted(groups, first_group, method="scan_unrolled")
     run = begin + jnp.arange(min(groups.shape[0], num_groups))
     held = jnp.take(groups, run, mode="fill", fill_value=-1) - first_group
     held = jnp.where((held >= 0) & (held < num_groups), held, num_groups)
@@ -99,7 +99,7 @@ def group_lse(
     mask = (held < num_groups)[:, None] & (members < num_codes)
 
     label_groups = labels // size - first_group
-    slots = jnp.clip(jnp.searchsorted(held, label_groups), 0, held.shape[0] - 1)
+    slots = jnp.clip(jnp.searchsorted(held, label_groups, method="scan_unrolled"), 0, held.shape[0] - 1)
     found = (labels >= 0) & (label_groups < num_groups) & (held[slots] == label_groups)
     local_labels = jnp.where(found, slots * size + labels % size, -1)
     return blocked_lse(features, rows, None, local_labels, mask.reshape(-1), block_size, with_total)

@@ -3,6 +3,8 @@
 A product with one float32 operand is a float32 product on all hardware. Nothing is compiled here.
 """
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -18,11 +20,15 @@ from tests.test_configs import FILES, load
 SCALING = [f"{pipeline},{head}" for pipeline in ("images", "texts", "faces") for head in ("ohe", "mhp", "mhc", "mhs")]
 SCALING += ["texts,mhc,sparse", "texts,mhs,sparse", "faces,partial"]
 ENCODER = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32, "vocab_size": 100}
-# Where a step of bfloat16 multiplies float32 all the same: parts of the backbone that the published networks compute so.
-ALLOWED = {
-    "iresnet": "DenseOfPlaces",  # the embedding, from its last feature map
-    "face_vit": "features_",  # two dense maps of all tokens, behind the blocks
-}
+# Where a step of bfloat16 multiplies float32 all the same, as patterns of `where`.
+ALLOWED = (
+    # The published face networks compute so what comes behind their blocks.
+    r"IResNet\)+/fc",
+    r"MobileFaceNet\)+/(last/conv|embedding)",
+    r"FaceViT\)+/features_",
+    # Where the pixels of a turned picture come from: two numbers each.
+    r"augment\.py:\d+ _warp ",
+)
 
 
 def small(path, arg):
@@ -79,9 +85,8 @@ def test_products_of_a_step_are_narrow(path, arg):
     config = small(path, arg)
     found = list(products(traced_step(config)))
     narrow = [one for one in found if all(operand.aval.dtype == "bfloat16" for operand in one.invars)]
-    assert narrow
-    allowed = ALLOWED.get(config.backbone.name, "nothing")
-    wide = [one for one in found if one not in narrow and allowed not in where(one)]
+    assert len(narrow) > 2
+    wide = [one for one in found if one not in narrow and not re.search("|".join(ALLOWED), where(one))]
     assert not wide, [f"{where(one)}: {[operand.aval.str_short() for operand in one.invars]}" for one in wide]
 
 

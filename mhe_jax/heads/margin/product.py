@@ -62,7 +62,7 @@ class ProductMarginHead(MarginHead):
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         logits = self._logits(features)
-        scores, ids = kronecker.top_codes(logits, self.label_space, k)
+        scores, ids = kronecker.mixture_top_codes([x[:, None] for x in logits], self.label_space, k)
         return scores - kronecker.log_partition(logits, self.label_space)[:, None], ids
 
     def scores(self, features: Features, ids: Ids) -> Scores:

@@ -68,7 +68,7 @@ class MultiLabelSampledHead(GroupTable):
         rows, competes = weight.reshape(-1, dim), (members < self.num_competing).reshape(-1)
         nothing, smooth = jnp.full(labels.shape[0], -1), self.label_smoothing > 0
         lse, _, total = chunked.blocked_lse(features, rows, None, nothing, competes, self.block_size, smooth)
-        places = jnp.searchsorted(groups, labels // size) * size + labels % size
+        places = jnp.searchsorted(groups, labels // size, method="scan_unrolled") * size + labels % size
         return lse, candidate_logits.block_logits(rows[:, None, :], features, places)[:, :, 0], total
 
     def _sharded(self, features, groups, labels):
