@@ -85,7 +85,9 @@ def rows_of_groups(
     _, size, dim = weight.shape
     members = groups[:, None] * size + jnp.arange(size)[None, :]
     mask = live[:, None] & (members < num_codes)
-    slots = jnp.clip(jnp.searchsorted(groups, labels // size, side="right", method="scan_unrolled") - 1, 0, groups.shape[0] - 1)
+    slots = jnp.clip(
+        jnp.searchsorted(groups, labels // size, side="right", method="scan_unrolled") - 1, 0, groups.shape[0] - 1
+    )
     found = (labels >= 0) & (groups[slots] == labels // size) & live[slots]
     return Rows(weight.reshape(-1, dim), jnp.where(found, slots * size + labels % size, -1), mask.reshape(-1))
 

@@ -49,7 +49,11 @@ class Classification(Task):
         labels = batch["label"][:, None]
         _, ids, scores = self._head(weights, "topk_and_scores", features, k, labels)
         hits = ids == labels
-        return {"loss": -scores[:, 0], "top1": hits[:, 0].astype(jnp.float32), "top5": hits.any(axis=1).astype(jnp.float32)}
+        return {
+            "loss": -scores[:, 0],
+            "top1": hits[:, 0].astype(jnp.float32),
+            "top5": hits.any(axis=1).astype(jnp.float32),
+        }
 
     @staticmethod
     def is_better(new: dict, old: dict | None) -> bool:

@@ -11,8 +11,8 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from mhe_jax.models import ENCODERS, build_backbone
-from mhe_jax.models.layers.dropout import dropout, is_active
 from mhe_jax.models.layers import attention
+from mhe_jax.models.layers.dropout import dropout, is_active
 from mhe_jax.models.texts import relative
 from mhe_jax.models.texts.pooling import POOLINGS, last_layers, pool
 

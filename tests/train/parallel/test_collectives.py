@@ -123,7 +123,7 @@ def test_a_step_sends_this_and_nothing_else(arg):
     assert large(elements(one) for one in sent if everywhere(one)) == large(replicated + EVERYWHERE.get(arg, []))
 
 
-# A table is held whole by all devices here, in many blocks: each has its gradient summed once, behind the loop over them.
+# Here all devices hold whole tables, in many blocks; a gradient is summed once, behind the loop over them.
 @pytest.mark.parametrize("arg", ["images,ohe", "images,mhc", "images,mhs", "texts,ohe", "texts,mhs", "faces,ohe"])
 def test_examples_alone_are_split_and_each_gradient_is_sent_once(arg):
     model, sent = sent_by(arg, data=8, classes=1, block_size=128)
