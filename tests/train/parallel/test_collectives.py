@@ -31,7 +31,7 @@ PINNED = {
     ],
     "images,mhp": [],
     "images,mhc": [
-        "all-gather class s32[32,1]",  # groups
+        "all-gather class s32[32]",  # groups
         "all-gather class f32[32,256]",  # projected features
         "reduce-scatter class f32[8,1,63]",  # logits
         "all-gather class f32[32,1,63]",  # and back
@@ -39,7 +39,7 @@ PINNED = {
         "all-reduce data f32[16,63,256]",
     ],
     "images,mhs": [
-        "all-gather class s32[32,4]",
+        *["all-gather class s32[32,4]"] * 2,  # groups, there and back
         "all-gather class f32[32,512]",
         "reduce-scatter class f32[8,4,63]",
         "all-gather class f32[32,4,63]",
