@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from mhe_jax.inference.run import load as load
     from mhe_jax.labels import LabelSpace as LabelSpace
     from mhe_jax.ops.blocked_bce import blocked_bce as blocked_bce
+    from mhe_jax.ops.candidate_logits import block_logits as block_logits
     from mhe_jax.ops.candidate_logits import candidate_logits as candidate_logits
     from mhe_jax.ops.candidates import beam_step as beam_step
-    from mhe_jax.ops.candidates import block_logits as block_logits
     from mhe_jax.ops.candidates import child_mask as child_mask
     from mhe_jax.ops.chunked import blocked_lse as blocked_lse
     from mhe_jax.ops.chunked import blocked_topk as blocked_topk
@@ -105,8 +105,8 @@ _PUBLIC = {
     "ops.losses": ("smoothed_cross_entropy",),
     "ops.multilabel": ("pick_all_labels",),
     # Candidates: blocks of classes, and a beam over a tree of them.
-    "ops.candidates": ("block_logits", "child_mask", "beam_step"),
-    "ops.candidate_logits": ("candidate_logits",),
+    "ops.candidates": ("child_mask", "beam_step"),
+    "ops.candidate_logits": ("block_logits", "candidate_logits"),
     # Margins on cosines.
     "ops.margins": (
         "Margin",

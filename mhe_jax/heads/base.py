@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
+from mhe_jax.ops.products import product
 
 Features = Float[Array, "batch features_dim"]
 Labels = Int[Array, "batch"] | Int[Array, "batch labels"]  # a head takes one of the two
@@ -101,6 +102,10 @@ class Head(nn.Module):
         """Log-probabilities of given classes, as in `topk`: [B, D], int [B, M] -> float32 [B, M]."""
         raise NotImplementedError
 
+    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> tuple[Scores, Ids, Scores]:
+        """`topk`, and `scores` of given classes behind it; in one pass over the classes where the head can."""
+        return (*self.topk(features, k), self.scores(features, ids))
+
     def blocks(self, features: Features, labels: Labels, context: Context = NOTHING) -> dict[str, jax.Array]:
         """The blocks of each sparse table that `loss` uses: {name: int32 [U], ascending, filled up with their number}.
 
@@ -170,7 +175,7 @@ def torch_linear(fan_in: int) -> nn.initializers.Initializer:
 
 
 class Linear(nn.Module):
-    """Affine map with torch.nn.Linear's initial values: [..., features_dim] -> float32 [..., outputs]."""
+    """Affine map with torch.nn.Linear's initial values: [B, features_dim] -> float32 [B, outputs]."""
 
     features_dim: int
     outputs: int
@@ -180,7 +185,7 @@ class Linear(nn.Module):
     def __call__(self, x):
         init = torch_linear(self.features_dim)
         kernel = self.param("kernel", init, (self.features_dim, self.outputs), jnp.float32)
-        y = jnp.dot(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        y = product("bd,dn->bn", x, kernel)
         return y + self.param("bias", init, (self.outputs,), jnp.float32)[None, :] if self.use_bias else y
 
 

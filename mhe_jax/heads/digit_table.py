@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from mhe_jax.heads.base import Best, Features, Head, Ids, Scores, check_smoothing, torch_linear
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import kronecker
+from mhe_jax.ops.products import product
 from mhe_jax.settings import option
 
 
@@ -81,8 +82,7 @@ class DigitTable(Head):
 
     def flat_logits(self, features: jax.Array) -> jax.Array:
         """The logits of all digits, float32 [B, R, S]."""
-        features = features.astype(self.dtype)
-        flat = jnp.dot(features, self.kernel.astype(self.dtype), preferred_element_type=jnp.float32)
+        flat = product("bd,ds->bs", features.astype(self.dtype), self.kernel)
         if self.bias is not None:
             flat += self.bias[None, :]
         return flat.reshape(features.shape[0], self.rank, -1)

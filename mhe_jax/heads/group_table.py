@@ -40,21 +40,33 @@ class GroupTable(Head):
         return self.sampler.draw(groups, self.label_space.head_sizes[0], key)
 
     def topk(self, features: Features, k: int) -> Best:
-        self.check_k(k)
-        rows, is_class = self._rows()
-        logits, ids, lse = sharded.topk(features.astype(self.dtype), rows, None, is_class, k, self.block_size)
+        logits, ids, lse = self._best_logits(features, k)
         return logits - lse[:, None], ids
 
+    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> tuple[Scores, Ids, Scores]:
+        logits, best, lse = self._best_logits(features, k)
+        return logits - lse[:, None], best, self._logits_of(features, ids) - lse[:, None]
+
     def scores(self, features: Features, ids: Ids) -> Scores:
-        features, (rows, is_class) = features.astype(self.dtype), self._rows()
+        rows, is_class = self._rows()
         nothing = jnp.full(ids.shape[0], -1)
-        lse, _, _ = sharded.lse(features, rows, None, nothing, is_class, self.block_size, False)
-        return sharded.block_logits(rows[:, None, :], features, ids)[:, :, 0] - lse[:, None]
+        lse, _, _ = sharded.lse(features.astype(self.dtype), rows, None, nothing, is_class, self.block_size, False)
+        return self._logits_of(features, ids) - lse[:, None]
 
     @property
     def num_competing(self) -> int:
         """Codes below this take part in the loss."""
         return self.label_space.num_classes if self.mask_padding else self.label_space.num_codes
+
+    def _best_logits(self, features, k):
+        """The k largest logits [B, k], their classes, and the log-sum-exp over all [B]."""
+        self.check_k(k)
+        rows, is_class = self._rows()
+        return sharded.topk(features.astype(self.dtype), rows, None, is_class, k, self.block_size)
+
+    def _logits_of(self, features, ids):
+        rows = self._rows()[0][:, None, :]  # each class is a block of one
+        return sharded.block_logits(rows, features.astype(self.dtype), ids)[:, :, 0]
 
     def _rows(self):
         """All classes as one table [n_0 * n_1, D], and which of its rows are classes."""

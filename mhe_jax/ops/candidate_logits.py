@@ -2,10 +2,12 @@
 
 A cascade scores the children of the nodes it kept, and beside them the few true classes whose parents it did not keep.
 Two gathers would have two gradients, each as large as the table. Here one backward pass adds both into one; and it
-gathers the rows anew, for a few examples at a time, so that neither they nor their gradients are ever all in memory.
+gathers the rows anew, so that neither they nor their gradients are ever all in memory.
 
 Inside `jax.shard_map`, table and queries must vary over the same mesh axes (`jax.lax.pcast`).
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +15,25 @@ from jax import lax
 from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.ops.candidates import dense_is_cheaper
+from mhe_jax.ops.margins import safe_normalize
+from mhe_jax.ops.products import product
 
 _GATHERED_FLOATS = 2**22  # at most 16 MiB of rows at a time, or one example's: caches like it small
+
+
+def block_logits(
+    table: Float[Array, "blocks size dim"],
+    queries: Float[Array, "batch dim"],
+    block_ids: Int[Array, "batch width"],
+    unit_rows: bool = False,
+) -> Float32[Array, "batch width size"]:
+    """`candidate_logits` of blocks alone.
+
+    >>> table = jnp.arange(6.0).reshape(3, 2, 1)
+    >>> block_logits(table, jnp.ones((1, 1)), jnp.array([[2, 0]])).tolist()
+    [[[4.0, 5.0], [0.0, 1.0]]]
+    """
+    return candidate_logits(table, queries, block_ids, block_ids[:, :0], unit_rows)[0]
 
 
 def candidate_logits(
@@ -22,6 +41,7 @@ def candidate_logits(
     queries: Float[Array, "batch dim"],
     block_ids: Int[Array, "batch kept"],
     row_ids: Int[Array, "batch rows"],
+    unit_rows: bool = False,
 ) -> tuple[Float32[Array, "batch kept size"], Float32[Array, "batch rows"]]:
     """Inner products of each query with the rows of its own blocks, and with its own rows.
 
@@ -37,6 +57,7 @@ def candidate_logits(
       queries: float [B, D].
       block_ids: int [B, K] into P; the logits of an id outside are 0.
       row_ids: int [B, R] into P * n, the blocks' rows counted through; likewise. R may be 0.
+      unit_rows: whether rows are divided by their norms first, so that unit queries give cosines; zero rows stay zero.
 
     Returns:
       float32 [B, K, n] and [B, R].
@@ -44,54 +65,97 @@ def candidate_logits(
     num_blocks, size, dim = table.shape
     width = block_ids.shape[1]
     if dense_is_cheaper(num_blocks, width, dim):
-        dense = jnp.einsum("bd,pnd->bpn", queries, table.astype(queries.dtype), preferred_element_type=jnp.float32)
+        dense = product("bd,pnd->bpn", queries, _scaled(table, unit_rows))
         blocks = jnp.take_along_axis(dense, jnp.clip(block_ids, 0, num_blocks - 1)[:, :, None], axis=1)
         dense = dense.reshape(dense.shape[0], -1)
         rows = jnp.take_along_axis(dense, jnp.clip(row_ids, 0, dense.shape[1] - 1), axis=1)
         blocks = jnp.where(_inside(block_ids, num_blocks)[:, :, None], blocks, 0.0)
         return blocks, jnp.where(_inside(row_ids, num_blocks * size), rows, 0.0)
 
-    batch = queries.shape[0]
-    examples = max(1, _GATHERED_FLOATS // ((width * size + row_ids.shape[1]) * dim))
-    chunks = -(-batch // examples)
-    cut = lambda x, fill: _cut(x, chunks, fill)
-    blocks, rows = _gathered(table, cut(queries, 0), cut(block_ids, -1), cut(row_ids, -1))
-    join = lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[:batch]
-    return join(blocks), join(rows)
+    blocks, rows = _gathered(unit_rows, table, queries, block_ids, row_ids)
+    return blocks, rows[:, :, 0]
+
+
+def _scaled(rows, unit_rows):
+    return safe_normalize(rows)[0] if unit_rows else rows
 
 
 def _inside(ids, bound):
     return (ids >= 0) & (ids < bound)
 
 
-def _cut(x, chunks, fill):
-    """[B, ...] -> [chunks, examples, ...], filled up."""
-    examples = -(-x.shape[0] // chunks)
-    missing = [(0, chunks * examples - x.shape[0]), *[(0, 0)] * (x.ndim - 1)]
-    return jnp.pad(x, missing, constant_values=fill).reshape(chunks, examples, *x.shape[1:])
+def _by_platform(function, carry, table, *examples):
+    """`function(carry, table, *examples)`, a carry and results [B, ...], as the device does it with the least memory.
+
+    XLA's compiler for NVIDIA's GPUs gathers rows where it multiplies them, and adds their gradients where the optimizer
+    keeps its trace: no gathered row is ever in memory, if each product is that of one vector. Others gather first.
+    """
+    in_chunks = functools.partial(_in_chunks, function)
+    return lax.platform_dependent(carry, table, *examples, cuda=function, default=in_chunks)
 
 
-@jax.custom_vjp
-def _gathered(table, queries, block_ids, row_ids):
-    """`candidate_logits` of examples in chunks: [chunks, c, D] and ids [chunks, c, ...] -> [chunks, c, ...]."""
+def _in_chunks(function, carry, table, *examples):
+    size, dim = table.shape[1:]
+    _, block_ids, row_ids, *_ = examples
+    batch = block_ids.shape[0]
+    count = max(1, _GATHERED_FLOATS // ((block_ids.shape[1] * size + row_ids.shape[1]) * dim))
+    chunks = -(-batch // count)
+    count = -(-batch // chunks)
 
-    def step(_, chunk):
-        queries, block_ids, row_ids = chunk
-        blocks, rows = _rows(table, block_ids, row_ids, queries.dtype)
-        block_logits = jnp.einsum("bd,bknd->bkn", queries, blocks, preferred_element_type=jnp.float32)
-        return None, (block_logits, jnp.einsum("bd,brd->br", queries, rows, preferred_element_type=jnp.float32))
+    def cut(x):
+        """[B, ...] -> [chunks, examples, ...], filled up; ids with what is outside."""
+        missing = [(0, chunks * count - batch), *[(0, 0)] * (x.ndim - 1)]
+        fill = -1 if jnp.issubdtype(x.dtype, jnp.integer) else 0
+        return jnp.pad(x, missing, constant_values=fill).reshape(chunks, count, *x.shape[1:])
 
-    return lax.scan(step, None, (queries, block_ids, row_ids))[1]
+    carry, results = lax.scan(lambda carry, chunk: function(carry, table, *chunk), carry, tuple(map(cut, examples)))
+    return carry, jax.tree.map(lambda x: x.reshape(chunks * count, *x.shape[2:])[:batch], results)
 
 
-def _rows(table, block_ids, row_ids, dtype):
-    """Blocks [c, K, n, D] and rows [c, R, D]; zeros for ids outside."""
-    num_blocks, size, dim = table.shape
-    blocks = jnp.take(table, _or_outside(block_ids, num_blocks), axis=0, mode="fill", fill_value=0)
-    flat = table.reshape(-1, dim)
-    return blocks.astype(dtype), jnp.take(
-        flat, _or_outside(row_ids, num_blocks * size), axis=0, mode="fill", fill_value=0
-    ).astype(dtype)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gathered(unit_rows, table, queries, block_ids, row_ids):
+    """`candidate_logits` by gathers: float32 [B, K, n] and [B, R, 1]."""
+
+    def score(nothing, table, queries, block_ids, row_ids):
+        return nothing, tuple(
+            _scores(unit_rows, *operands, queries) for operands in ((table, block_ids), (_single(table), row_ids))
+        )
+
+    return _by_platform(score, None, table, queries, block_ids, row_ids)[1]
+
+
+def _single(table):
+    """Each row as a block: [P, n, D] -> [P * n, 1, D]."""
+    return table.reshape(-1, 1, table.shape[2])
+
+
+def _scores(unit_rows, table, ids, queries):
+    """Products of each query [B, D] with its blocks [B, K] of a table [P, n, D]: float32 [B, K, n]."""
+    rows = _scaled(_rows(table, ids), unit_rows).astype(queries.dtype)
+    logits = jnp.einsum("pd,pnd->pn", _repeated(queries, ids), rows, preferred_element_type=jnp.float32)
+    return logits.reshape(*ids.shape, table.shape[1])
+
+
+def _gradients(unit_rows, d_table, table, ids, queries, d_logits):
+    """`d_table` with the gradients of the rows added, and those of the queries, float32."""
+    rows, vjp = jax.vjp(lambda rows: _scaled(rows, unit_rows), _rows(table, ids))
+    low = d_logits.reshape(ids.size, table.shape[1]).astype(queries.dtype)
+    products = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    d_queries = products("pn,pnd->pd", low, rows.astype(queries.dtype)).reshape(*ids.shape, table.shape[2]).sum(axis=1)
+    (d_rows,) = vjp(products("pn,pd->pnd", low, _repeated(queries, ids)).astype(rows.dtype))
+    places = _or_outside(ids, table.shape[0]).reshape(-1)
+    return d_table.at[places].add(d_rows.astype(jnp.float32), mode="drop"), d_queries
+
+
+def _repeated(queries, ids):
+    """A query for each id: [B, D], [B, K] -> [B * K, D]."""
+    return jnp.broadcast_to(queries[:, None], (*ids.shape, queries.shape[1])).reshape(ids.size, queries.shape[1])
+
+
+def _rows(table, ids):
+    """Blocks [B * K, n, D]; zeros for ids outside."""
+    ids = _or_outside(ids, table.shape[0]).reshape(-1)
+    return jnp.take(table, ids, axis=0, mode="fill", fill_value=0)
 
 
 def _or_outside(ids, bound):
@@ -99,31 +163,24 @@ def _or_outside(ids, bound):
     return jnp.where(_inside(ids, bound), ids, bound)
 
 
-def _forward(table, queries, block_ids, row_ids):
-    return _gathered(table, queries, block_ids, row_ids), (table, queries, block_ids, row_ids)
+def _forward(unit_rows, table, queries, block_ids, row_ids):
+    return _gathered(unit_rows, table, queries, block_ids, row_ids), (table, queries, block_ids, row_ids)
 
 
-def _backward(residuals, cotangents):
+def _backward(unit_rows, residuals, cotangents):
     table, queries, block_ids, row_ids = residuals
-    num_blocks, size, dim = table.shape
-    dtype = queries.dtype
 
-    def step(d_table, chunk):
-        queries, block_ids, row_ids, d_blocks, d_rows = chunk
-        blocks, rows = _rows(table, block_ids, row_ids, dtype)
-        d_blocks, d_rows = d_blocks.astype(dtype), d_rows.astype(dtype)
-        d_queries = jnp.einsum("bkn,bknd->bd", d_blocks, blocks, preferred_element_type=jnp.float32)
-        d_queries += jnp.einsum("br,brd->bd", d_rows, rows, preferred_element_type=jnp.float32)
-        outer = lambda x: jnp.einsum("b...,bd->b...d", x, queries, preferred_element_type=jnp.float32)
-        d_table = d_table.at[_or_outside(block_ids, num_blocks)].add(outer(d_blocks), mode="drop")
+    def add(d_table, table, queries, block_ids, row_ids, d_blocks, d_rows):
+        d_table, d_queries = _gradients(unit_rows, d_table, table, block_ids, queries, d_blocks)
         if row_ids.shape[1]:
-            row_ids = _or_outside(row_ids, num_blocks * size)
-            d_table = d_table.reshape(-1, dim).at[row_ids].add(outer(d_rows), mode="drop").reshape(d_table.shape)
-        return d_table, d_queries
+            of_rows = _single(d_table), _single(table)
+            d_single, more = _gradients(unit_rows, *of_rows, row_ids, queries, d_rows)
+            d_table, d_queries = d_single.reshape(table.shape), d_queries + more
+        return d_table, d_queries.astype(queries.dtype)
 
     zeros = jnp.zeros_like(table, jnp.float32)
-    d_table, d_queries = lax.scan(step, zeros, (queries, block_ids, row_ids, *cotangents))
-    return d_table.astype(table.dtype), d_queries.astype(dtype), None, None
+    d_table, d_queries = _by_platform(add, zeros, table, queries, block_ids, row_ids, *cotangents)
+    return d_table.astype(table.dtype), d_queries, None, None
 
 
 _gathered.defvjp(_forward, _backward)

@@ -1,4 +1,4 @@
-"""Scores of contiguous blocks of classes: the children of a node, the members of a group.
+"""Contiguous blocks of classes: the children of a node, the members of a group.
 
 Because siblings are contiguous in the mixed-radix code, a table of classes is an array [blocks, siblings, D], and
 choosing candidates is one gather of whole blocks, without lists of ids.
@@ -15,33 +15,6 @@ from mhe_jax.ops.chunked import blocked_lse
 # all blocks is the cheaper way up to some tens of blocks per gathered one, forward and backward together: rows are read
 # once, in order, and no gradient is scattered.
 _DENSE_PER_GATHERED = 16
-
-
-def block_logits(
-    table: Float[Array, "blocks size dim"], queries: Float[Array, "batch dim"], block_ids: Int[Array, "batch width"]
-) -> Float32[Array, "batch width size"]:
-    """Inner products of each query with the rows of its own blocks.
-
-    >>> table = jnp.arange(6.0).reshape(3, 2, 1)
-    >>> block_logits(table, jnp.ones((1, 1)), jnp.array([[2, 0]])).tolist()
-    [[[4.0, 5.0], [0.0, 1.0]]]
-
-    Args:
-      table: float [P, n, D].
-      queries: float [B, D]; products run in its dtype and accumulate in float32.
-      block_ids: int [B, W] into P; ids outside are clipped, their logits are finite garbage.
-
-    Returns:
-      float32 [B, W, n].
-    """
-    num_blocks, size, dim = table.shape
-    batch, width = block_ids.shape
-    block_ids = jnp.clip(block_ids, 0, num_blocks - 1)
-    if dense_is_cheaper(num_blocks, width, dim):
-        dense = jnp.einsum("bd,pnd->bpn", queries, table.astype(queries.dtype), preferred_element_type=jnp.float32)
-        return jnp.take_along_axis(dense, block_ids[:, :, None], axis=1)
-    blocks = jnp.take(table, block_ids.reshape(-1), axis=0).reshape(batch, width, size, dim)
-    return jnp.einsum("bd,bwnd->bwn", queries, blocks.astype(queries.dtype), preferred_element_type=jnp.float32)
 
 
 def dense_is_cheaper(num_blocks: int, width: int, dim: int) -> bool:
@@ -117,7 +90,7 @@ def group_lse(
     """
     num_groups, size, dim = weight.shape
     # The groups are sorted, so those of this table are a contiguous run, and at most L long.
-    begin = jnp.searchsorted(groups, first_group)
+    begin = jnp.searchsorted(groups, first_group, method="scan_unrolled")
     run = begin + jnp.arange(min(groups.shape[0], num_groups))
     held = jnp.take(groups, run, mode="fill", fill_value=-1) - first_group
     held = jnp.where((held >= 0) & (held < num_groups), held, num_groups)
@@ -126,7 +99,7 @@ def group_lse(
     mask = (held < num_groups)[:, None] & (members < num_codes)
 
     label_groups = labels // size - first_group
-    slots = jnp.clip(jnp.searchsorted(held, label_groups), 0, held.shape[0] - 1)
+    slots = jnp.clip(jnp.searchsorted(held, label_groups, method="scan_unrolled"), 0, held.shape[0] - 1)
     found = (labels >= 0) & (label_groups < num_groups) & (held[slots] == label_groups)
     local_labels = jnp.where(found, slots * size + labels % size, -1)
     return blocked_lse(features, rows, None, local_labels, mask.reshape(-1), block_size, with_total)

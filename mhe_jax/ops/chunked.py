@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
+from mhe_jax.ops.margins import safe_normalize
+
 _BLOCK_FLOATS = 2**24  # the automatic block holds at most 64 MiB of float32 logits, and of rows
 _LANES = 128
 
@@ -64,8 +66,11 @@ def blocked_topk(
     mask: Bool[Array, "classes"],
     k: int,
     block_size: int | None = None,
+    unit_rows: bool = False,
 ) -> tuple[Float32[Array, "batch {k}"], Int[Array, "batch {k}"], Float32[Array, "batch"]]:
     """Exact k largest logits among unmasked rows, their rows, and the log-sum-exp; arguments as in `blocked_lse`.
+
+    With `unit_rows` rows are divided by their norms first, block by block; zero rows stay zero.
 
     >>> features, kernel = jnp.ones((1, 1)), jnp.array([[3.0], [9.0], [5.0], [7.0]])
     >>> logits, ids, _ = blocked_topk(features, kernel, None, jnp.array([True, True, True, False]), k=2)
@@ -80,7 +85,7 @@ def blocked_topk(
 
     def step(carry, index):
         best, best_ids, lse = carry
-        block = block_at(index, size, features, kernel, bias, mask)
+        block = block_at(index, size, features, kernel, bias, mask, unit_rows)
         logits = jnp.where(block.live[None, :], block.logits, -jnp.inf)
         top, at = lax.top_k(logits, min(k, size))
         ids = jnp.where(top == -jnp.inf, -1, block.start + at)
@@ -118,10 +123,11 @@ def block_layout(features, kernel, block_size):
     return size, -(-num_rows // size)
 
 
-def block_at(index, size, features, kernel, bias, mask) -> _Block:
+def block_at(index, size, features, kernel, bias, mask, unit_rows=False) -> _Block:
     """Block `index`. The last one is shifted back to end at the table's end: no padded copy of the table is made."""
     start = jnp.minimum(index * size, kernel.shape[0] - size)
-    rows = lax.dynamic_slice_in_dim(kernel, start, size).astype(features.dtype)
+    rows = lax.dynamic_slice_in_dim(kernel, start, size)
+    rows = (safe_normalize(rows)[0] if unit_rows else rows).astype(features.dtype)
     logits = jnp.einsum("bd,cd->bc", features, rows, preferred_element_type=jnp.float32)
     if bias is not None:
         logits += lax.dynamic_slice_in_dim(bias, start, size).astype(jnp.float32)[None, :]

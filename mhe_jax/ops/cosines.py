@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from mhe_jax.ops.candidates import dense_is_cheaper
 from mhe_jax.ops.chunked import add_rows, block_layout, zero_per_example
 from mhe_jax.ops.margins import hard_negatives, safe_normalize
+from mhe_jax.ops.products import product
 
 
 class HardNegatives(NamedTuple):
@@ -58,25 +58,6 @@ def own_and_others(
     return _own_and_others(scale, block_size, queries, table, labels, mask, hard)
 
 
-def block_cosines(
-    table: Float[Array, "blocks size dim"], queries: Float[Array, "batch dim"], block_ids: Int[Array, "batch width"]
-) -> Float32[Array, "batch width size"]:
-    """Cosines of each query with the rows of its own blocks: [P, n, D], [B, D], int [B, W] -> float32 [B, W, n].
-
-    Ids outside are clipped.
-    """
-    num_blocks, size, dim = table.shape
-    batch, width = block_ids.shape
-    block_ids = jnp.clip(block_ids, 0, num_blocks - 1)
-    if dense_is_cheaper(num_blocks, width, dim):
-        units = safe_normalize(table)[0].astype(queries.dtype)
-        dense = jnp.einsum("bd,pnd->bpn", queries, units, preferred_element_type=jnp.float32)
-        return jnp.take_along_axis(dense, block_ids[:, :, None], axis=1)
-    units = safe_normalize(jnp.take(table, block_ids.reshape(-1), axis=0))[0].astype(queries.dtype)
-    units = units.reshape(batch, width, size, dim)
-    return jnp.einsum("bd,bwnd->bwn", queries, units, preferred_element_type=jnp.float32)
-
-
 class Rows(NamedTuple):
     """Classes of some groups as one table."""
 
@@ -104,15 +85,16 @@ def rows_of_groups(
     _, size, dim = weight.shape
     members = groups[:, None] * size + jnp.arange(size)[None, :]
     mask = live[:, None] & (members < num_codes)
-    slots = jnp.clip(jnp.searchsorted(groups, labels // size, side="right") - 1, 0, groups.shape[0] - 1)
+    slots = jnp.clip(
+        jnp.searchsorted(groups, labels // size, side="right", method="scan_unrolled") - 1, 0, groups.shape[0] - 1
+    )
     found = (labels >= 0) & (groups[slots] == labels // size) & live[slots]
     return Rows(weight.reshape(-1, dim), jnp.where(found, slots * size + labels % size, -1), mask.reshape(-1))
 
 
 def _cosines(queries, rows, hard: HardNegatives | None):
     """Cosines [B, n], and what stands for them among the others."""
-    units = safe_normalize(rows)[0].astype(queries.dtype)
-    cosines = jnp.einsum("bd,cd->bc", queries, units, preferred_element_type=jnp.float32)
+    cosines = product("bd,cd->bc", queries, safe_normalize(rows)[0])
     return cosines, cosines if hard is None else hard.apply(cosines)
 
 

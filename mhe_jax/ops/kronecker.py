@@ -133,9 +133,13 @@ def mixture_top_codes(
     """
     if num_candidates < 1:
         raise ValueError(f"num_candidates is {num_candidates}; it must be at least 1")
-    if logits[0].shape[1] == 1:
-        return top_codes([logit[:, 0] for logit in logits], label_space, k)
-    return per_row.on_own_rows(lambda *logits: _search(logits, label_space, k, num_candidates), *logits)
+
+    def of_own(*logits):
+        if logits[0].shape[1] == 1:
+            return top_codes([logit[:, 0] for logit in logits], label_space, k)
+        return _search(logits, label_space, k, num_candidates)
+
+    return per_row.on_own_rows(of_own, *logits)
 
 
 def _search(logits, label_space, k, num_candidates):

@@ -59,7 +59,7 @@ def find_slots(
 
 def find_blocks(held: Int[Array, "used"], ids: Int[Array, "*shape"]) -> Int[Array, "*shape"]:
     """Places of block ids in an ascending list: int [U], int [...] -> int [...] into U; U for those not in it."""
-    at = jnp.searchsorted(held, ids)
+    at = jnp.searchsorted(held, ids, method="scan_unrolled")
     return jnp.where(jnp.take(held, at, mode="clip") == ids, at, held.shape[0])
 
 

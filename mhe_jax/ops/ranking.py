@@ -4,6 +4,7 @@ The definitions are those of the Extreme Classification Repository's evaluation 
 propensity-scored ones by Jain et al., KDD 2016.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -134,7 +135,7 @@ def _contained(ids: AnyArray, rows: AnyArray) -> jax.Array:
     if not rows.shape[1]:
         return jnp.zeros(ids.shape, bool)
     rows = jnp.sort(rows, axis=1)
-    place = jax.vmap(jnp.searchsorted)(rows, ids)
+    place = jax.vmap(functools.partial(jnp.searchsorted, method="scan_unrolled"))(rows, ids)
     found = jnp.take_along_axis(rows, jnp.minimum(place, rows.shape[1] - 1), axis=1)
     return (found == ids) & (ids >= 0)
 

@@ -1,17 +1,20 @@
-"""The classifier operations with the table split over mesh axis 'class' and the batch over 'data'.
+"""The classifier operations with the batch split over mesh axis 'data' and the table over 'class'.
 
-Where the ambient mesh (`jax.set_mesh`) has one device along 'class', or there is no mesh, each function is the plain
-operation. Otherwise the mesh has axes 'data' and 'class': every device works on its own rows only, and what crosses
+Without an ambient mesh (`jax.set_mesh`) that has both axes, or with one device, each function is the plain operation.
+Otherwise every device works on its own examples and its own rows only, in blocks laid out for these, and what crosses
 'class' is the features and a few numbers per example, never a table or a row of all logits. Gradients need no code
-here: a table is replicated over 'data', the features are gathered over 'class', and the transposes of these are sums.
+here: a table is replicated over 'data', the features are gathered over 'class', and the transposes of these are sums,
+one for each table.
 
 Outside, examples are split over both axes, as the network below has them. The gather of the features and the scatter of
 candidates' logits are written out, and not left to XLA's partitioner: it would gather the masks and the inputs of whole
-layers as well, and where one half of the traffic is enough, reduce to all devices what each needs a part of.
+layers as well, and where one half of the traffic is enough, reduce to all devices what each needs a part of. Of a loop
+over blocks it would add up the devices' gradients block by block, and gather all logits for a top-k.
 
 A table's leading axis must be a multiple of the devices along 'class'; masks hide the padding.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -27,7 +30,7 @@ from mhe_jax.ops import cosines as cosine_ops
 
 def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool):
     """`chunked.blocked_lse` of a table [C, D] split over 'class'; results are split over 'data'."""
-    if per_row.axis_size("class") == 1:
+    if _is_one_device():
         return chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total)
 
     rows = _rows(features)
@@ -44,7 +47,7 @@ def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total
 
 def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None):
     """`blocked_bce.blocked_bce` of a table [C, D] split over 'class'; labels int [B, W]. Split over 'data'."""
-    if per_row.axis_size("class") == 1:
+    if _is_one_device():
         return blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size)
 
     rows = _rows(features)
@@ -60,48 +63,41 @@ def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
-def topk(features, kernel, bias, mask, k: int, block_size: int | None):
+def topk(features, kernel, bias, mask, k: int, block_size: int | None, unit_rows: bool = False):
     """`chunked.blocked_topk` of a table split over 'class': each device's own best k, merged."""
-    if per_row.axis_size("class") == 1:
-        return chunked.blocked_topk(features, kernel, bias, mask, k, block_size)
+    if _is_one_device():
+        return chunked.blocked_topk(features, kernel, bias, mask, k, block_size, unit_rows)
 
     rows = _rows(features)
 
     def local(features, kernel, bias, mask):
         features, kernel, bias = _align(rows, features, kernel, bias)
-        best, ids, lse = chunked.blocked_topk(features, kernel, bias, mask, k, block_size)
+        best, ids, lse = chunked.blocked_topk(features, kernel, bias, mask, k, block_size, unit_rows)
         return best, jnp.where(ids < 0, -1, ids + _first_row(kernel)), _combine_lse(lse)
 
     # The candidates stay split over 'class' until here; k * shards numbers of each example go to its device.
     out_specs = (P(rows.axis, "class"), P(rows.axis, "class"), P(rows.axis))
     in_specs = (rows.own, P("class"), P("class"), P("class"))
     best, ids, lse = jax.shard_map(local, in_specs=in_specs, out_specs=out_specs)(features, kernel, bias, mask)
+    if best.shape[1] == k:
+        return best, ids, lse
     best, order = per_row.top_k(best, k)
     return best, jnp.take_along_axis(ids, order, axis=1), lse
 
 
-def block_logits(table, queries, block_ids):
-    """`candidates.block_logits` of a table [P, n, D] split over 'class': its owner scores a block, the others add 0."""
-    if per_row.axis_size("class") == 1:
-        return candidates.block_logits(table, queries, block_ids)
-
-    return _of_owners(candidates.block_logits, table, queries, block_ids)
+def block_logits(table, queries, block_ids, split: bool = True, unit_rows: bool = False):
+    """`candidate_logits` of blocks alone."""
+    return candidate_logits(table, queries, block_ids, block_ids[:, :0], split, unit_rows)[0]
 
 
-def candidate_logits(table, queries, block_ids, row_ids, split: bool = True):
+def candidate_logits(table, queries, block_ids, row_ids, split: bool = True, unit_rows: bool = False):
     """`candidate_logits.candidate_logits` of a table [P, n, D] that is split over 'class', or whole on every device.
 
     In both cases a device takes its own examples only, which it goes through one after the other.
     """
-    shape = jax.sharding.get_abstract_mesh().shape
+    score = functools.partial(candidate_ops.candidate_logits, unit_rows=unit_rows)
     if not split or per_row.axis_size("class") == 1:
-        # Every device has the whole table, and takes its own examples, over both axes if they divide.
-        axes = next((axes for axes in (("data", "class"), ("data",)) if _divides(queries, axes, shape)), None)
-        if axes is None:
-            return candidate_ops.candidate_logits(table, queries, block_ids, row_ids)
-        on_device = lambda table, *inputs: candidate_ops.candidate_logits(lax.pcast(table, axes, to="varying"), *inputs)
-        in_specs = (P(), P(axes), P(axes), P(axes))
-        return jax.shard_map(on_device, in_specs=in_specs, out_specs=P(axes))(table, queries, block_ids, row_ids)
+        return on_own_examples(score, table, queries, block_ids, row_ids)
 
     rows = _rows(queries)
 
@@ -110,7 +106,7 @@ def candidate_logits(table, queries, block_ids, row_ids, split: bool = True):
         first = _first_row(table)
         # Ids that another device holds are outside here, and count 0.
         ids = block_ids - first, row_ids - first * table.shape[1]
-        return _sum_rows(rows, candidate_ops.candidate_logits(table, queries, *ids))
+        return _sum_rows(rows, score(table, queries, *ids))
 
     in_specs = (P("class"), rows.own, P(rows.axis), P(rows.axis))
     return jax.shard_map(local, in_specs=in_specs, out_specs=rows.own)(table, queries, block_ids, row_ids)
@@ -118,7 +114,7 @@ def candidate_logits(table, queries, block_ids, row_ids, split: bool = True):
 
 def group_lse(features, weight, groups, labels, num_codes: int, block_size: int | None, with_total: bool):
     """`candidates.group_lse` of a table [groups, n, D] split over 'class': each device takes the groups it holds."""
-    if per_row.axis_size("class") == 1:
+    if _is_one_device():
         return candidates.group_lse(features, weight, groups, labels, num_codes, 0, block_size, with_total)
 
     rows = _rows(features)
@@ -137,7 +133,7 @@ def group_lse(features, weight, groups, labels, num_codes: int, block_size: int 
 
 def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None):
     """`cosines.own_and_others` of a table [C, D] split over 'class'; results are split over 'data'."""
-    if per_row.axis_size("class") == 1:
+    if _is_one_device():
         return cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size)
 
     rows = _rows(queries)
@@ -187,7 +183,7 @@ def group_cosines(
         rows = cosine_ops.rows_of_groups(weight, flat, live, labels, num_codes)
         return cosine_ops.own_and_others(queries, rows.table, rows.labels, rows.mask, scale, hard, block_size)
 
-    if per_row.axis_size("class") == 1:
+    if _is_one_device():
         return local(queries, weight, groups, labels, hard, 0)
 
     rows = _rows(queries)
@@ -203,32 +199,32 @@ def group_cosines(
     return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(queries, weight, groups, labels, hard)
 
 
-def block_cosines(table, queries, block_ids):
-    """`cosines.block_cosines` of a table [P, n, D] split over 'class': its owner scores a block, the others add 0."""
-    if per_row.axis_size("class") == 1:
-        return cosine_ops.block_cosines(table, queries, block_ids)
+def on_own_examples(function, tables, *examples):
+    """`function(tables, *examples)` of tables that every device has whole, each taking its own of the examples [B, ..].
 
-    return _of_owners(cosine_ops.block_cosines, table, queries, block_ids)
+    Examples are split over both axes if they divide, or else over 'data'; without a mesh it is a plain call.
+    """
+    shape = jax.sharding.get_abstract_mesh().shape
+    axes = next((axes for axes in (("data", "class"), ("data",)) if _divides(examples[0], axes, shape)), None)
+    if axes is None:
+        return function(tables, *examples)
 
+    def on_device(tables, *examples):
+        return function(jax.tree.map(lambda table: lax.pcast(table, axes, to="varying"), tables), *examples)
 
-def _of_owners(compare, table, queries, block_ids):
-    """`compare(table, queries, block_ids)` [B, W, n] of a split table: of each block its owner's, added to zeros."""
-    rows = _rows(queries)
-
-    def local(table, queries, block_ids):
-        queries, table = _align(rows, queries, table)
-        block_ids = block_ids - _first_row(table)
-        owned = (block_ids >= 0) & (block_ids < table.shape[0])
-        return _sum_rows(rows, jnp.where(owned[:, :, None], compare(table, queries, block_ids), 0.0))
-
-    block_ids = jnp.clip(block_ids, 0, table.shape[0] - 1)
-    in_specs = (P("class"), rows.own, P(rows.axis))
-    return jax.shard_map(local, in_specs=in_specs, out_specs=rows.own)(table, queries, block_ids)
+    in_specs = (P(), *[P(axes)] * len(examples))
+    return jax.shard_map(on_device, in_specs=in_specs, out_specs=P(axes))(tables, *examples)
 
 
 def _hard_specs(hard, batch):
     """Of `cosines.HardNegatives` the thresholds go with their examples, the boost is everybody's."""
     return P() if hard is None else cosine_ops.HardNegatives(batch, P())
+
+
+def _is_one_device() -> bool:
+    """Whether nothing is split: there is no ambient mesh with axis 'class', or it has one device."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    return "class" not in shape or shape["class"] * shape.get("data", 1) == 1
 
 
 class _Rows(NamedTuple):
@@ -253,7 +249,7 @@ def _rows(features) -> _Rows:
     shape = jax.sharding.get_abstract_mesh().shape
     if "data" not in shape:
         raise ValueError(f"a mesh with axis 'class' needs axis 'data' too; the ambient mesh is {dict(shape)}")
-    if _divides(features, ("data", "class"), shape):
+    if shape["class"] > 1 and _divides(features, ("data", "class"), shape):
         return _Rows(P(("data", "class")), "data")
     axis = "data" if features.shape[0] % shape["data"] == 0 else None
     return _Rows(P(axis), axis)

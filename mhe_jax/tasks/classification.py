@@ -46,10 +46,14 @@ class Classification(Task):
         """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
         features = self._features(weights, batch["image"])
         k = min(5, self.head.label_space.num_classes)
-        _, ids = self._head(weights, "topk", features, k)
-        nll = -self._head(weights, "scores", features, batch["label"][:, None])[:, 0]
-        hits = ids == batch["label"][:, None]
-        return {"loss": nll, "top1": hits[:, 0].astype(jnp.float32), "top5": hits.any(axis=1).astype(jnp.float32)}
+        labels = batch["label"][:, None]
+        _, ids, scores = self._head(weights, "topk_and_scores", features, k, labels)
+        hits = ids == labels
+        return {
+            "loss": -scores[:, 0],
+            "top1": hits[:, 0].astype(jnp.float32),
+            "top5": hits.any(axis=1).astype(jnp.float32),
+        }
 
     @staticmethod
     def is_better(new: dict, old: dict | None) -> bool:

@@ -11,8 +11,9 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from mhe_jax.models import ENCODERS, build_backbone
+from mhe_jax.models.layers import attention
 from mhe_jax.models.layers.dropout import dropout, is_active
-from mhe_jax.models.texts import attention
+from mhe_jax.models.texts import relative
 from mhe_jax.models.texts.pooling import POOLINGS, last_layers, pool
 
 SIZES = {"vocab_size": 31, "hidden_size": 12, "num_layers": 2, "num_heads": 3, "intermediate_size": 17}
@@ -204,7 +205,7 @@ def test_attention_against_a_loop(biased, dropped):
 @pytest.mark.parametrize("t", [1, 2, 7])
 def test_skew_against_a_loop(t):
     scores = np.random.default_rng(0).standard_normal((2, 3, t, 2 * t)).astype(np.float32)
-    ours = attention.skew(jnp.asarray(scores))
+    ours = relative.skew(jnp.asarray(scores))
     for i in range(t):
         for j in range(t):
             np.testing.assert_array_equal(ours[..., i, j], scores[..., i, t - i + j])

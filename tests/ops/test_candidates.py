@@ -9,25 +9,6 @@ from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import candidates
 
 
-@pytest.mark.parametrize("num_blocks", [3, 500], ids=["dense", "gathered"])
-def test_block_logits_and_gradients_on_both_paths(num_blocks):
-    keys = jax.random.split(jax.random.key(0), 4)
-    table, queries = jax.random.normal(keys[0], (num_blocks, 4, 7)), jax.random.normal(keys[1], (5, 7))
-    ids = jax.random.randint(keys[2], (5, 2), 0, num_blocks)
-    weights = jax.random.normal(keys[3], (5, 2, 4))
-    oracle = lambda table, queries: jnp.stack(
-        [jnp.stack([table[ids[b, w]] @ queries[b] for w in range(2)]) for b in range(5)]
-    )
-    ours = lambda table, queries: candidates.block_logits(table, queries, ids)
-    dense_shapes = str(jax.make_jaxpr(ours)(table, queries)).count(f"[5,{num_blocks},4]")
-    assert (dense_shapes > 0) == (num_blocks == 3)
-    np.testing.assert_allclose(ours(table, queries), oracle(table, queries), rtol=1e-5, atol=1e-5)
-    gradients = [
-        jax.grad(lambda t, q, fn=fn: (weights * fn(t, q)).sum(), (0, 1))(table, queries) for fn in (ours, oracle)
-    ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *gradients)
-
-
 @pytest.mark.parametrize("space", [LabelSpace(53, (5, 4, 3)), LabelSpace(5, (7, 2, 3)), LabelSpace(7, (3, 3))], ids=str)
 def test_child_mask_marks_the_prefixes_of_classes(space):
     digits = space.encode(np.arange(space.num_classes))

@@ -73,19 +73,6 @@ def test_without_another_class_nothing_flows():
     assert jnp.isfinite(own).all()
 
 
-@pytest.mark.parametrize("num_blocks", [3, 200], ids=["dense", "gathered"])
-def test_block_cosines(num_blocks):
-    table = jax.random.normal(jax.random.key(0), (num_blocks, 4, DIM))
-    queries, _ = safe_normalize(jax.random.normal(jax.random.key(1), (BATCH, DIM)))
-    ids = jax.random.randint(jax.random.key(2), (BATCH, 2), 0, num_blocks)
-    found = cosines.block_cosines(table, queries, ids)
-    for row in range(BATCH):
-        for slot in range(2):
-            block = np.asarray(table[ids[row, slot]])
-            expected = block @ np.asarray(queries[row]) / np.linalg.norm(block, axis=1)
-            np.testing.assert_allclose(found[row, slot], expected, rtol=1e-5, atol=1e-6)
-
-
 def test_rows_of_groups_finds_labels_among_the_gathered():
     weight = jnp.arange(5 * 3 * 2, dtype=jnp.float32).reshape(5, 3, 2)
     # Group 4 stands after a filler with its number; 9 is no group that exists.

@@ -80,3 +80,25 @@ def test_the_backward_pass_makes_one_table_and_no_gathered_copy():
     memory = gradient.lower(table, queries).compile().memory_analysis()
     assert memory.output_size_in_bytes >= table.nbytes
     assert memory.temp_size_in_bytes < table.nbytes
+
+
+@pytest.mark.parametrize("num_blocks", [3, 500], ids=["dense", "gathered"])
+@pytest.mark.parametrize("unit_rows", [False, True], ids=["logits", "cosines"])
+def test_block_logits_and_gradients_on_both_paths(num_blocks, unit_rows):
+    keys = jax.random.split(jax.random.key(0), 4)
+    table, queries = jax.random.normal(keys[0], (num_blocks, 4, 7)), jax.random.normal(keys[1], (5, 7))
+    ids = jax.random.randint(keys[2], (5, 2), 0, num_blocks)
+    weights = jax.random.normal(keys[3], (5, 2, 4))
+
+    def oracle(table, queries):
+        table = table / jnp.linalg.norm(table, axis=2, keepdims=True) if unit_rows else table
+        return jnp.stack([jnp.stack([table[ids[b, w]] @ queries[b] for w in range(2)]) for b in range(5)])
+
+    ours = lambda table, queries: ops.block_logits(table, queries, ids, unit_rows)
+    dense_shapes = str(jax.make_jaxpr(ours)(table, queries)).count(f"[5,{num_blocks},4]")
+    assert (dense_shapes > 0) == (num_blocks == 3)
+    np.testing.assert_allclose(ours(table, queries), oracle(table, queries), rtol=1e-5, atol=1e-5)
+    gradients = [
+        jax.grad(lambda t, q, fn=fn: (weights * fn(t, q)).sum(), (0, 1))(table, queries) for fn in (ours, oracle)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), *gradients)

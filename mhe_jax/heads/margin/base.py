@@ -90,26 +90,28 @@ class MarginHead(Head):
 
 
 def all_classes_topk(head: MarginHead, rows: jax.Array, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """`Head.topk` of a normalised softmax over the rows [N, D] of a table; makes a normalised copy of it."""
-    queries, units, is_class = _scaled(head, rows, features)
-    logits, ids, lse = sharded.topk(queries, units, None, is_class, k, head.block_size)
+    """`Head.topk` of a normalised softmax over the rows [N, D] of a table."""
+    queries, is_class = _scaled_queries(head, features), _is_class(head, rows)
+    logits, ids, lse = sharded.topk(queries, rows, None, is_class, k, head.block_size, unit_rows=True)
     return logits - lse[:, None], ids
 
 
 def all_classes_scores(head: MarginHead, rows: jax.Array, features: jax.Array, ids: jax.Array) -> jax.Array:
     """`Head.scores` likewise."""
-    queries, units, is_class = _scaled(head, rows, features)
-    nothing = jnp.full(ids.shape[0], -1)
-    lse, _, _ = sharded.lse(queries, units, None, nothing, is_class, head.block_size, False)
-    logits = sharded.block_logits(units[:, None, :], queries, ids)[:, :, 0]
+    queries, nothing = _scaled_queries(head, features), jnp.full(ids.shape[0], -1)
+    # Without a class of their own all rows are others, and the queries are scaled already.
+    _, lse = sharded.cosines(queries, rows, nothing, _is_class(head, rows), 1.0, None, head.block_size)
+    logits = sharded.block_logits(rows[:, None, :], queries, ids, unit_rows=True)[:, :, 0]
     return logits - lse[:, None]
 
 
-def _scaled(head, rows, features):
-    """Queries whose products with the unit rows are logits, those rows, and which of them are classes."""
-    units, _ = safe_normalize(features)
-    is_class = jnp.arange(rows.shape[0]) < head.label_space.num_classes
-    return (head.margin.scale * units).astype(head.dtype), safe_normalize(rows)[0], is_class
+def _scaled_queries(head, features):
+    """Queries whose products with unit rows are logits."""
+    return (head.margin.scale * safe_normalize(features)[0]).astype(head.dtype)
+
+
+def _is_class(head, rows):
+    return jnp.arange(rows.shape[0]) < head.label_space.num_classes
 
 
 def _mean(arrays):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead
-from mhe_jax.ops import candidates, cosines, sharded
+from mhe_jax.ops import candidate_logits, candidates, sharded
 
 
 class CascadeMarginHead(MarginHead):
@@ -81,8 +81,8 @@ class CascadeMarginHead(MarginHead):
     def _cosines(self, queries, level, parents):
         """Cosines [B, W, n_level] with the children of nodes [B, W]."""
         if level == 0:
-            return cosines.block_cosines(self.root, queries, parents)
-        return sharded.block_cosines(self.tables[level], queries, parents)
+            return candidate_logits.block_logits(self.root, queries, parents, unit_rows=True)
+        return sharded.block_logits(self.tables[level], queries, parents, unit_rows=True)
 
     def _child_log_probs(self, queries, level, parents):
         """Log-probabilities of the children that lead to a class, given the parent; -inf for the others."""

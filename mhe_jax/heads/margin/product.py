@@ -7,6 +7,7 @@ from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Lo
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead
 from mhe_jax.ops import kronecker
 from mhe_jax.ops.margins import safe_normalize
+from mhe_jax.ops.products import product
 
 OBJECTIVES = ("ce_per_head", "bce_per_head")
 
@@ -61,7 +62,7 @@ class ProductMarginHead(MarginHead):
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
         logits = self._logits(features)
-        scores, ids = kronecker.top_codes(logits, self.label_space, k)
+        scores, ids = kronecker.mixture_top_codes([x[:, None] for x in logits], self.label_space, k)
         return scores - kronecker.log_partition(logits, self.label_space)[:, None], ids
 
     def scores(self, features: Features, ids: Ids) -> Scores:
@@ -71,8 +72,7 @@ class ProductMarginHead(MarginHead):
     def _cosines(self, features):
         """Cosines of each digit, H x float32 [B, n_h], and the norms [B]."""
         queries, norms = self._normalized(features)
-        units = safe_normalize(self.kernel)[0].astype(self.dtype)
-        cosines = jnp.einsum("bd,sd->bs", queries, units, preferred_element_type=jnp.float32)
+        cosines = product("bd,sd->bs", queries, safe_normalize(self.kernel)[0])
         return kronecker.split_heads(cosines, self.label_space.head_sizes), norms
 
     def _logits(self, features):

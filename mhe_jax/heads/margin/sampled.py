@@ -97,7 +97,7 @@ class SampledMarginHead(MarginHead):
     def _among_own(self, queries, labels, groups):
         """Against the members of each example's own groups [B, K], the true one in slot 0."""
         size = self.label_space.strides[0]
-        cosines = sharded.block_cosines(self.weight, queries, groups)
+        cosines = sharded.block_logits(self.weight, queries, groups, unit_rows=True)
         members = groups[:, :, None] * size + jnp.broadcast_to(jnp.arange(size), cosines.shape)
         competes = (members < self._num_competing) & (members != labels[:, None, None])
         own = jnp.take_along_axis(cosines[:, 0], labels[:, None] % size, axis=1)[:, 0]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from mhe_jax.heads.base import NOTHING, Context, Features, Labels, Losses
 from mhe_jax.heads.group_table import GroupTable
 from mhe_jax.heads.multilabel.checks import check_reduction
-from mhe_jax.ops import candidates, chunked, multilabel, per_row, sharded
+from mhe_jax.ops import candidate_logits, chunked, multilabel, per_row, sharded
 from mhe_jax.ops.sampling import as_one_set
 
 
@@ -45,7 +45,7 @@ class MultiLabelSampledHead(GroupTable):
         groups = blocks["weight"] if blocks else self._groups(labels, context.key)
         if blocks or per_row.axis_size("class") == 1:
             weight = self.weight if blocks else jnp.take(self.weight, groups, axis=0, mode="clip")
-            lse, label_logits, total = self._among(features, weight, groups, labels)
+            lse, label_logits, total = sharded.on_own_examples(self._among, (weight, groups), features, labels)
         else:
             lse, label_logits, total = self._sharded(features, groups, labels)
         size = self.label_space.strides[0]
@@ -57,15 +57,19 @@ class MultiLabelSampledHead(GroupTable):
     def _groups(self, labels, key):
         return as_one_set(self.sample_groups(labels, key), self.label_space.head_sizes[0])
 
-    def _among(self, features, weight, groups, labels):
-        """Log-sum-exp [B], the labels' logits [B, W] and the sum of logits [B] over groups [U] of weight [U, n, D]."""
+    def _among(self, table, features, labels):
+        """Log-sum-exp [B], the labels' logits [B, W] and the sum of logits [B] over a table of groups.
+
+        The table is their weight [U, n, D] and which they are [U].
+        """
+        weight, groups = table
         size, dim = self.label_space.strides[0], self.features_dim
         members = groups[:, None] * size + jnp.arange(size)[None, :]
         rows, competes = weight.reshape(-1, dim), (members < self.num_competing).reshape(-1)
         nothing, smooth = jnp.full(labels.shape[0], -1), self.label_smoothing > 0
         lse, _, total = chunked.blocked_lse(features, rows, None, nothing, competes, self.block_size, smooth)
-        places = jnp.searchsorted(groups, labels // size) * size + labels % size
-        return lse, candidates.block_logits(rows[:, None, :], features, places)[:, :, 0], total
+        places = jnp.searchsorted(groups, labels // size, method="scan_unrolled") * size + labels % size
+        return lse, candidate_logits.block_logits(rows[:, None, :], features, places)[:, :, 0], total
 
     def _sharded(self, features, groups, labels):
         """As `_among`, of the whole table split over 'class'."""

@@ -31,6 +31,10 @@ class OneHotHead(OneHotTable):
         logits, ids, lse = self.best_logits(features, k)
         return logits - lse[:, None], ids
 
+    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> tuple[Scores, Ids, Scores]:
+        logits, best, lse = self.best_logits(features, k)
+        return logits - lse[:, None], best, self.logits_of(features, ids) - lse[:, None]
+
     def scores(self, features: Features, ids: Ids) -> Scores:
         lse, _, _ = self._statistics(features, jnp.full(ids.shape[0], -1))
         return self.logits_of(features, ids) - lse[:, None]

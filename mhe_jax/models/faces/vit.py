@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from mhe_jax.models.layers.attention import self_attention
 from mhe_jax.models.layers.batch_norm import BatchNorm
 from mhe_jax.models.layers.convolution import product, symmetric_uniform, torch_default
 from mhe_jax.models.layers.dropout import dropout, is_active
@@ -134,7 +135,7 @@ class Block(nn.Module):
         batch, count, width = x.shape
         qkv = self._dense("qkv", 3 * width, x, use_bias=False)
         qkv = qkv.reshape(batch, count, 3, self.num_heads, width // self.num_heads)
-        mixed = jax.nn.dot_product_attention(*(qkv[:, :, i] for i in range(3)))
+        mixed = self_attention(*(qkv[:, :, i] for i in range(3)))
         return dropout(self, self._dense("proj", width, mixed.reshape(x.shape)), self.dropout, train)
 
     def _perceptron(self, x: jax.Array, train: bool) -> jax.Array:

@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mhe_jax.models.layers.attention import self_attention
 from mhe_jax.models.layers.dropout import dropout, is_active
-from mhe_jax.models.texts.attention import self_attention, skew
 from mhe_jax.models.texts.encoder import EncoderLayer, TextEncoder, layer_norm
+from mhe_jax.models.texts.relative import skew
 
 RELATIVE_BUCKETS, MAX_DISTANCE = 32, 128
 

@@ -4,9 +4,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.models.layers.attention import attend
 from mhe_jax.models.layers.dropout import dropout, is_active
-from mhe_jax.models.texts.attention import attend, skew
 from mhe_jax.models.texts.encoder import EncoderLayer, TextEncoder
+from mhe_jax.models.texts.relative import skew
+from mhe_jax.ops.products import product
 
 
 class XLNet(TextEncoder):
@@ -57,10 +59,9 @@ class XLNetLayer(EncoderLayer):
         self.param("r_s_bias", normal, heads, jnp.float32)
         self.param("segment_embedding", normal, (2, *heads), jnp.float32)
 
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        content = jnp.einsum("bind,bjnd->bnij", query + content_bias, key, preferred_element_type=wide)
+        content = product("bind,bjnd->bnij", query + content_bias, key)
         formula = "bind,bpnd->bnip" if by_distance.ndim == 4 else "bind,pnd->bnip"
-        position = jnp.einsum(formula, query + position_bias, by_distance, preferred_element_type=wide)
+        position = product(formula, query + position_bias, by_distance)
         scores = (content + skew(position)) / heads[1] ** 0.5
         drop = lambda weights: dropout(self, weights, self.attention_dropout, train)
         y = attend(scores, value, length, drop)

@@ -6,11 +6,13 @@ from collections import Counter
 import jax
 import pytest
 
+from mhe_jax.data import build_data
 from mhe_jax.recipes.files import load_config
 from mhe_jax.settings import Settings
 from mhe_jax.train.parallel.collectives import collectives
-from mhe_jax.train.parallel.mesh import make_mesh
+from mhe_jax.train.parallel.mesh import BATCH, make_mesh
 from mhe_jax.train.reporting.programs import build_model, compile_train
+from mhe_jax.train.step import make_eval_step
 
 B, C = 64, 4001
 # Along 'class' each device holds a quarter of a table: 1001 of 4004 rows, 16 of 64 groups of 63.
@@ -29,7 +31,7 @@ PINNED = {
     ],
     "images,mhp": [],
     "images,mhc": [
-        "all-gather class s32[32,1]",  # groups
+        "all-gather class s32[32]",  # groups
         "all-gather class f32[32,256]",  # projected features
         "reduce-scatter class f32[8,1,63]",  # logits
         "all-gather class f32[32,1,63]",  # and back
@@ -37,7 +39,7 @@ PINNED = {
         "all-reduce data f32[16,63,256]",
     ],
     "images,mhs": [
-        "all-gather class s32[32,4]",
+        *["all-gather class s32[32,4]"] * 2,  # groups, there and back
         "all-gather class f32[32,512]",
         "reduce-scatter class f32[8,4,63]",
         "all-gather class f32[32,4,63]",
@@ -86,13 +88,18 @@ PINNED = {
 EVERYWHERE = {"texts,mhc,sparse": [64 * 63 * 300]}
 
 
-def sent_by(arg, data=2, classes=4, **fields):
+def prepared(arg, data, classes, block_size=0):
     config = load_config(f"scaling:{arg}")
     config.data.num_classes, config.global_batch_size = C, B
     config.mesh.update(data=data, classes=classes)
-    config.update(fields)
+    if block_size and "block_size" in config.head:
+        config.head.block_size = block_size
     settings = Settings.from_config(config)
-    mesh = make_mesh(settings.mesh)
+    return settings, make_mesh(settings.mesh)
+
+
+def sent_by(arg, data=2, classes=4, block_size=0):
+    settings, mesh = prepared(arg, data, classes, block_size)
     with jax.set_mesh(mesh):
         model = build_model(settings, settings.head, mesh)
         return model, collectives(compile_train(settings, model, mesh).as_text(), mesh)
@@ -114,6 +121,35 @@ def test_a_step_sends_this_and_nothing_else(arg):
     replicated = [leaf.size for leaf in jax.tree.leaves(model.state.params) if leaf.sharding.is_fully_replicated]
     large = lambda sizes: sorted(size for size in sizes if size > 2000)
     assert large(elements(one) for one in sent if everywhere(one)) == large(replicated + EVERYWHERE.get(arg, []))
+
+
+# Here all devices hold whole tables, in many blocks; a gradient is summed once, behind the loop over them.
+@pytest.mark.parametrize("arg", ["images,ohe", "images,mhc", "images,mhs", "texts,ohe", "texts,mhs", "faces,ohe"])
+def test_examples_alone_are_split_and_each_gradient_is_sent_once(arg):
+    model, sent = sent_by(arg, data=8, classes=1, block_size=128)
+    assert all(one.count == 1 and one.kind == "all-reduce" for one in sent if elements(one) > 100)
+    large = lambda sizes: sorted(size for size in sizes if size > 2000)
+    found = large(elements(one) for one in sent)
+    assert found == large(leaf.size for leaf in jax.tree.leaves(model.state.params))
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+@pytest.mark.parametrize("arg", ["images,ohe", "images,mhp", "images,mhc", "images,mhs", "texts,ohe", "texts,mhs"])
+def test_evaluation_gathers_no_logits(arg, classes):
+    settings, mesh = prepared(arg, 8 // classes, classes, block_size=128)
+    with jax.set_mesh(mesh):
+        task, state = build_model(settings, settings.head, mesh)[::3]
+        batch = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=jax.NamedSharding(mesh, BATCH)),
+            build_data(settings.data).abstract_batch(B),
+        )
+        evaluate = jax.jit(lambda weights, batch: make_eval_step(task, lambda _, piece: piece)(weights, {}, batch))
+        text = evaluate.lower({"params": state.params, "batch_stats": state.batch_stats}, batch).compile().as_text()
+    sent = collectives(text, mesh)
+    assert all(one.count == 1 for one in sent)
+    # With the whole table on every device not even features are sent, and nothing of a batch's length is.
+    most = 32 * max(512, 10 * 63) if classes > 1 else 100
+    assert max((elements(one) for one in sent), default=0) <= most
 
 
 def test_one_device_sends_nothing_to_itself():
