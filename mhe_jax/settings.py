@@ -11,6 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+PRECISIONS = ("default", "highest")
+
 
 def option(default: Any = dataclasses.MISSING, help: str = "", *, free: bool = False) -> Any:
     """A dataclass field that is a field of a config.
@@ -81,6 +83,7 @@ class Settings:
         "default",
         "Of float32 products: 'default' lets recent GPUs and TPUs use fewer bits (TF32, bfloat16), 'highest' does not.",
     )
+    head_matmul_precision: str = option("", "The same of the head's products; empty: `matmul_precision`.")
     deterministic: bool = option(
         False,
         "Whether GPUs add up in a fixed order, so that a run repeated on the same devices has the same bits (XLA's "
@@ -180,11 +183,12 @@ class Settings:
                 raise ValueError(f"config.{name} must be 0 or more, not {getattr(settings, name)}")
         for name, choices in (
             ("dtype", ("float32", "bfloat16")),
-            ("matmul_precision", ("default", "highest")),
+            ("matmul_precision", PRECISIONS),
+            ("head_matmul_precision", ("", *PRECISIONS)),
             ("on_non_finite", ("stop", "rollback")),
         ):
             if getattr(settings, name) not in choices:
-                raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {' or '.join(choices)}")
+                raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {_listed(choices)}")
         if settings.freeze_backbone and settings.dropout_off_after_step:
             raise ValueError(
                 f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but with "
@@ -200,6 +204,10 @@ class Settings:
         if steps > 0:
             return steps
         return max(1, round(epochs * steps_per_epoch)) if epochs > 0 else 0
+
+
+def _listed(choices: tuple[str, ...]) -> str:
+    return " or ".join(choice or "empty" for choice in choices)
 
 
 def defaults(described: type = Settings) -> dict[str, Any]:

@@ -82,7 +82,9 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             sums = {**metrics.weighted({"loss": per_example}, read), **metrics.weighted(values, weight)}
             return jnp.where(weight > 0, per_example * weight, 0.0).sum() / total_weight, (sums, after)
 
-        (head_grads, d_features), (sums, statistics) = jax.grad(head_loss, argnums=(0, 1), has_aux=True)(head, features)
+        with task.head_products():
+            gradient = jax.grad(head_loss, argnums=(0, 1), has_aux=True)
+            (head_grads, d_features), (sums, statistics) = gradient(head, features)
         grads = {"head": head_grads}
         if not options.freeze_backbone:
             (grads["backbone"],) = backbone_vjp(d_features)
