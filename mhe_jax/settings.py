@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 PRECISIONS = ("default", "highest")
+NORMS = ("grad", "param", "update")
 
 
 def option(default: Any = dataclasses.MISSING, help: str = "", *, free: bool = False) -> Any:
@@ -126,6 +127,20 @@ class Settings:
     )
     # ---- Cadences.
     log_every_steps: int = option(50, "Steps between lines of training metrics.", free=True)
+    log_norms: tuple[str, ...] = option(
+        ("grad", "param"),
+        "Norms of backbone, head and row-sparse tables at the logged steps: of the gradient before it is clipped "
+        "('grad'), the parameters ('param') and what they moved by ('update'), as `grad_norm/head`. 'update' takes "
+        "memory, up to that of the parameters again.",
+        free=True,
+    )
+    trackers: tuple[str, ...] = option(
+        ("tensorboard",),
+        "What gets the metrics besides metrics.jsonl: 'tensorboard', 'wandb' and 'mlflow', the latter two where their "
+        "packages are installed; they are set up by their own environment variables, such as WANDB_MODE and "
+        "MLFLOW_TRACKING_URI.",
+        free=True,
+    )
     eval_every_epochs: float = option(1.0, "Epochs between evaluations.", free=True)
     eval_every_steps: int = option(0, "Steps between evaluations.", free=True)
     checkpoint_every_epochs: float = option(1.0, "Epochs between checkpoints.", free=True)
@@ -189,6 +204,8 @@ class Settings:
         ):
             if getattr(settings, name) not in choices:
                 raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {_listed(choices)}")
+        if not set(settings.log_norms) <= set(NORMS):
+            raise ValueError(f"config.log_norms is {settings.log_norms}; it may name {', '.join(NORMS)}")
         if settings.freeze_backbone and settings.dropout_off_after_step:
             raise ValueError(
                 f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but with "
