@@ -67,5 +67,5 @@ def _flops(equation: Any) -> float:
         return parameters["length"] * sum(inner)
     if name == "shard_map":
         shape = dict(parameters["mesh"].shape)
-        return math.prod(shape[axis] for axis in parameters["manual_axes"]) * sum(inner)
+        return math.prod(shape[axis] for axis in parameters["newly_manual_axes"]) * sum(inner)
     return sum(inner)
