@@ -11,6 +11,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+PRECISIONS = ("default", "highest")
+NORMS = ("grad", "param", "update")
+
 
 def option(default: Any = dataclasses.MISSING, help: str = "", *, free: bool = False) -> Any:
     """A dataclass field that is a field of a config.
@@ -81,6 +84,7 @@ class Settings:
         "default",
         "Of float32 products: 'default' lets recent GPUs and TPUs use fewer bits (TF32, bfloat16), 'highest' does not.",
     )
+    head_matmul_precision: str = option("", "The same of the head's products; empty: `matmul_precision`.")
     deterministic: bool = option(
         False,
         "Whether GPUs add up in a fixed order, so that a run repeated on the same devices has the same bits (XLA's "
@@ -123,6 +127,20 @@ class Settings:
     )
     # ---- Cadences.
     log_every_steps: int = option(50, "Steps between lines of training metrics.", free=True)
+    log_norms: tuple[str, ...] = option(
+        ("grad", "param"),
+        "Norms of backbone, head and row-sparse tables at the logged steps: of the gradient before it is clipped "
+        "('grad'), the parameters ('param') and what they moved by ('update'), as `grad_norm/head`. 'update' takes "
+        "memory, up to that of the parameters again.",
+        free=True,
+    )
+    trackers: tuple[str, ...] = option(
+        ("tensorboard",),
+        "What gets the metrics besides metrics.jsonl: 'tensorboard', 'wandb' and 'mlflow', the latter two where their "
+        "packages are installed; they are set up by their own environment variables, such as WANDB_MODE and "
+        "MLFLOW_TRACKING_URI.",
+        free=True,
+    )
     eval_every_epochs: float = option(1.0, "Epochs between evaluations.", free=True)
     eval_every_steps: int = option(0, "Steps between evaluations.", free=True)
     checkpoint_every_epochs: float = option(1.0, "Epochs between checkpoints.", free=True)
@@ -180,11 +198,14 @@ class Settings:
                 raise ValueError(f"config.{name} must be 0 or more, not {getattr(settings, name)}")
         for name, choices in (
             ("dtype", ("float32", "bfloat16")),
-            ("matmul_precision", ("default", "highest")),
+            ("matmul_precision", PRECISIONS),
+            ("head_matmul_precision", ("", *PRECISIONS)),
             ("on_non_finite", ("stop", "rollback")),
         ):
             if getattr(settings, name) not in choices:
-                raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {' or '.join(choices)}")
+                raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {_listed(choices)}")
+        if not set(settings.log_norms) <= set(NORMS):
+            raise ValueError(f"config.log_norms is {settings.log_norms}; it may name {', '.join(NORMS)}")
         if settings.freeze_backbone and settings.dropout_off_after_step:
             raise ValueError(
                 f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but with "
@@ -200,6 +221,10 @@ class Settings:
         if steps > 0:
             return steps
         return max(1, round(epochs * steps_per_epoch)) if epochs > 0 else 0
+
+
+def _listed(choices: tuple[str, ...]) -> str:
+    return " or ".join(choice or "empty" for choice in choices)
 
 
 def defaults(described: type = Settings) -> dict[str, Any]:

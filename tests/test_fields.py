@@ -57,6 +57,7 @@ OTHERS: dict[str, Any] = {
     "last_batch": "keep",
     "lengths": (5, 12),
     "matmul_precision": "highest",
+    "head_matmul_precision": "highest",
     "mask_ratio": 0.5,
     "max_length": 14,
     "max_eval": 4,

@@ -4,6 +4,7 @@ import datetime
 import json
 import pathlib
 import sys
+import time
 import traceback
 
 from absl import app, flags, logging
@@ -12,6 +13,7 @@ from ml_collections import config_flags
 from mhe_jax.cli import program
 
 FLAGS = flags.FLAGS
+_STARTED = time.monotonic()
 
 
 def main(argv: list[str]) -> None:
@@ -40,6 +42,9 @@ def main(argv: list[str]) -> None:
     )
     flags.DEFINE_string(
         "class_names", None, "eval, predict: file of readable names, lines `NAME READABLE NAME` or one for each class."
+    )
+    flags.DEFINE_string(
+        "profile_steps", None, "train: FIRST:LAST, the steps, counted from 1, of a trace in the workdir's profile/."
     )
     flags.DEFINE_integer("top_k", 5, "predict: classes per example.")
     flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of process 0, on which it listens.")
@@ -88,12 +93,15 @@ def run() -> int:
     from mhe_jax.inference.predict import predict, predict_split
     from mhe_jax.settings import Settings
     from mhe_jax.targets import target as targets
-    from mhe_jax.train import experiment, left_to_data, loop
+    from mhe_jax.train import compilation_cache, experiment, left_to_data, loop
     from mhe_jax.train.parallel import deterministic, distributed, interruption
-    from mhe_jax.train.reporting import advise, description
+    from mhe_jax.train.reporting import advise, description, profile
     from mhe_jax.train.reporting.describe import describe
     from mhe_jax.train.reporting.writers import finite, write_atomically
 
+    if FLAGS.profile_steps is not None and FLAGS.mode != "train":
+        raise ValueError("--profile_steps is of train alone")
+    profile_steps = profile.parse_steps(FLAGS.profile_steps) if FLAGS.profile_steps is not None else None
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
     class_names = pathlib.Path(FLAGS.class_names) if FLAGS.class_names else None
     config = FLAGS.config
@@ -117,6 +125,9 @@ def run() -> int:
         config = experiment.usable_config(workdir, FLAGS.mode in ("eval", "predict"))
     # Of several processes, one speaks.
     say = print if distributed.is_main() else lambda text: None
+    # What is compiled to be described is not run, and comes from the disk without its figures.
+    if FLAGS.mode not in ("describe", "advise") and (not_kept := compilation_cache.enable()):
+        say(not_kept)
     if FLAGS.mode == "advise":
         if target is None and FLAGS.memory is None:
             raise ValueError("advise needs --target, or --memory, such as 24GB")
@@ -139,7 +150,7 @@ def run() -> int:
     else:
         # The time in a default name is that of the main process.
         workdir = workdir or pathlib.Path(distributed.agree_on_text("workdir", str(default_workdir())))
-        result = loop.train_and_evaluate(config, workdir)
+        result = loop.train_and_evaluate(config, workdir, profile_steps=profile_steps, started=_STARTED)
         say(json.dumps(finite(result), indent=2))
         return interruption.EXIT_CODE if result["interrupted"] else 0
     return 0

@@ -85,17 +85,18 @@ def build_task(
     if isinstance(data, FaceData) and "margin" not in head_section:
         raise ValueError("config.head.margin is missing: faces are verified by angles, and trained by heads on cosines")
     kind = "multilabel" if isinstance(data, TextData) else "softmax"
+    precision = settings.head_matmul_precision or None
     head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype)
     if isinstance(data, TextData):
-        return MultiLabel(backbone, head)
+        return MultiLabel(backbone, head, head_precision=precision)
     if settings.dropout_off_after_step:
         raise ValueError(
             f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but only encoders of texts switch "
             "their dropout: set it to 0"
         )
     if isinstance(data, FaceData):
-        return Verification(backbone, head, data)
-    return Classification(backbone, head, data)
+        return Verification(backbone, head, data, head_precision=precision)
+    return Classification(backbone, head, data, head_precision=precision)
 
 
 def claim_workdir(

@@ -25,20 +25,28 @@ from mhe_jax.train.parallel import deterministic, distributed, fsdp
 from mhe_jax.train.parallel.interruption import Interruption
 from mhe_jax.train.parallel.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
 from mhe_jax.train.parallel.watchdog import Watchdog
-from mhe_jax.train.reporting import report, writers
+from mhe_jax.train.reporting import profile, report, trackers, utilization, writers
 from mhe_jax.train.reporting.meter import Meter, NonFiniteLossError
 from mhe_jax.train.skips import Skips
 from mhe_jax.train.state import abstract_state, all_finite, create_state, weights_of, with_weights
 from mhe_jax.train.step import StepOptions, compile_train_program, dispatch_length, make_train_step
 
 
-def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrupt_at: int | None = None) -> dict:
+def train_and_evaluate(
+    config: ConfigDict,
+    workdir: str | pathlib.Path,
+    interrupt_at: int | None = None,
+    profile_steps: profile.Steps | None = None,
+    started: float | None = None,
+) -> dict:
     """Trains the model of `config` in `workdir`, from the newest checkpoint there if there is one.
 
     Args:
       config: see `mhe_jax.settings.Settings`.
       workdir: folder of this run; gets config.json, metrics.jsonl, checkpoints, result.json and curves.png.
       interrupt_at: behave at this step as if the process had been asked to end: save and return.
+      profile_steps: the first and the last step of a trace in the workdir's folder `profile`.
+      started: `time.monotonic()` when the program began, for the seconds to its first step; None: now.
 
     Returns:
       the content of result.json; `interrupted` is True if steps are left.
@@ -49,15 +57,17 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
       OSError: if the workdir cannot be written any more; likewise.
     """
     workdir = pathlib.Path(workdir)
+    started = time.monotonic() if started is None else started
     config = left_to_data.as_trained(config, workdir)
     settings = Settings.from_config(config)
+    trackers.check(settings.trackers)
     if settings.deterministic:
         deterministic.require()
     skips = Skips.read(workdir)
     interruption = Interruption()
     while True:
         try:
-            return _train(config, workdir, interrupt_at, skips, interruption)
+            return _train(config, workdir, interrupt_at, skips, interruption, profile_steps, started)
         except NonFiniteLossError as error:
             if settings.on_non_finite == "stop":
                 raise
@@ -66,6 +76,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str | pathlib.Path, interrup
         if jax.process_index() == 0:
             writers.say(message)
             skips.write(workdir)
+        started = time.monotonic()
 
 
 def _train(
@@ -74,6 +85,8 @@ def _train(
     interrupt_at: int | None,
     skips: Skips,
     interruption: Interruption,
+    profile_steps: profile.Steps | None,
+    program_started: float,
 ) -> dict:
     started = time.monotonic()
 
@@ -143,6 +156,7 @@ def _train(
             shard_backbone=settings.shard_backbone,
             freeze_backbone=settings.freeze_backbone,
             steps_per_epoch=train.steps_per_epoch,
+            log_norms=settings.log_norms,
         )
         train_step = make_train_step(task, optimizer, average_rule, options)
         dispatch = dispatch_length(settings.steps_per_dispatch, jax.default_backend(), train.streamed)
@@ -153,26 +167,33 @@ def _train(
         save_every = settings.duration("checkpoint_every", train.steps_per_epoch)
         stops = [every for every in (evaluate_every, save_every) if every]
         last_step = min(total_steps, interrupt_at or total_steps)
+        trace = profile.Profile(profile_steps, total_steps, workdir / "profile", distributed.is_main())
 
         def next_chunk():
             """The data of the steps up to the next stop, in the one shape that is compiled, and their number."""
-            stop = min([last_step, *(step - step % n + n for n in stops)])
+            stop = min([last_step, *(step - step % n + n for n in stops), *(cut for cut in trace.cuts if cut > step)])
             batch = skips.position(step)
             count = min(dispatch, stop - step, train.equal_steps(batch), skips.consecutive(step) or dispatch)
             rows = {name: _pad(part, dispatch) for name, part in train.chunk(batch, count).items()}
             return place(mesh, rows, CHUNK), np.int32(count)
 
-        writer = writers.Writer(workdir, step, total_steps, active=distributed.is_main())
-        for closed in (writer, train, evaluator):
+        sinks = trackers.start(settings.trackers, workdir, config, step) if distributed.is_main() else ()
+        writer = writers.Writer(workdir, step, total_steps, distributed.is_main(), sinks)
+        for closed in (writer, train, evaluator, trace):
             cleanup.callback(closed.close)
         if left:
             writer.say(left_to_data.told(config, left))
         writer.say(report.parameter_table(abstract.params))
+        if profile_steps and step >= profile_steps[1]:
+            writer.say(f"--profile_steps: step {profile_steps[1]} is behind this start at {step}, nothing is traced")
+        peak_step_seconds = None
         if step < last_step:
             if meta["last"] is None:
                 evaluator.rehearse()  # what cannot be read ends the run now, and not after an epoch
             chunk, count = next_chunk()
-            memory = program.lower(state, resident, chunk, count).compile().memory_analysis()
+            traced = program.trace(state, resident, chunk, count)
+            peak_step_seconds = utilization.peak_step_seconds(traced.jaxpr, mesh.size)
+            memory = traced.lower().compile().memory_analysis()
             writer.say(report.memory_line(memory))
             report.check_memory(memory, task, settings.global_batch_size)
 
@@ -181,11 +202,13 @@ def _train(
         meter = Meter(
             step,
             settings.log_every_steps,
-            lambda at, values: writer.write("train", at, epoch(at), values),
+            lambda at, values: writer.write("train", at, epoch(at), {**values, **report.peak_memory()}),
+            peak_step_seconds,
         )
         due = lambda step, every: step == total_steps or (every and step % every == 0)
         earlier_seconds = meta["seconds"]
         ran, stopping = step < last_step, False
+        seconds_to_first_step = None
         asked_by_any = distributed.Agreement(mesh)
         watchdog = cleanup.enter_context(Watchdog(settings.stall_seconds))
 
@@ -216,12 +239,28 @@ def _train(
         if step and due(step, evaluate_every) and (meta["last"] or {}).get("step") != step:
             evaluate()  # which the start before this one could not, or had no time for
         while step < last_step and not stopping:
-            state, sums = program(state, resident, chunk, count)
+            if trace.starts(step):
+                with meter.paused():
+                    trace.start(state)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+                state, sums = program(state, resident, chunk, count)
             step += int(count)
             if step < last_step:
                 # While the device works: the next data are read and sent.
-                chunk, count = next_chunk()
+                with meter.fetching(sums):
+                    chunk, count = next_chunk()
+            if seconds_to_first_step is None:
+                jax.block_until_ready(sums)
+                seconds_to_first_step = round(time.monotonic() - program_started, 2)
+                writer.say(
+                    f"seconds from the program's start to the end of its first dispatch: {seconds_to_first_step}"
+                )
             meter.add(step, sums)
+            if trace.ends(step):
+                with meter.paused():
+                    jax.block_until_ready(state)
+                    trace.close()
+                writer.say(f"the trace is in {workdir / 'profile'}")
             watchdog.beat()
 
             leaving, at_end = asked_by_any(interruption.requested), step == last_step
@@ -247,6 +286,7 @@ def _train(
             if ran:  # a finished run that is started again has this event already
                 writer.write("test", step, epoch(step), result["test"])
         result["interrupted"] = step < total_steps
+        result |= {"seconds_to_first_step": seconds_to_first_step, **report.peak_memory()}
         result["skipped_batches"] = skips.ranges
         result["bad_examples"] = distributed.bad_examples(train) + evaluator.bad_examples
         if distributed.is_main():

@@ -13,6 +13,7 @@ from mhe_jax.train.optim import averages, rules
 from mhe_jax.train.optim.optimizer import Optimizer
 from mhe_jax.train.parallel import fsdp
 from mhe_jax.train.reporting import metrics
+from mhe_jax.train.reporting.norms import norms
 from mhe_jax.train.state import TrainState
 
 
@@ -30,6 +31,7 @@ class StepOptions:
     shard_backbone: bool = False
     freeze_backbone: bool = False
     steps_per_epoch: int = 1
+    log_norms: tuple[str, ...] = ()
 
 
 def stream(seed: int, name: str, step) -> jax.Array:
@@ -66,7 +68,7 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             forward = lambda p: task.train_features(gather(p), batch_stats, inputs, dropout_key, train)
             features, backbone_vjp, batch_stats = jax.vjp(forward, params["backbone"], has_aux=True)
 
-        wanted = (step + 1) % options.log_every_steps == 0
+        wanted = _is_logged(options, step)
         context = Context(key=head_key, weight=batch["weight"], statistics=statistics, want_value=wanted)
         head, blocks = params["head"], {}
         if optimizer.sparse:
@@ -82,7 +84,9 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             sums = {**metrics.weighted({"loss": per_example}, read), **metrics.weighted(values, weight)}
             return jnp.where(weight > 0, per_example * weight, 0.0).sum() / total_weight, (sums, after)
 
-        (head_grads, d_features), (sums, statistics) = jax.grad(head_loss, argnums=(0, 1), has_aux=True)(head, features)
+        with task.head_products():
+            gradient = jax.grad(head_loss, argnums=(0, 1), has_aux=True)
+            (head_grads, d_features), (sums, statistics) = gradient(head, features)
         grads = {"head": head_grads}
         if not options.freeze_backbone:
             (grads["backbone"],) = backbone_vjp(d_features)
@@ -114,12 +118,17 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         sums["learning_rate"] = jnp.stack([jnp.float32(optimizer.schedule(state.step)), 1.0])
         sums["examples"] = jnp.stack([batch["weight"].sum(), 1.0])
         params, opt_state = optimizer.apply(grads, state.opt_state, state.params, blocks, state.step)
+        sums |= norms(options.log_norms, _is_logged(options, state.step), grads, state.params, params, blocks)
         batch_stats, statistics = stats
         weights = {"params": params, "batch_stats": batch_stats}
         average = averages.update(average_rule, state.average, weights, state.step)
         return TrainState(state.step + 1, params, batch_stats, opt_state, average, statistics), sums
 
     return step
+
+
+def _is_logged(options: StepOptions, step: jax.Array) -> jax.Array:
+    return (step + 1) % options.log_every_steps == 0
 
 
 def _dropout_is_on(options: StepOptions, step):

@@ -142,6 +142,18 @@ def gather(tree: Any, blocks: jax.Array) -> Any:
     return jax.tree.map(lambda array: jax.shard_map(local, in_specs=_SPLIT, out_specs=_SPLIT[0])(array, blocks), tree)
 
 
+def held(blocks: jax.Array, num_blocks: int) -> jax.Array:
+    """Which of the blocks that `gather` gives are those that were asked for, bool [U]; the others fill them up.
+
+    Args:
+      blocks: see `apply`.
+      num_blocks: of the whole table.
+    """
+    parts = blocks.shape[0] if blocks.ndim == 2 else 1
+    ends = num_blocks // parts * (1 + jnp.arange(parts, dtype=blocks.dtype))
+    return (blocks.reshape(parts, -1) < ends[:, None]).reshape(-1)
+
+
 _SPLIT = PartitionSpec("class"), PartitionSpec("class")
 
 

@@ -24,6 +24,15 @@ from mhe_jax.train.reporting import report
 from mhe_jax.train.state import TrainState, abstract_state, weights_of
 from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
 
+# For devices that are not here.
+_ELSEWHERE: dict[str, Any] = {
+    # Which kernel of its own suits a product XLA finds out by trying them on the card. Without one it takes the first,
+    # and fails where that does not suit; cuBLAS always does.
+    "gpu": {"xla_gpu_enable_triton_gemm": False},
+    # What takes minutes and makes programs a little faster: they are not run.
+    "tpu": {"exec_time_optimization_effort": -1.0},
+}
+
 
 class Model(NamedTuple):
     """What a step is made of."""
@@ -136,11 +145,9 @@ def cost(compiled: jax.stages.Compiled, mesh: Mesh) -> Cost:
 
 
 def _compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> jax.stages.Compiled:
-    if mesh.devices.flat[0].platform == "gpu" and jax.default_backend() != "gpu":
-        # Which kernel of its own suits a product XLA finds out by trying them on the card. Without one it takes the
-        # first, and fails where that does not suit; cuBLAS always does.
-        return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False})
-    return lowered.compile()
+    platform = mesh.devices.flat[0].platform
+    here = platform == jax.default_backend()
+    return lowered.compile(compiler_options=None if here else _ELSEWHERE.get(platform))
 
 
 def _chunk(settings: Settings, mesh: Mesh, steps: int, length: int, evaluates: bool = False) -> dict[str, Any]:

@@ -60,6 +60,13 @@ def memory_line(analysis: Any) -> str:
     return f"train step, per device: {megabytes(sum(parts.values()))} ({listed})"
 
 
+def peak_memory() -> dict[str, float]:
+    """{'peak_memory_gib': the most that a device of this process had in use so far}; empty where none counts it."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [found["peak_bytes_in_use"] for found in stats if "peak_bytes_in_use" in found]
+    return {"peak_memory_gib": max(peaks) / 2**30} if peaks else {}
+
+
 def megabytes(size: float) -> str:
     return f"{size / 2**20:,.1f} MiB"
 

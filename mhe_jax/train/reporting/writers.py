@@ -1,24 +1,43 @@
-"""What a run writes: metrics.jsonl, TensorBoard events, lines or a bar on the terminal, and curves.png."""
+"""What a run writes: metrics.jsonl, what its trackers take, lines or a bar on the terminal, and curves.png."""
 
 import contextlib
 import json
 import math
 import pathlib
 import sys
-import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import tqdm
 
 from mhe_jax.train.reporting import stored
 
 
+class Tracker(Protocol):
+    """What takes the metrics of one run besides metrics.jsonl, see `mhe_jax.train.reporting.trackers`."""
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Metrics by name, such as `train/loss`, after `step` steps; they may be NaN."""
+
+    def close(self) -> None:
+        """Nothing comes after it."""
+
+
 class Writer:
     """Metrics of one run. Only one process of a run may hold a writer that is `active`."""
 
-    def __init__(self, workdir: pathlib.Path, start_step: int, total_steps: int, active: bool = True):
-        """Events after `start_step` in an existing file belong to steps that will be run again: they are dropped."""
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        start_step: int,
+        total_steps: int,
+        active: bool = True,
+        trackers: Sequence[Tracker] = (),
+    ):
+        """Events after `start_step` in an existing file belong to steps that will be run again: they are dropped.
+
+        The trackers get what is written, and are closed with the writer.
+        """
         self._active = active
         if not active:
             return
@@ -26,7 +45,7 @@ class Writer:
         kept = [event for event in read_events(self._path) if event["step"] <= start_step]
         write_atomically(self._path, "".join(json.dumps(event) + "\n" for event in kept))
         self._file = self._path.open("a", buffering=1)
-        self._board = _Board(workdir / "tensorboard", purge_step=start_step + 1)
+        self._trackers = trackers
         self._bar = tqdm.tqdm(total=total_steps, initial=start_step, unit="step", disable=not sys.stderr.isatty())
 
     def write(self, split: str, step: int, epoch: float, values: dict[str, float]) -> None:
@@ -39,10 +58,12 @@ class Writer:
             return
         values = {name: value for name, value in values.items() if name != "step"}
         event = {"step": step, "epoch": round(epoch, 4), "split": split, **values}
-        with _naming(self._path):
+        with naming(self._path):
             self._file.write(json.dumps(finite(event)) + "\n")
-        self._board.add(step, {f"{split}/{name}": value for name, value in values.items()})
-        shown = "  ".join(f"{name} {value:.6g}" for name, value in values.items())
+        for tracker in self._trackers:
+            tracker.add(step, {f"{split}/{name}": value for name, value in values.items()})
+        # The norms are many, and for the files.
+        shown = "  ".join(f"{name} {value:.6g}" for name, value in values.items() if "/" not in name)
         if not self._bar.disable:
             self._bar.update(step - self._bar.n)
         self.say(f"step {step:6d}  epoch {epoch:7.2f}  {split:5s}  {shown}")
@@ -55,59 +76,10 @@ class Writer:
     def close(self) -> None:
         if self._active:
             self._bar.close()
-            with _naming(self._path):
+            with naming(self._path):
                 self._file.close()
-            self._board.close()
-
-
-class _Board:
-    """Events for TensorBoard, written by whoever adds them.
-
-    tensorboardX's SummaryWriter leaves that to a thread, which a full disk ends: the run then waits for it forever.
-    """
-
-    _FLUSH_SECONDS = 10.0
-
-    def __init__(self, folder: pathlib.Path, purge_step: int):
-        """TensorBoard shall forget the events of earlier files from `purge_step` on."""
-        self._folder, self._flushed = folder, 0.0
-        with _naming(folder):
-            folder.mkdir(exist_ok=True)
-            self._events, self._protocol = _tensorboard(str(folder / "events"))
-            start = self._protocol.SessionLog(status=self._protocol.SessionLog.START)
-            self._events.write_event(self._protocol.Event(wall_time=time.time(), step=purge_step, session_log=start))
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        event = self._protocol.Event(wall_time=time.time(), step=step)
-        for tag, value in values.items():
-            event.summary.value.add(tag=tag, simple_value=value)
-        with _naming(self._folder):
-            self._events.write_event(event)
-            if time.monotonic() > self._flushed + self._FLUSH_SECONDS:
-                self._events.flush()
-                self._flushed = time.monotonic()
-
-    def close(self) -> None:
-        with _naming(self._folder):
-            self._events.close()
-
-
-def _tensorboard(prefix: str) -> tuple[Any, Any]:
-    """tensorboardX's writer of event files, and its protocol buffers of events.
-
-    Where PyTorch is installed, tensorboardX imports it for the tensors that one might log: seconds and 200 MB that
-    a run does not need. So it does not find it.
-    """
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto import event_pb2
-    finally:
-        if hidden:
-            del sys.modules["torch"]
-    return EventsWriter(prefix), event_pb2
+            for tracker in self._trackers:
+                tracker.close()
 
 
 def say(text: str) -> None:
@@ -146,7 +118,7 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
       OSError: naming the file.
     """
     temporary = path.with_name(path.name + ".tmp")
-    with _naming(path):
+    with naming(path):
         try:
             temporary.write_text(text)
             temporary.replace(path)
@@ -157,7 +129,7 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
+def naming(path: pathlib.Path) -> Iterator[None]:
     """A full disk's errors do not say which file they are about."""
     try:
         yield
