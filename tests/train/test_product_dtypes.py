@@ -13,7 +13,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from mhe_jax.data import build_data
 from mhe_jax.settings import Settings
 from mhe_jax.train.parallel.mesh import make_mesh
-from mhe_jax.train.reporting.abstract_step import build_model
+from mhe_jax.train.reporting.programs import build_model
 from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
 from tests.test_configs import FILES, load
 
