@@ -25,7 +25,6 @@ ALLOWED = (
     # The published face networks compute so what comes behind their blocks.
     r"IResNet\)+/fc",
     r"MobileFaceNet\)+/(last/conv|embedding)",
-    r"FaceViT\)+/features_",
     # The mean score of all classes, which label smoothing needs: a number for each digit, once.
     r"kronecker\.py:\d+ mean_score",
     # Where the pixels of a turned picture come from: two numbers each.
