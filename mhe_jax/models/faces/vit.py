@@ -135,7 +135,7 @@ class Block(nn.Module):
         batch, count, width = x.shape
         qkv = self._dense("qkv", 3 * width, x, use_bias=False)
         qkv = qkv.reshape(batch, count, 3, self.num_heads, width // self.num_heads)
-        mixed = self_attention(*(qkv[:, :, i] for i in range(3)))
+        mixed = self_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         return dropout(self, self._dense("proj", width, mixed.reshape(x.shape)), self.dropout, train)
 
     def _perceptron(self, x: jax.Array, train: bool) -> jax.Array:
