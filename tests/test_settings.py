@@ -29,6 +29,8 @@ def test_the_base_config_is_complete():
         ({"dtype": "float8"}, "config.dtype is 'float8'"),
         ({"on_non_finite": "skip"}, "config.on_non_finite is 'skip'; it must be stop or rollback"),
         ({"init_parts": ("backbone",)}, r"config.init_parts is \('backbone',\), but config.init_from names nothing"),
+        ({"log_norms": ("grad", "loss")}, r"config.log_norms is \('grad', 'loss'\); it may name grad, param, update"),
+        ({"head_matmul_precision": "high"}, "head_matmul_precision is 'high'; it must be empty or default or highest"),
         ({"keep_every_steps": -1}, "config.keep_every_steps must be 0 or more, not -1"),
     ],
 )

@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import zlib
+from typing import Any
 
 import jax
 
@@ -26,7 +27,8 @@ def enable() -> str:
     Returns:
       why they are not kept, for people, if their folder cannot be used; else nothing.
     """
-    if jax.config.jax_compilation_cache_dir is not None or not jax.config.jax_enable_compilation_cache:
+    told: Any = jax.config
+    if told.jax_compilation_cache_dir is not None or not told.jax_enable_compilation_cache:
         return ""
     try:
         folder = default_folder()
@@ -56,10 +58,10 @@ def _cpu() -> int:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return 0
-    told = {}
+    first: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
-        told.setdefault(name.strip(), value.strip())
+        first.setdefault(name.strip(), value.strip())
     # x86 and Arm.
     names = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features")
-    return zlib.crc32(repr([told.get(name) for name in names]).encode())
+    return zlib.crc32(repr([first.get(name) for name in names]).encode())
