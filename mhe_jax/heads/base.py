@@ -19,6 +19,7 @@ PerExample = Float32[Array, "batch"]
 Losses = tuple[PerExample, dict[str, PerExample]]
 Ids = Int[Array, "batch ids"]
 Scores = Float32[Array, "batch ids"]
+Ranked = tuple[Float32[Array, "batch best"], Int[Array, "batch best"], Scores]  # see `topk_and_scores`
 Best = tuple[Float32[Array, "batch {k}"], Int[Array, "batch {k}"]]
 
 
@@ -102,7 +103,7 @@ class Head(nn.Module):
         """Log-probabilities of given classes, as in `topk`: [B, D], int [B, M] -> float32 [B, M]."""
         raise NotImplementedError
 
-    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> tuple[Scores, Ids, Scores]:
+    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> Ranked:
         """`topk`, and `scores` of given classes behind it; in one pass over the classes where the head can."""
         return (*self.topk(features, k), self.scores(features, ids))
 

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import Best, Features, Head, Ids, Scores, check_smoothing
+from mhe_jax.heads.base import Best, Features, Head, Ids, Ranked, Scores, check_smoothing
 from mhe_jax.ops import sharded
 from mhe_jax.ops.sampling import BatchUnion, Sampler
 from mhe_jax.settings import option
@@ -43,7 +43,7 @@ class GroupTable(Head):
         logits, ids, lse = self._best_logits(features, k)
         return logits - lse[:, None], ids
 
-    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> tuple[Scores, Ids, Scores]:
+    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> Ranked:
         logits, best, lse = self._best_logits(features, k)
         return logits - lse[:, None], best, self._logits_of(features, ids) - lse[:, None]
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores, check_smoothing
+from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Ranked, Scores, check_smoothing
 from mhe_jax.heads.one_hot_table import OneHotTable
 from mhe_jax.ops import losses, sharded
 
@@ -31,7 +31,7 @@ class OneHotHead(OneHotTable):
         logits, ids, lse = self.best_logits(features, k)
         return logits - lse[:, None], ids
 
-    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> tuple[Scores, Ids, Scores]:
+    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> Ranked:
         logits, best, lse = self.best_logits(features, k)
         return logits - lse[:, None], best, self.logits_of(features, ids) - lse[:, None]
 
