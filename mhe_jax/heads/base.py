@@ -19,8 +19,8 @@ PerExample = Float32[Array, "batch"]
 Losses = tuple[PerExample, dict[str, PerExample]]
 Ids = Int[Array, "batch ids"]
 Scores = Float32[Array, "batch ids"]
-Ranked = tuple[Float32[Array, "batch best"], Int[Array, "batch best"], Scores]  # see `topk_and_scores`
 Best = tuple[Float32[Array, "batch {k}"], Int[Array, "batch {k}"]]
+Ranked = tuple[Float32[Array, "batch {k}"], Int[Array, "batch {k}"], Scores]  # see `topk_and_scores`
 
 
 @struct.dataclass

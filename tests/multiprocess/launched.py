@@ -64,7 +64,9 @@ def curve(workdir):
     """(split, step) -> metrics, without what a clock measured."""
     events = writers.read_events(workdir / "metrics.jsonl")
     return {
-        (event["split"], event["step"]): {k: v for k, v in event.items() if k not in ("split", "examples_per_second")}
+        (event["split"], event["step"]): {
+            k: v for k, v in event.items() if k not in ("split", "examples_per_second", "data_wait")
+        }
         for event in events
     }
 
