@@ -13,7 +13,6 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What a change usually breaks.
 # What a change usually breaks: readers, configs, layout, optimizers, metrics; no network is compiled.
 FAST := tests/data tests/ops/test_ranking.py tests/ops/test_sampling.py tests/train/optim tests/train/test_sections.py \
 	tests/train/test_old_configs.py tests/test_configs.py tests/test_labels.py tests/test_layout.py tests/test_package.py \

@@ -4,9 +4,11 @@ It has no name in /dev/shm, and so takes nothing of the 64 MiB that a container 
 gone with the last process that has it, however that ends.
 """
 
+import contextlib
 import errno
 import mmap
 import os
+import pathlib
 import pickle
 from collections.abc import Callable
 from multiprocessing import reduction
@@ -26,6 +28,9 @@ class SharedMemory:
 
     def __init__(self, size: int):
         self.size = max(size, 1)
+        # The kernel would take the memory from other processes, and kill one of them, before it says that there is none.
+        if self.size > _available():
+            raise _too_much(self.size)
         self._descriptor = os.memfd_create("mhe_jax")
         try:
             os.posix_fallocate(self._descriptor, 0, self.size)
@@ -33,7 +38,7 @@ class SharedMemory:
             os.close(self._descriptor)
             if error.errno not in (errno.ENOSPC, errno.ENOMEM):
                 raise
-            raise MemoryError(f"there are no {self.size / 2**20:,.0f} MiB of memory to share with workers") from error
+            raise _too_much(self.size) from error
         self.map = mmap.mmap(self._descriptor, self.size)
 
     def array(self, offset: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -47,6 +52,23 @@ class SharedMemory:
 
     def __reduce__(self) -> tuple[Callable, tuple]:
         return _attach, (reduction.DupFd(self._descriptor), self.size)
+
+
+def _available() -> int:
+    """Bytes of memory that processes may still have: of the machine, and of the container that this one is in."""
+    machine = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, StopIteration):
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+        machine = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    with contextlib.suppress(OSError, ValueError):  # no limit is the word max
+        group = pathlib.Path("/sys/fs/cgroup")
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        machine = min(machine, limit - used)
+    return machine
+
+
+def _too_much(size: int) -> MemoryError:
+    return MemoryError(f"there are no {size / 2**20:,.0f} MiB of memory to share with workers")
 
 
 def _attach(passed: Any, size: int) -> SharedMemory:

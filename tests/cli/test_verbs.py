@@ -159,4 +159,4 @@ def test_main_takes_the_flags_without_a_verb():
     done = subprocess.run([sys.executable, "main.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--config: FILE[:ARGUMENTS]" in done.stdout
-    assert "--mode: <train|eval|predict|describe>" in done.stdout
+    assert "--mode: <train|eval|predict|describe|advise>" in done.stdout

@@ -143,6 +143,9 @@ class Workers:
             return pickle.loads(self._results.recv(_LONGEST, socket.MSG_DONTWAIT))
         ready = multiprocessing.connection.wait([self._results, *(process.sentinel for process in self._processes)])
         if self._results not in ready:
+            for process in self._processes:
+                if process.sentinel in ready:
+                    process.join()  # its end is seen before its status
             codes = {process.exitcode for process in self._processes} - {None}
             killed = ": was the memory used up?" if -signal.SIGKILL in codes else ""
             raise RuntimeError(f"a process that loads examples ended with status {codes.pop()}{killed}")
