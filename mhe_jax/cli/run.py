@@ -1,4 +1,4 @@
-"""`mhe train | eval | predict | describe | advise`: what a config or a run is asked to do; main.py takes the verb as --mode."""
+"""`mhe train | eval | predict | describe | advise`: what a config or a run is asked; main.py takes it as --mode."""
 
 import datetime
 import json

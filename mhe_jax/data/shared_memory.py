@@ -28,7 +28,7 @@ class SharedMemory:
 
     def __init__(self, size: int):
         self.size = max(size, 1)
-        # The kernel would take the memory from other processes, and kill one of them, before it says that there is none.
+        # The kernel would kill other processes for their memory before it says that there is none.
         if self.size > _available():
             raise _too_much(self.size)
         self._descriptor = os.memfd_create("mhe_jax")
