@@ -129,9 +129,12 @@ def run() -> int:
     if FLAGS.mode not in ("describe", "advise") and (not_kept := compilation_cache.enable()):
         say(not_kept)
     if FLAGS.mode == "advise":
-        if target is None and FLAGS.memory is None:
+        if FLAGS.memory:
+            memory = targets.memory_of(FLAGS.memory)
+        elif target is not None:
+            memory = target.usable
+        else:
             raise ValueError("advise needs --target, or --memory, such as 24GB")
-        memory = targets.memory_of(FLAGS.memory) if FLAGS.memory else target.usable
         say(advise.as_text(advise.advise(left_to_data.as_trained(config, workdir), target, memory)))
     elif FLAGS.mode == "describe":
         found = describe(left_to_data.as_trained(config, workdir), target)

@@ -138,7 +138,7 @@ class TextData:
         A label width that the data will decide is taken to be 100.
         """
         tokens = (batch_size, length or self.max_length)
-        shapes = {"input_ids": tokens, "label": (batch_size, self.label_width or _LABELS)}
+        shapes: dict[str, tuple[int, ...]] = {"input_ids": tokens, "label": (batch_size, self.label_width or _LABELS)}
         if evaluates:
             shapes["index"] = (batch_size,)
         return {

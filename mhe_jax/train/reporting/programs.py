@@ -120,7 +120,8 @@ def compile_evaluation(settings: Settings, model: Model, mesh: Mesh, *, length: 
     select = lambda resident, piece: {**piece, **resident}
     data = build_data(settings.data)
     if isinstance(data, FaceData):
-        return _compiled(make_embed(model.task, select, mesh).lower(weights, {}, chunk), mesh)
+        embed: Any = make_embed(model.task, select, mesh)
+        return _compiled(embed.lower(weights, {}, chunk), mesh)
     resident = {}
     if isinstance(data, TextData):
         scale = jax.ShapeDtypeStruct((settings.data.num_classes,), np.float32, sharding=whole(mesh))
