@@ -66,7 +66,7 @@ def norm(tree):
 SAME_BITS = """
 import jax, numpy
 from tests.train.reporting.test_norms import CASES, two_steps
-jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_num_cpu_devices", 2)
 for make in CASES.values():
     config = make()
     plain, with_norms = (two_steps(config, kinds)[0] for kinds in ((), config.log_norms))
@@ -75,6 +75,7 @@ print("the same")
 """
 
 
+@pytest.mark.slow
 def test_the_norms_change_no_bit_of_the_parameters():
     """In a process with XLA's own way to compile loops, which takes a while: the tests' older one rounds otherwise."""
     flags = " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "emitters" not in flag)
