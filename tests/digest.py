@@ -17,7 +17,7 @@ import numpy as np
 import scipy.sparse
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import PairedSplit
 from mhe_jax.data.feeds import eval_feed, train_feed
 from mhe_jax.data.texts.dataset import TextData

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 from ml_collections import ConfigDict
 
-from mhe_jax.data import DATA
+from mhe_jax.data.build import DATA
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop import huggingface
 from mhe_jax.models import BACKBONES, ENCODERS

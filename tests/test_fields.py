@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mhe_jax import registry
-from mhe_jax.data import DATA
+from mhe_jax.data.build import DATA
 from mhe_jax.data.images.synthetic import Synthetic
 from mhe_jax.settings import Settings
 from mhe_jax.train import sections

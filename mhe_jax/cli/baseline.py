@@ -28,7 +28,7 @@ def main(argv: list[str]) -> None:
 
 
 def command(_: list[str]) -> None:
-    from mhe_jax.data import build_data
+    from mhe_jax.data.build import build_data
     from mhe_jax.data.faces.dataset import FaceData
     from mhe_jax.data.texts.dataset import TextData
     from mhe_jax.train.reporting import stored

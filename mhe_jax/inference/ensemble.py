@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.ragged import pad_rows, top_of
 from mhe_jax.data.texts.dataset import TextData, TextSplit
 from mhe_jax.inference import predictions

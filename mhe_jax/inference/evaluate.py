@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.evaluation import by_class
 from mhe_jax.inference.class_names import with_names
 from mhe_jax.settings import Settings

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.feeds import eval_feed
 from mhe_jax.data.ragged import top_of

@@ -18,6 +18,7 @@ from mhe_jax.ops.candidates import dense_is_cheaper
 from mhe_jax.ops.margins import safe_normalize
 from mhe_jax.ops.products import product
 
+_FEW = 8
 _GATHERED_FLOATS = 2**22  # at most 16 MiB of rows at a time, or one example's: caches like it small
 
 
@@ -88,8 +89,13 @@ def _by_platform(function, carry, table, *examples):
     """`function(carry, table, *examples)`, a carry and results [B, ...], as the device does it with the least memory.
 
     XLA's compiler for NVIDIA's GPUs gathers rows where it multiplies them, and adds their gradients where the optimizer
-    keeps its trace: no gathered row is ever in memory, if each product is that of one vector. Others gather first.
+    keeps its trace: no gathered row is ever in memory, if each product is that of one vector. Others gather first: all
+    rows where they are few beside the table, and else those of a few examples at a time, in a loop whose running
+    gradient is as large as the table.
     """
+    block_ids = examples[1]
+    if _FEW * block_ids.size <= table.shape[0]:
+        return function(carry, table, *examples)
     in_chunks = functools.partial(_in_chunks, function)
     return lax.platform_dependent(carry, table, *examples, cuda=function, default=in_chunks)
 

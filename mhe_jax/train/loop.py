@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import BadExample
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.settings import Settings

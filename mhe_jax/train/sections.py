@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
-from mhe_jax.data import DATA
+from mhe_jax.data.build import DATA
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.recipes import heads
 from mhe_jax.recipes.base import base_config
 from mhe_jax.train.parallel.mesh import make_mesh

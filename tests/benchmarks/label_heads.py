@@ -15,7 +15,7 @@ import statistics
 import jax
 from absl import app, flags
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.recipes import heads
 from mhe_jax.recipes.base import base_config

@@ -15,7 +15,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings

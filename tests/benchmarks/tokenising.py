@@ -12,7 +12,7 @@ import time
 from absl import app, flags
 from ml_collections import config_flags
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.feeds import train_feed
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config of a data set of texts.")

@@ -1,7 +1,7 @@
 import pytest
 from ml_collections import ConfigDict
 
-from mhe_jax.data import DATA, build_data
+from mhe_jax.data.build import DATA, build_data
 from mhe_jax.data.images.dataset import ImageData
 
 FIELDS = {

@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import ArraySplit, DataError, PairedSplit, Pairs
 from mhe_jax.data.faces.convert import convert
 from mhe_jax.data.faces.eval_sets import FileSource

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.heads.base import Context
 from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.settings import Settings
 from mhe_jax.train.parallel.mesh import make_mesh
 from mhe_jax.train.reporting.programs import build_model

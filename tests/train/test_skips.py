@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mhe_jax.data import DATA
+from mhe_jax.data.build import DATA
 from mhe_jax.data.images.synthetic import Synthetic
 from mhe_jax.data.order import EpochOrder
 from mhe_jax.train.loop import train_and_evaluate

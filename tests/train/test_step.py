@@ -6,7 +6,7 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.heads import build_head
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models import build_backbone

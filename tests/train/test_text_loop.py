@@ -150,7 +150,7 @@ def test_predictions_of_the_split_agree_with_its_evaluation(trained, tmp_path):
     predictions = read_predictions(workdir)
     assert predictions.scores.shape == (43, LABELS)
     assert predictions.split == "eval"
-    from mhe_jax.data import build_data
+    from mhe_jax.data.build import build_data
 
     labels = build_data(config.data).load().eval.labels
     ids, _ = top_of(predictions.scores, 5)

@@ -72,6 +72,10 @@ class EncodedFaces(FaceData):
         require_eval_sets(self.eval_sets)
 
     @property
+    def streamed(self) -> bool:
+        return not self.in_memory
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, self.channels)
 

@@ -54,7 +54,7 @@ class ImageData:
     @property
     def streamed(self) -> bool:
         """Whether pictures are decoded when they are needed; otherwise they are all on the device."""
-        return not getattr(self, "in_memory", True)
+        return False
 
     def load(self) -> Images:
         """Reads or creates the data; raises DataError when it is missing or differs from the config."""

@@ -1,4 +1,4 @@
-"""Data sets of encoded pictures: any source of (bytes, label), streamed through Grain or decoded once into memory."""
+"""Data sets of encoded pictures: any source of (bytes, label), streamed or decoded once into memory."""
 
 import concurrent.futures
 import contextlib
@@ -69,6 +69,10 @@ class EncodedImages(ImageData):
                     f"config.data.{field} is {getattr(self, field)}; channels = {self.channels} needs "
                     + ("as many, or one for all" if self.channels else "one for all")
                 )
+
+    @property
+    def streamed(self) -> bool:
+        return not self.in_memory
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.recipes import heads

@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.heads import HEADS, digits_of
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target

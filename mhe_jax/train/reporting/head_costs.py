@@ -11,7 +11,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target

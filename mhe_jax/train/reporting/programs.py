@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.settings import Settings

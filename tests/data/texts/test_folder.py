@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.data.texts.word_pieces import train_word_pieces

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse
 from ml_collections import ConfigDict
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.feeds import eval_feed, train_feed
 from mhe_jax.data.texts.documents import choose
 from mhe_jax.data.texts.folder import XmcText

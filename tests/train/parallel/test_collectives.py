@@ -6,7 +6,7 @@ from collections import Counter
 import jax
 import pytest
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.recipes.files import load_config
 from mhe_jax.settings import Settings
 from mhe_jax.train.parallel.collectives import collectives

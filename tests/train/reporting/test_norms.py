@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from mhe_jax.data import build_data
+from mhe_jax.data.build import build_data
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.settings import NORMS, Settings
 from mhe_jax.train import experiment
