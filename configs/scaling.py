@@ -26,8 +26,9 @@ FEATURES, BATCH = 512, 1024
 
 def get_config(arg=""):
     """Arguments: a pipeline (default `images`), a head (default `ohe`), its sizes, `sparse` for a table optimizer that
-    updates the used rows alone (always with `partial`), `smoke`."""
-    sizes, words = parse(arg, *HEADS, "ohe", "mhp", "mhc", "mhs", "partial", "sparse", "smoke")
+    updates the used rows alone (always with `partial`), `owned` for a table of `ohe` in bfloat16 that its loss moves
+    itself, `smoke`."""
+    sizes, words = parse(arg, *HEADS, "ohe", "mhp", "mhc", "mhs", "partial", "sparse", "owned", "smoke")
     pipeline = next((name for name in HEADS if name in words), "images")
     head = next((name for name in ("mhp", "mhc", "mhs", "partial") if name in words), "ohe")
     if head not in HEADS[pipeline]:
@@ -68,6 +69,8 @@ def get_config(arg=""):
         config.schedule.learning_rate = 1e-4
     if "sparse" in words or head == "partial":
         config.table_optimizer = dict(heads.SPARSE_TABLES if pipeline == "texts" else heads.FACE_SPARSE_TABLES)
+    if "owned" in words:
+        config.table_optimizer = dict(heads.OWNED_TABLES)
     config.total_steps, config.global_batch_size = 10, BATCH
     if "smoke" in words:
         config.data.update(num_classes=101, num_examples=64)

@@ -11,9 +11,10 @@ from mhe_jax.recipes.base import base_config
 
 
 def get_config(arg=""):
-    """Arguments: one of `ohe`, `mhp`, `mhc`, `mhs` (default `mhp`), head sizes such as 1000x1000, `smoke`."""
+    """Arguments: one of `ohe`, `mhp`, `mhc`, `mhs` (default `mhp`), head sizes such as 1000x1000, `smoke`; `owned` for
+    a table of `ohe` in bfloat16 that its loss moves itself."""
     names = ("ohe", "mhp", "mhc", "mhs")
-    sizes, flags = parse(arg, *names, "smoke")
+    sizes, flags = parse(arg, *names, "owned", "smoke")
     chosen = [name for name in names if name in flags] or ["mhp"]
     if len(chosen) > 1:
         raise ValueError(f"config argument names several heads: {', '.join(chosen)}")
@@ -30,6 +31,8 @@ def get_config(arg=""):
     config.head = getattr(heads, chosen[0])(sizes)
     config.optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
     config.schedule = {"name": "constant", "learning_rate": 0.1, "warmup_epochs": 0.0, "per_epoch": False}
+    if "owned" in flags:
+        config.table_optimizer = dict(heads.OWNED_TABLES)
     config.total_epochs = 1.0
     if "smoke" in flags:
         config.data.num_classes, config.data.num_examples, config.data.num_eval_examples = 101, 64, 16

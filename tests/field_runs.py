@@ -97,6 +97,7 @@ def documents() -> ConfigDict:
 
 CASCADE = {"num_candidates": 4, "hidden_dim": 8}
 ENCODER = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8}
+OWNED = {"name": "sgd", "update": "owned"}
 DROPOUT = {"hidden_dropout": 0.1, "attention_dropout": 0.1, "feature_dropout": 0.1}
 
 # By `section:entry`, a run that uses the entry; its fields are those that are changed.
@@ -138,6 +139,10 @@ RUNS: dict[str, Make] = {
     "average:swa": lambda: pictures(average={"name": "swa", "start_epoch": 0, "every_steps": 2}),
     "table_optimizer:none": lambda: texts(),
     "table_optimizer:sgd": lambda: texts(table_optimizer={"name": "sgd"}),
+    "table_optimizer:sgd of pictures": lambda: pictures(head=heads.ohe(), table_optimizer=OWNED),
+    "table_optimizer:rowwise_adagrad": lambda: pictures(
+        head=heads.ohe(), table_optimizer={**OWNED, "name": "rowwise_adagrad"}
+    ),
     "table_optimizer:adagrad": lambda: texts(table_optimizer={"name": "adagrad"}),
     "table_optimizer:adamw": lambda: texts(table_optimizer={"name": "adamw"}),
     "clip:none": lambda: pictures(),

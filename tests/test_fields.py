@@ -76,11 +76,15 @@ OTHERS: dict[str, Any] = {
     "propensity": (0.6, 2.6),
     "rate": 0.9,
     "reduction": "mean",
+    "storage": "bfloat16",
     "std": (0.5, 0.4, 0.3),
     "train_split": "more",
     "valid_examples": 4,
     "text_rule": "reference",
     "tokenizer": "nowhere",
+    "update": "owned",
+    "update of pictures": "sparse",
+    "rowwise_adagrad.update": "sparse",
     "warmup_epochs": 1.0,
     "width": 16,
     "widths": (8, 8),
@@ -107,7 +111,7 @@ ELSEWHERE = {
 
 # Not from the config, or a section of its own.
 GIVEN = {
-    "head": ("label_space", "features_dim", "dtype", "margin", "sampler"),
+    "head": ("label_space", "features_dim", "dtype", "storage", "margin", "sampler"),
     "backbone": ("dtype",),
     "optimizer": ("learning_rate",),
     "schedule": ("total_steps", "steps_per_epoch"),

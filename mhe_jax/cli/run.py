@@ -37,6 +37,9 @@ def main(argv: list[str]) -> None:
         "describe, advise: devices that need not be here, such as h100:8, h100:8x8 (hosts x devices), tpu-v6e:4, or "
         "FILE:8 with a description of one. Needs the extra `aot`.",
     )
+    flags.DEFINE_enum(
+        "heads", "all", ["all", "own"], "describe: own compiles the config's head alone, in a quarter of the time."
+    )
     flags.DEFINE_string(
         "memory", None, "advise: what programs may have of a device, such as 24GB; by default what the target has."
     )
@@ -137,7 +140,7 @@ def run() -> int:
             raise ValueError("advise needs --target, or --memory, such as 24GB")
         say(advise.as_text(advise.advise(left_to_data.as_trained(config, workdir), target, memory)))
     elif FLAGS.mode == "describe":
-        found = describe(left_to_data.as_trained(config, workdir), target)
+        found = describe(left_to_data.as_trained(config, workdir), target, siblings=FLAGS.heads == "all")
         if FLAGS.output and distributed.is_main():
             write_atomically(pathlib.Path(FLAGS.output), json.dumps(description.as_data(found), indent=2) + "\n")
         say(description.as_text(found))

@@ -61,6 +61,7 @@ def build_head(
     kind: str = "softmax",
     dtype: Any = jnp.float32,
     num_classes: int = 0,
+    storage: str = "float32",
     **fields: Any,
 ) -> Head:
     """The head of a config section, or of a name and fields: `build_head("mhp", num_classes=1000, features_dim=64)`.
@@ -72,6 +73,7 @@ def build_head(
       kind: one of `KINDS`; with a `margin` it is 'margin'.
       dtype: compute dtype of the products.
       num_classes: where there is no `label_space`.
+      storage: dtype of the tables that the head may own, see `Head`.
       **fields: further fields of the section. `margin` and `sampler` are sections, {"name": ...} with their own fields,
         or objects of `ops.margins` and `ops.sampling`.
 
@@ -87,6 +89,7 @@ def build_head(
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
     given: dict[str, Any] = {"label_space": label_space, "features_dim": features_dim, "dtype": dtype}
+    given["storage"] = storage
     for name, registered in _SECTIONS.items():
         if name in own:
             value, path = own.pop(name), f"config.head.{name}"

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
+from mhe_jax.ops.owned import STORAGES, Visit
 from mhe_jax.ops.products import product
 
 Features = Float[Array, "batch features_dim"]
@@ -33,6 +34,8 @@ class Context:
       statistics: the head's running statistics before the batch, which the batch's own loss already updates; None:
         those of the start.
       want_value: bool []; where False, a head with `lazy_value` may leave out the value, though not the gradient.
+      visits: how the owned tables move, by name, see `Head.owned_tables`; their gradients are then the tables after the
+        step.
       blocks: what the method `blocks` returned for the same arguments, if the sparse tables hold these blocks only,
         [U, n, d] in that order on every device. Loss and gradients are those of the whole tables.
     """
@@ -41,6 +44,7 @@ class Context:
     weight: jax.Array | None = None
     statistics: dict[str, Any] | None = None
     want_value: jax.Array | None = None
+    visits: dict[str, Visit] = struct.field(default_factory=dict)
     blocks: dict[str, jax.Array] | None = None
 
 
@@ -57,11 +61,13 @@ class Head(nn.Module):
       label_space: the classes and their digits.
       features_dim: D.
       dtype: compute dtype of the products.
+      storage: dtype of the owned tables, 'float32' or 'bfloat16'.
     """
 
     label_space: LabelSpace
     features_dim: int
     dtype: Any = jnp.float32
+    storage: str = "float32"
 
     # Whether `loss` may leave out the value, though not the gradient, where `Context.want_value` is False.
     lazy_value = False
@@ -118,6 +124,10 @@ class Head(nn.Module):
         """Names of the parameters [blocks, n, d] of which a step uses few blocks; see `mhe_jax.train.optim.rules`."""
         return ()
 
+    def owned_tables(self) -> tuple[str, ...]:
+        """Names of the parameters [C, D] that `loss` can move itself, see `mhe_jax.ops.owned`."""
+        return ()
+
     def statistics(self) -> dict:
         """Running statistics of the training batches, before the first: arrays by name; most heads have none."""
         return {}
@@ -147,11 +157,13 @@ class Head(nn.Module):
         rows = padded_rows(shape[0], self.table_parts)
 
         def padded(key, shape_with_padding, dtype):
-            values = init(key, shape, dtype)
-            return jnp.pad(values, [(0, full - size) for full, size in zip(shape_with_padding, shape, strict=True)])
+            values = init(key, shape, jnp.float32)
+            filled = jnp.pad(values, [(0, full - size) for full, size in zip(shape_with_padding, shape, strict=True)])
+            return filled.astype(dtype)
 
         names = ("class", *[None] * (len(shape) - 1))
-        table = self.param(name, nn.with_partitioning(padded, names), (rows, *shape[1:]), jnp.float32)
+        dtype = STORAGES[self.storage] if name in self.owned_tables() else jnp.float32
+        table = self.param(name, nn.with_partitioning(padded, names), (rows, *shape[1:]), dtype)
         return table
 
     def check_k(self, k: int) -> None:

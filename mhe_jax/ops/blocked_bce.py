@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from mhe_jax.ops import chunked
+from mhe_jax.ops import blocks
+from mhe_jax.ops.owned import Visit
 
 
 def blocked_bce(
@@ -25,6 +26,7 @@ def blocked_bce(
     mask: Bool[Array, "classes"],
     want_value: Bool[Array, ""] | None = None,
     block_size: int | None = None,
+    visit: Visit | None = None,
 ) -> Float32[Array, "batch"]:
     """Sigmoid cross-entropy of each example, summed over the unmasked classes.
 
@@ -45,66 +47,46 @@ def blocked_bce(
       want_value: bool []; where False the result is 0, and its gradient what it always is. None: always wanted.
       block_size: rows per block, any number; None or 0 chooses one that keeps a block within 64 MiB, both its logits
         and its rows.
+      visit: as in `chunked.blocked_lse`.
 
     Returns:
       float32 [B].
     """
-    return _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value)
+    return _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value):
-    size, count = chunked.block_layout(features, kernel, block_size)
-    nothing = chunked.zero_per_example(features)
+def _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit):
+    nothing = blocks.zero_per_example(features)
 
-    def value():
-        def step(total, index):
-            block = chunked.block_at(index, size, features, kernel, bias, mask)
-            negative = jnp.where(block.live[None, :], jax.nn.softplus(block.logits), 0.0).sum(axis=1)
-            at = _places(labels, index, size, block.start)
-            positive = jnp.take_along_axis(block.logits, at, axis=1, mode="fill", fill_value=0.0).sum(axis=1)
-            return total + negative - positive, None
+    def step(total, block):
+        negative = jnp.where(block.live[None, :], jax.nn.softplus(block.logits), 0.0).sum(axis=1)
+        at = block.places(labels)
+        positive = jnp.take_along_axis(block.logits, at, axis=1, mode="fill", fill_value=0.0).sum(axis=1)
+        return total + negative - positive
 
-        return lax.scan(step, nothing, jnp.arange(count))[0]
-
+    value = lambda: blocks.forward(step, nothing, block_size, features, kernel, bias, mask, visit=visit)
     return value() if want_value is None else lax.cond(want_value, value, lambda: nothing)
 
 
-def _places(labels, index, size, start):
-    """Columns [B, W] of the labels in block `index`, which begins at row `start`; `size` for those of other blocks."""
-    here = (labels >= index * size) & (labels < start + size)
-    return jnp.where(here, labels - start, size)
-
-
-def _forward(block_size, features, kernel, bias, labels, mask, want_value):
-    out = _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value)
-    return out, (features, kernel, bias, labels, mask)
+def _forward(block_size, features, kernel, bias, labels, mask, want_value, visit):
+    out = _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit)
+    return out, (features, kernel, bias, labels, mask, visit)
 
 
 def _backward(block_size, residuals, cotangent):
-    features, kernel, bias, labels, mask = residuals
-    size, count = chunked.block_layout(features, kernel, block_size)
+    features, kernel, bias, labels, mask, visit = residuals
 
-    def step(carry, index):
-        d_features, d_kernel, d_bias = carry
-        block = chunked.block_at(index, size, features, kernel, bias, mask)
-        d_logits = jnp.where(block.live[None, :], jax.nn.sigmoid(block.logits), 0.0)
+    def d_logits(block):
+        gradient = jnp.where(block.live[None, :], jax.nn.sigmoid(block.logits), 0.0)
         # Subtracted before rounding: in bfloat16 a probability near 1 would cancel against its target.
-        at = _places(labels, index, size, block.start)
-        d_logits = jax.vmap(lambda row, columns: row.at[columns].add(-1.0, mode="drop"))(d_logits, at)
-        d_logits *= cotangent[:, None]
-        low = d_logits.astype(features.dtype)
-        d_features += jnp.einsum("bc,cd->bd", low, block.rows, preferred_element_type=jnp.float32)
-        d_rows = jnp.einsum("bc,bd->cd", low, features, preferred_element_type=jnp.float32)
-        d_kernel = chunked.add_rows(d_kernel, block.start, d_rows)
-        if bias is not None:
-            d_bias = chunked.add_rows(d_bias, block.start, d_logits.sum(axis=0))
-        return (d_features, d_kernel, d_bias), None
+        at = block.places(labels)
+        gradient = jax.vmap(lambda row, columns: row.at[columns].add(-1.0, mode="drop"))(gradient, at)
+        return gradient * cotangent[:, None]
 
-    zeros = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), (features, kernel, bias))
-    gradients, _ = lax.scan(step, zeros, jnp.arange(count))
-    d_inputs = jax.tree.map(lambda gradient, x: gradient.astype(x.dtype), gradients, (features, kernel, bias))
-    return (*d_inputs, None, None, None)
+    found = blocks.backward(d_logits, block_size, features, kernel, bias, mask, visit=visit)
+    d_features, d_kernel, d_bias, d_visit = found
+    return d_features, d_kernel, d_bias, None, None, None, d_visit
 
 
 _blocked_bce.defvjp(_forward, _backward)

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from mhe_jax.ops.chunked import add_rows, block_layout, zero_per_example
-from mhe_jax.ops.margins import hard_negatives, safe_normalize
-from mhe_jax.ops.products import product
+from mhe_jax.ops import blocks
+from mhe_jax.ops.margins import hard_negatives
+from mhe_jax.ops.owned import Visit
 
 
 class HardNegatives(NamedTuple):
@@ -40,6 +39,7 @@ def own_and_others(
     scale: float,
     hard: HardNegatives | None = None,
     block_size: int | None = None,
+    visit: Visit | None = None,
 ) -> tuple[Float32[Array, "batch"], Float32[Array, "batch"]]:
     """The cosine with the own class, and the log-sum-exp of `scale` times the cosines with the others.
 
@@ -50,12 +50,12 @@ def own_and_others(
       mask: bool [C]; False rows are no classes.
       scale: factor of the cosines in the exponent.
       hard: how hard negatives are emphasised; None leaves them as they are.
-      block_size: rows per block, as in `chunked.blocked_lse`.
+      block_size, visit: as in `chunked.blocked_lse`.
 
     Returns:
       `(own [B], lse [B])`, float32; lse is -inf, with zero gradient, where there is no other class.
     """
-    return _own_and_others(scale, block_size, queries, table, labels, mask, hard)
+    return _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit)
 
 
 class Rows(NamedTuple):
@@ -92,67 +92,45 @@ def rows_of_groups(
     return Rows(weight.reshape(-1, dim), jnp.where(found, slots * size + labels % size, -1), mask.reshape(-1))
 
 
-def _cosines(queries, rows, hard: HardNegatives | None):
-    """Cosines [B, n], and what stands for them among the others."""
-    cosines = product("bd,cd->bc", queries, safe_normalize(rows)[0])
-    return cosines, cosines if hard is None else hard.apply(cosines)
-
-
-class _Block(NamedTuple):
-    start: jax.Array  # id of the first row
-    rows: jax.Array  # [size, D]
-    own: jax.Array  # bool [B, size]: the row is the label's
-    other: jax.Array  # bool [B, size]: the row is another class
-
-
-def _block_at(index, size, table, labels, mask) -> _Block:
-    """Block `index`; the last one is shifted back to end at the table's end, its rows seen before are left out."""
-    start = jnp.minimum(index * size, table.shape[0] - size)
-    ids = start + jnp.arange(size)
-    own = (labels[:, None] == ids[None, :]) & (ids >= index * size)[None, :]
-    live = (ids >= index * size) & lax.dynamic_slice_in_dim(mask, start, size)
-    return _Block(start, lax.dynamic_slice_in_dim(table, start, size), own, live[None, :] & ~own)
+def _shown(cosines, hard: HardNegatives | None):
+    """What stands for cosines among the others."""
+    return cosines if hard is None else hard.apply(cosines)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _own_and_others(scale, block_size, queries, table, labels, mask, hard):
-    size, count = block_layout(queries, table, block_size)
-
-    def step(carry, index):
+def _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit):
+    def step(carry, block):
         own, lse = carry
-        block = _block_at(index, size, table, labels, mask)
-        cosines, shown = _cosines(queries, block.rows, hard)
-        lse = jnp.logaddexp(lse, jax.nn.logsumexp(scale * shown, axis=1, where=block.other))
-        return (own + jnp.where(block.own, cosines, 0.0).sum(axis=1), lse), None
+        is_own = block.is_label(labels)
+        shown = scale * _shown(block.logits, hard)
+        lse = jnp.logaddexp(lse, jax.nn.logsumexp(shown, axis=1, where=block.live[None, :] & ~is_own))
+        return own + jnp.where(is_own, block.logits, 0.0).sum(axis=1), lse
 
-    zero = zero_per_example(queries)
-    return lax.scan(step, (zero, zero - jnp.inf), jnp.arange(count))[0]
+    zero = blocks.zero_per_example(queries)
+    return blocks.forward(step, (zero, zero - jnp.inf), block_size, queries, table, None, mask, True, visit)
 
 
-def _forward(scale, block_size, queries, table, labels, mask, hard):
-    out = _own_and_others(scale, block_size, queries, table, labels, mask, hard)
-    return out, (queries, table, labels, mask, hard, out[1])
+def _forward(scale, block_size, queries, table, labels, mask, hard, visit):
+    out = _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit)
+    return out, (queries, table, labels, mask, hard, visit, out[1])
 
 
 def _backward(scale, block_size, residuals, cotangents):
-    queries, table, labels, mask, hard, lse = residuals
+    queries, table, labels, mask, hard, visit, lse = residuals
     d_own, d_lse = cotangents
-    size, count = block_layout(queries, table, block_size)
     shift = jnp.where(lse == -jnp.inf, 0.0, lse)  # no other class: its terms are masked, and must not be NaN
 
-    def step(carry, index):
-        d_queries, d_table = carry
-        block = _block_at(index, size, table, labels, mask)
-        (_, shown), vjp = jax.vjp(lambda q, rows: _cosines(q, rows, hard), queries, block.rows)
-        above = jnp.where(block.other, scale * shown, -jnp.inf) - shift[:, None]
+    def d_cosines(block):
+        is_own = block.is_label(labels)
+        shown, vjp = jax.vjp(lambda cosines: _shown(cosines, hard), block.logits)
+        above = jnp.where(block.live[None, :] & ~is_own, scale * shown, -jnp.inf) - shift[:, None]
         probabilities = jnp.exp(jnp.minimum(above, 0.0))  # above 0 by rounding only, see `chunked`
-        d_more, d_rows = vjp((jnp.where(block.own, d_own[:, None], 0.0), d_lse[:, None] * scale * probabilities))
-        return (d_queries + d_more.astype(jnp.float32), add_rows(d_table, block.start, d_rows)), None
+        (of_others,) = vjp(d_lse[:, None] * scale * probabilities)
+        return of_others + jnp.where(is_own, d_own[:, None], 0.0)
 
-    zeros = jnp.zeros_like(queries, jnp.float32), jnp.zeros_like(table, jnp.float32)
-    (d_queries, d_table), _ = lax.scan(step, zeros, jnp.arange(count))
-    nothing = jax.tree.map(jnp.zeros_like, hard)
-    return d_queries.astype(queries.dtype), d_table.astype(table.dtype), None, None, nothing
+    found = blocks.backward(d_cosines, block_size, queries, table, None, mask, True, visit)
+    d_queries, d_table, _, d_visit = found
+    return d_queries, d_table, None, None, jax.tree.map(jnp.zeros_like, hard), d_visit
 
 
 _own_and_others.defvjp(_forward, _backward)

@@ -14,6 +14,7 @@ over blocks it would add up the devices' gradients block by block, and gather al
 A table's leading axis must be a multiple of the devices along 'class'; masks hide the padding.
 """
 
+import dataclasses
 import functools
 import math
 from typing import NamedTuple
@@ -26,40 +27,42 @@ from jax.sharding import PartitionSpec as P
 from mhe_jax.ops import blocked_bce, candidates, chunked, per_row
 from mhe_jax.ops import candidate_logits as candidate_ops
 from mhe_jax.ops import cosines as cosine_ops
+from mhe_jax.ops.owned import Visit
 
 
-def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool):
+def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool, visit: Visit | None = None):
     """`chunked.blocked_lse` of a table [C, D] split over 'class'; results are split over 'data'."""
     if _is_one_device():
-        return chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total)
+        return chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total, visit)
 
     rows = _rows(features)
 
-    def local(features, kernel, bias, labels, mask):
-        features, kernel, bias = _align(rows, features, kernel, bias)
+    def local(features, kernel, bias, labels, mask, visit):
+        features, kernel, visit, bias = _align_visited(rows, features, kernel, visit, bias)
         labels = labels - _first_row(kernel)
-        return _combine(*chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total))
+        return _combine(*chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total, visit))
 
     batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P("class"), batch, P("class"))
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, kernel, bias, labels, mask)
+    in_specs = (rows.own, P("class"), P("class"), batch, P("class"), _visit_specs(visit))
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, kernel, bias, labels, mask, visit)
 
 
-def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None):
+def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None, visit: Visit | None = None):
     """`blocked_bce.blocked_bce` of a table [C, D] split over 'class'; labels int [B, W]. Split over 'data'."""
     if _is_one_device():
-        return blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size)
+        return blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size, visit)
 
     rows = _rows(features)
 
-    def local(features, kernel, bias, labels, mask, want_value):
-        features, kernel, bias = _align(rows, features, kernel, bias)
+    def local(features, kernel, bias, labels, mask, want_value, visit):
+        features, kernel, visit, bias = _align_visited(rows, features, kernel, visit, bias)
         labels = labels - _first_row(kernel)
-        return lax.psum(blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size), "class")
+        loss = blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size, visit)
+        return lax.psum(loss, "class")
 
     batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P("class"), batch, P("class"), P())
-    arguments = features, kernel, bias, labels, mask, want_value
+    in_specs = (rows.own, P("class"), P("class"), batch, P("class"), P(), _visit_specs(visit))
+    arguments = features, kernel, bias, labels, mask, want_value, visit
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
@@ -131,22 +134,22 @@ def group_lse(features, weight, groups, labels, num_codes: int, block_size: int 
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels)
 
 
-def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None):
+def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None, visit: Visit | None = None):
     """`cosines.own_and_others` of a table [C, D] split over 'class'; results are split over 'data'."""
     if _is_one_device():
-        return cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size)
+        return cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size, visit)
 
     rows = _rows(queries)
 
-    def local(queries, table, labels, mask, hard):
-        queries, table = _align(rows, queries, table)
+    def local(queries, table, labels, mask, hard, visit):
+        queries, table, visit = _align_visited(rows, queries, table, visit)
         labels = labels - _first_row(table)
-        own, lse = cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size)
+        own, lse = cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size, visit)
         return lax.psum(own, "class"), _combine_lse(lse)
 
     batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), batch, P("class"), _hard_specs(hard, batch))
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(queries, table, labels, mask, hard)
+    in_specs = (rows.own, P("class"), batch, P("class"), _hard_specs(hard, batch), _visit_specs(visit))
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(queries, table, labels, mask, hard, visit)
 
 
 def group_cosines(
@@ -268,6 +271,25 @@ def _align(rows: _Rows, features, *tables):
     if rows.axis is not None:
         tables = jax.tree.map(lambda table: lax.pcast(table, rows.axis, to="varying"), tables)
     return features, *tables
+
+
+def _align_visited(rows: _Rows, features, table, visit: Visit | None, *tables):
+    """`_align`, and the visit as this device makes it.
+
+    A table that is visited is the same on all devices along 'data', before and after, and is not marked; the gradient
+    of each block is summed instead.
+    """
+    if visit is None:
+        features, table, *tables = _align(rows, features, table, *tables)
+        return features, table, None, *tables
+    features, *tables = _align(rows, features, *tables)
+    axes = () if rows.axis is None else (rows.axis,)
+    return features, table, dataclasses.replace(visit, first=_first_row(table), axes=axes), *tables
+
+
+def _visit_specs(visit: Visit | None):
+    """Slots are split as their table is."""
+    return P() if visit is None else dataclasses.replace(visit, learning_rate=P(), key=P(), slots=P("class"), first=P())
 
 
 def _sum_rows(rows: _Rows, tree):

@@ -23,13 +23,13 @@ BACKBONES: dict[str, dict] = {
     },
 }
 MARGINS = ("arcface", "cosface", "combined", "curricularface", "magface", "adaface", "none")
-FLAGS = ("sparse", "reference", "smoke")
+FLAGS = ("sparse", "owned", "reference", "smoke")
 
 
 def head(arg, default, sizes, margin):
     """The head of an argument string, and the string's flags.
 
-    Arguments: a variant, a margin, head sizes such as 13x7187, `sparse`, `reference`, `smoke`.
+    Arguments: a variant, a margin, head sizes such as 13x7187, `sparse`, `owned`, `reference`, `smoke`.
 
     Args:
       arg: the string.
@@ -50,8 +50,9 @@ def head(arg, default, sizes, margin):
 def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
     """The config of a training set in records; `recipe` holds what the published one sets: batch, learning_rate, ...
 
-    `partial` updates the sampled rows alone, as PartialFC does; `sparse` does so for `mhs`. `reference` is float32 and
-    decays all parameters, and `mhs` lets codes without an identity into the softmax.
+    `partial` updates the sampled rows alone, as PartialFC does; `sparse` does so for `mhs`. With `owned` the
+    table of `full` is one of bfloat16 numbers that its loss moves itself, see `mhe_jax.ops.owned`. `reference` is
+    float32 and decays all parameters, and `mhs` lets codes without an identity into the softmax.
     """
     section, words, variant = head(arg, recipe.get("variant", "mhs"), sizes, margin or heads.margin("arcface"))
     config = base_config()
@@ -87,6 +88,8 @@ def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
     }
     if variant == "partial" or "sparse" in words:
         config.table_optimizer = {**heads.FACE_SPARSE_TABLES, "weight_decay": decay}
+    if "owned" in words:
+        config.table_optimizer = {**heads.OWNED_TABLES, "weight_decay": decay}
     config.clip = {"name": "norm", "norm": 5.0, "parts": ("backbone",)}
     config.schedule = {
         "name": "poly",

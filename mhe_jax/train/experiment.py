@@ -86,7 +86,13 @@ def build_task(
         raise ValueError("config.head.margin is missing: faces are verified by angles, and trained by heads on cosines")
     kind = "multilabel" if isinstance(data, TextData) else "softmax"
     precision = settings.head_matmul_precision or None
-    head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype)
+    storage = settings.table_optimizer.get("storage", "float32")
+    if storage != "float32" and settings.average.name != "none":
+        raise ValueError(
+            f"config.table_optimizer.storage is {storage!r}, but config.average {settings.average.name!r} would lose "
+            "in it what a step adds: set average.name = 'none', or storage = 'float32'"
+        )
+    head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype, storage=storage)
     if isinstance(data, TextData):
         return MultiLabel(backbone, head, head_precision=precision)
     if settings.dropout_off_after_step:

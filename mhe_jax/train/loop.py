@@ -106,13 +106,13 @@ def _train(
     train = train_feed(splits.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)
     total_steps = settings.duration("total", train.steps_per_epoch)
     schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
-    sparse = task.head.sparse_tables()
     optimizer = build_optimizer(
         settings.optimizer,
         schedule,
         clip_section=settings.clip,
         table_section=settings.table_optimizer,
-        sparse_tables=sparse,
+        sparse_tables=task.head.sparse_tables(),
+        owned_tables=task.head.owned_tables(),
         freeze_backbone=settings.freeze_backbone,
     )
     average_rule = averages.build_average(settings.average, train.steps_per_epoch)

@@ -15,6 +15,7 @@ from mhe_jax.train.parallel import fsdp
 from mhe_jax.train.reporting import metrics
 from mhe_jax.train.reporting.norms import norms
 from mhe_jax.train.state import TrainState
+from mhe_jax.train.streams import stream
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,28 +35,25 @@ class StepOptions:
     log_norms: tuple[str, ...] = ()
 
 
-def stream(seed: int, name: str, step) -> jax.Array:
-    """The random key of a named stream at a step: a pure function of its arguments, so that nothing is stored."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), step)
-
-
 def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptions) -> Callable:
     """`step(state, batch) -> (state, sums)` for one optimizer step on `batch`.
 
     The backbone and the head are differentiated apart: the backbone's features with a vjp, then the head's loss with
     respect to its parameters and the features. Of the head's sparse tables only the blocks that the step uses are
-    gathered, differentiated, and handed to the optimizer, so that no gradient of a whole table exists.
+    gathered, differentiated, and handed to the optimizer, so that no gradient of a whole table exists. Owned tables
+    move while the head's loss is differentiated, and come back in the place of their gradients.
 
     Raises:
-      ValueError: if sparse tables are to be trained on accumulated gradients.
+      ValueError: if such tables are to be trained on accumulated gradients.
     """
-    if optimizer.sparse and options.accumulate_steps > 1:
+    if optimizer.tables and options.accumulate_steps > 1:
+        why = "would each move the table" if optimizer.owned else "touch different blocks of a table"
         raise ValueError(
-            f"config.accumulate_steps is {options.accumulate_steps}, but the parts of a batch touch different blocks "
-            "of a table: set it to 1, or config.table_optimizer.name = 'none'"
+            f"config.accumulate_steps is {options.accumulate_steps}, but the parts of a batch {why}: set it to 1, or "
+            "config.table_optimizer.name = 'none'"
         )
 
-    def gradients(params, stats, batch, key, total_weight, step):
+    def gradients(params, stats, batch, key, total_weight, step, slots):
         batch_stats, statistics = stats
         augment_key, head_key = jax.random.split(key)
         dropout_key = jax.random.fold_in(key, zlib.crc32(b"dropout"))
@@ -76,8 +74,9 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             head = {**head, **{name: rules.gather(head[name], ids) for name, ids in blocks.items()}}
             context = dataclasses.replace(context, blocks=blocks)
 
-        def head_loss(p, features):
-            per_example, values, after = task.head_loss(p, features, batch, context)
+        def head_loss(p, features, slots):
+            visits = optimizer.visits(slots, step, options.seed)
+            per_example, values, after = task.head_loss(p, features, batch, dataclasses.replace(context, visits=visits))
             weight = batch["weight"]
             # A head may skip the value of its loss where nobody reads it.
             read = weight * wanted if task.head.lazy_value else weight
@@ -85,28 +84,30 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             return jnp.where(weight > 0, per_example * weight, 0.0).sum() / total_weight, (sums, after)
 
         with task.head_products():
-            gradient = jax.grad(head_loss, argnums=(0, 1), has_aux=True)
-            (head_grads, d_features), (sums, statistics) = gradient(head, features)
+            gradient = jax.grad(head_loss, argnums=(0, 1, 2), has_aux=True)
+            (head_grads, d_features, moved_slots), (sums, statistics) = gradient(head, features, slots)
         grads = {"head": head_grads}
+        if optimizer.owned:
+            grads["slots"] = moved_slots
         if not options.freeze_backbone:
             (grads["backbone"],) = backbone_vjp(d_features)
         return grads, (batch_stats, statistics), sums, blocks
 
-    def accumulated(params, stats, batch, key, step):
+    def accumulated(params, stats, batch, key, step, slots):
         total = jnp.maximum(batch["weight"].sum(), 1.0)
         if options.accumulate_steps == 1:
-            return gradients(params, stats, batch, key, total, step)
+            return gradients(params, stats, batch, key, total, step, slots)
         # Part i takes rows i, i + A, i + 2A, ...: each device then cuts its own rows, and nothing is moved.
         cut = lambda x: x.reshape(-1, options.accumulate_steps, *x.shape[1:]).swapaxes(0, 1)
         parts = jax.tree.map(cut, batch)
 
         def body(carry, part):
             grads, stats, sums, i = carry
-            more, stats, more_sums, _ = gradients(params, stats, part, jax.random.fold_in(key, i), total, step)
+            more, stats, more_sums, _ = gradients(params, stats, part, jax.random.fold_in(key, i), total, step, {})
             return (jax.tree.map(jnp.add, grads, more), stats, metrics.merge(sums, more_sums), i + 1), None
 
         first_part = jax.tree.map(lambda x: x[0], parts)
-        first = jax.eval_shape(lambda: gradients(params, stats, first_part, key, total, step))
+        first = jax.eval_shape(lambda: gradients(params, stats, first_part, key, total, step, {}))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (first[0], first[2]))
         (grads, stats, sums, _), _ = jax.lax.scan(body, (zeros[0], stats, zeros[1], 0), parts)
         return grads, stats, sums, {}
@@ -114,11 +115,13 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
     def step(state: TrainState, batch: dict) -> tuple[TrainState, metrics.Sums]:
         key = stream(options.seed, "train", state.step)
         stats = state.batch_stats, state.statistics
-        grads, stats, sums, blocks = accumulated(state.params, stats, batch, key, state.step)
+        slots = state.opt_state["tables"] if optimizer.owned else {}
+        grads, stats, sums, blocks = accumulated(state.params, stats, batch, key, state.step, slots)
         sums["learning_rate"] = jnp.stack([jnp.float32(optimizer.schedule(state.step)), 1.0])
         sums["examples"] = jnp.stack([batch["weight"].sum(), 1.0])
         params, opt_state = optimizer.apply(grads, state.opt_state, state.params, blocks, state.step)
-        sums |= norms(options.log_norms, _is_logged(options, state.step), grads, state.params, params, blocks)
+        grads, before, after = map(optimizer.without_owned, (grads, state.params, params))
+        sums |= norms(options.log_norms, _is_logged(options, state.step), grads, before, after, blocks)
         batch_stats, statistics = stats
         weights = {"params": params, "batch_stats": batch_stats}
         average = averages.update(average_rule, state.average, weights, state.step)

@@ -15,7 +15,8 @@ from mhe_jax.tasks.classification import Classification
 from mhe_jax.train.optim.optimizer import Optimizer
 from mhe_jax.train.parallel.mesh import make_mesh
 from mhe_jax.train.state import abstract_state, create_state
-from mhe_jax.train.step import StepOptions, make_train_step, stream
+from mhe_jax.train.step import StepOptions, make_train_step
+from mhe_jax.train.streams import stream
 
 
 @pytest.fixture

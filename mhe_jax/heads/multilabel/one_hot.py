@@ -47,6 +47,7 @@ class MultiLabelOneHotHead(OneHotTable):
             self.is_class,
             context.want_value,
             self.block_size,
+            context.visits.get("kernel"),
         )
         return loss / self.label_space.num_classes if self.reduction == "mean" else loss, {}
 

@@ -23,7 +23,8 @@ class OneHotHead(OneHotTable):
         check_smoothing(self.label_smoothing)
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
-        lse, target, total = self._statistics(features, jnp.maximum(labels, 0), with_total=self.label_smoothing > 0)
+        smooth, visit = self.label_smoothing > 0, context.visits.get("kernel")
+        lse, target, total = self._statistics(features, jnp.maximum(labels, 0), smooth, visit)
         num_classes = self.label_space.num_classes
         return losses.smoothed_cross_entropy(lse, target, total, num_classes, self.label_smoothing), {}
 
@@ -39,6 +40,6 @@ class OneHotHead(OneHotTable):
         lse, _, _ = self._statistics(features, jnp.full(ids.shape[0], -1))
         return self.logits_of(features, ids) - lse[:, None]
 
-    def _statistics(self, features, labels, with_total=False):
+    def _statistics(self, features, labels, with_total=False, visit=None):
         features = features.astype(self.dtype)
-        return sharded.lse(features, self.kernel, self.bias, labels, self.is_class, self.block_size, with_total)
+        return sharded.lse(features, self.kernel, self.bias, labels, self.is_class, self.block_size, with_total, visit)

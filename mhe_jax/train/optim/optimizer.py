@@ -11,9 +11,12 @@ import optax
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
+from mhe_jax.ops import owned
+from mhe_jax.ops.owned import Visit
 from mhe_jax.train.optim import rules
 from mhe_jax.train.optim.clip import build_clip
 from mhe_jax.train.optim.rates import require_trained_backbone, scale_parts
+from mhe_jax.train.streams import stream
 
 
 def sgd(
@@ -94,9 +97,11 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """An optax transformation, its schedule, and for the head's tables `tables` possibly a row-sparse rule.
+    """An optax transformation, its schedule, and for the head's large tables possibly a rule of their own.
 
-    sparse: names of the head's parameters that belong to the rule and not to the transformation.
+    rule: row-sparse, of `rules`, or of `mhe_jax.ops.owned`.
+    sparse: names of the head's parameters that belong to a row-sparse rule and not to the transformation.
+    owned: likewise to a rule of owned tables, which the head's loss moves.
     freeze_backbone: whether the backbone's parameters belong to neither, and stay.
     """
 
@@ -104,7 +109,19 @@ class Optimizer:
     schedule: optax.Schedule
     rule: Any = None
     sparse: tuple[str, ...] = ()
+    owned: tuple[str, ...] = ()
     freeze_backbone: bool = False
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """What belongs to the rule."""
+        return self.sparse + self.owned
+
+    def visits(self, slots: dict, step: jax.Array, seed: int) -> dict[str, Visit]:
+        """How the head's loss moves each owned table in a step, from the slots of `state["tables"]`."""
+        rate = jnp.float32(self.schedule(step))
+        keys = {name: jax.random.bits(stream(seed, f"rounding/{name}", step), (2,), jnp.uint32) for name in self.owned}
+        return {name: Visit(self.rule, rate, keys[name], slots[name]) for name in self.owned}
 
     def init(self, params: dict) -> Any:
         """The state: of the transformation alone, or with a rule {'dense', 'tables'}."""
@@ -113,15 +130,26 @@ class Optimizer:
             return self.transform.init(dense)
         return {"dense": self.transform.init(dense), "tables": rules.init(self.rule, tables)}
 
+    def without_owned(self, tree: dict) -> dict:
+        """Parameters or gradients by part, without owned tables, of which there is but one copy."""
+        parts = {name: part for name, part in tree.items() if name != "slots"}
+        return {**parts, "head": {name: value for name, value in tree["head"].items() if name not in self.owned}}
+
     def split(self, params: dict) -> tuple[dict, dict]:
         """Parameters without the rule's tables and a frozen backbone, and those tables by name."""
         head = params["head"]
-        dense = {name: value for name, value in head.items() if name not in self.sparse}
+        dense = {name: value for name, value in head.items() if name not in self.tables}
         others = {} if self.freeze_backbone else {"backbone": params["backbone"]}
-        return {**others, "head": dense}, {name: head[name] for name in self.sparse}
+        return {**others, "head": dense}, {name: head[name] for name in self.tables}
 
     def apply(self, grads: dict, state: Any, params: dict, blocks: dict[str, jax.Array], step) -> tuple[dict, Any]:
-        """Parameters and state after a step; the gradient of a sparse table is that of its `blocks` alone."""
+        """Parameters and state after a step.
+
+        Args:
+          grads: by part. That of a sparse table is of its `blocks` alone; owned tables stand there as they are after
+            the step, and 'slots' are theirs.
+          state, params, blocks, step: before it.
+        """
         dense, tables = self.split(params)
         dense_grads, table_grads = self.split(grads)
         dense_state = state["dense"] if self.rule is not None else state
@@ -129,7 +157,10 @@ class Optimizer:
         dense = optax.apply_updates(dense, updates)
         if self.rule is None:
             return {**params, **dense}, dense_state
-        tables, slots = rules.apply(self.rule, tables, state["tables"], blocks, table_grads, self.schedule(step))
+        if self.owned:
+            tables, slots = table_grads, grads["slots"]
+        else:
+            tables, slots = rules.apply(self.rule, tables, state["tables"], blocks, table_grads, self.schedule(step))
         params = {**params, **dense, "head": {**dense["head"], **tables}}
         return params, {"dense": dense_state, "tables": slots}
 
@@ -140,6 +171,7 @@ def build_optimizer(
     clip_section: ConfigDict | None = None,
     table_section: ConfigDict | None = None,
     sparse_tables: tuple[str, ...] = (),
+    owned_tables: tuple[str, ...] = (),
     freeze_backbone: bool = False,
 ) -> Optimizer:
     """The optimizer of `config.optimizer`.
@@ -148,8 +180,8 @@ def build_optimizer(
       section: `config.optimizer`.
       schedule: learning rate by step.
       clip_section: `config.clip`, what the gradient goes through before it; None: as it is.
-      table_section: `config.table_optimizer`, for the head's `sparse_tables`; None: there is none.
-      sparse_tables: what the head offers.
+      table_section: `config.table_optimizer`, for the head's `sparse_tables` or `owned_tables`; None: there is none.
+      sparse_tables, owned_tables: what the head offers.
       freeze_backbone: whether only the head is trained.
 
     Raises:
@@ -169,7 +201,13 @@ def build_optimizer(
     rule = rules.build_table_optimizer(table_section) if table_section is not None else None
     if rule is None or table_section is None:
         return Optimizer(transform, schedule, freeze_backbone=freeze_backbone)
-    if not sparse_tables:
+    is_owned = isinstance(rule, owned.SGD | owned.RowwiseAdagrad)
+    if is_owned and not owned_tables:
+        raise ValueError(
+            "config.table_optimizer.update is 'owned' but this head's loss moves no table itself, one-hot heads do: "
+            "set update = 'sparse' or name = 'none'"
+        )
+    if not is_owned and not sparse_tables:
         raise ValueError(
             f"config.table_optimizer is {table_section.name!r} but this head has no table of which a step touches only "
             "a part: set config.table_optimizer.name = 'none'"
@@ -180,7 +218,8 @@ def build_optimizer(
             f"{table_section.name!r} never forms: set clip.name = 'none', clip.parts = ('backbone',), or "
             "table_optimizer.name = 'none'"
         )
-    return Optimizer(transform, schedule, rule, sparse_tables, freeze_backbone)
+    names = {"owned": owned_tables} if is_owned else {"sparse": sparse_tables}
+    return Optimizer(transform, schedule, rule, **names, freeze_backbone=freeze_backbone)
 
 
 def _decayed(decay_all: bool, no_decay: tuple[str, ...]):

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
-from mhe_jax.ops import per_row
+from mhe_jax.ops import owned, per_row
 
 # Arrays by name whose leading axis is that of the table, [P, ...].
 Slots = dict[str, Any]
@@ -103,11 +103,121 @@ class SparseAdamW:
         return new_rows, {"mean": mean, "square": square, "count": count}
 
 
+def none(update: str = "sparse", storage: str = "float32", rate: float = 1.0) -> None:
+    """No rule: `config.optimizer` trains the tables densely.
+
+    Args:
+      update, storage, rate: of the other rules, for the command line to set with the name; here as they are.
+    """
+    if (update, storage, rate) != ("sparse", "float32", 1.0):
+        raise ValueError(
+            f"config.table_optimizer has update {update!r}, storage {storage!r} and rate {rate}, but with the name "
+            "'none' config.optimizer trains the tables: set name = 'sgd' or 'rowwise_adagrad'"
+        )
+
+
+def sgd(
+    update: str = "sparse",
+    storage: str = "float32",
+    rate: float = 1.0,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+) -> SparseSGD | owned.SGD:
+    """torch.optim.SGD of the rows that a step touches.
+
+    Args:
+      update: 'sparse' gathers the blocks that a step uses, moves them, and puts them back; 'owned' moves all rows in
+        the pass that makes their gradient, see `mhe_jax.ops.owned`.
+      storage: dtype of the table where it is owned; 'bfloat16' is rounded by chance, see `mhe_jax.ops.rounding`.
+      rate: factor of the schedule's learning rate.
+      weight_decay: added to the gradient, times the weights.
+      momentum: share of the last update that the next one keeps; 0: none is kept.
+    """
+    if not _is_owned("sgd", update, storage):
+        return SparseSGD(rate=rate, weight_decay=weight_decay, momentum=momentum)
+    if momentum:
+        raise ValueError(
+            f"config.table_optimizer.momentum is {momentum}, but an owned table has no room for it: set momentum = 0 "
+            "and a larger rate, or update = 'sparse'"
+        )
+    return owned.SGD(rate=rate, weight_decay=weight_decay)
+
+
+def rowwise_adagrad(
+    update: str = "owned",
+    storage: str = "float32",
+    rate: float = 1.0,
+    weight_decay: float = 0.0,
+    eps: float = 1e-10,
+) -> owned.RowwiseAdagrad:
+    """Adagrad with one sum of squares for each row of an owned table.
+
+    Args:
+      update: 'owned', see `sgd`.
+      storage: as in `sgd`.
+      rate: factor of the schedule's learning rate.
+      weight_decay: decoupled, scaled by the learning rate.
+      eps: added to the root.
+    """
+    if not _is_owned("rowwise_adagrad", update, storage, kinds=("owned",)):
+        raise AssertionError
+    return owned.RowwiseAdagrad(rate=rate, weight_decay=weight_decay, eps=eps)
+
+
+def adagrad(update: str = "sparse", storage: str = "float32", rate: float = 1.0, eps: float = 1e-10) -> SparseAdagrad:
+    """torch.optim.Adagrad of the blocks that a step uses.
+
+    Args:
+      update: 'sparse'; owned tables have `rowwise_adagrad`.
+      storage: 'float32'.
+      rate: factor of the schedule's learning rate.
+      eps: added to the root.
+    """
+    _is_owned("adagrad", update, storage, kinds=("sparse",))
+    return SparseAdagrad(rate=rate, eps=eps)
+
+
+def adamw(
+    update: str = "sparse",
+    storage: str = "float32",
+    rate: float = 1.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> SparseAdamW:
+    """AdamW of the blocks that a step uses.
+
+    Args:
+      update: 'sparse'; its moments have no room in a pass over an owned table.
+      storage: 'float32'.
+      rate: factor of the schedule's learning rate.
+      b1: decay of the mean of the gradients.
+      b2: decay of the mean of their squares.
+      eps: added to the root of the squares.
+      weight_decay: decoupled and scaled by the learning rate.
+    """
+    _is_owned("adamw", update, storage, kinds=("sparse",))
+    return SparseAdamW(rate=rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+
+
+def _is_owned(name: str, update: str, storage: str, kinds: tuple[str, ...] = ("sparse", "owned")) -> bool:
+    """Whether `update` is 'owned'; raises ValueError if the rule has no such update, or the update no such storage."""
+    path = "config.table_optimizer"
+    if update not in kinds:
+        raise ValueError(f"{path}.update is {update!r}; of {name!r} it must be one of {', '.join(kinds)}")
+    storages = tuple(owned.STORAGES) if update == "owned" else ("float32",)
+    if storage not in storages:
+        raise ValueError(f"{path}.storage is {storage!r}; of update {update!r} it must be one of {', '.join(storages)}")
+    return update == "owned"
+
+
 TABLE_OPTIMIZERS: dict[str, Callable[..., Any]] = {
-    "none": lambda: None,
-    "sgd": SparseSGD,
-    "adagrad": SparseAdagrad,
-    "adamw": SparseAdamW,
+    "none": none,
+    "sgd": sgd,
+    "rowwise_adagrad": rowwise_adagrad,
+    "adagrad": adagrad,
+    "adamw": adamw,
 }
 
 

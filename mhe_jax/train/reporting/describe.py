@@ -18,7 +18,7 @@ class Description:
 
     target: the devices that were compiled for; None for those that are here.
     facts: lines for people about the model.
-    heads: the config's own head and its siblings, in the order of `HEADS`; chosen: the name of its own.
+    heads: the config's own head, and its siblings where asked for, in the order of `HEADS`; chosen: its name.
     remedies: if that does not fit the target, changes of the config, and what its head takes with each.
     """
 
@@ -31,8 +31,8 @@ class Description:
     remedies: tuple[tuple[str, HeadCost], ...] = ()
 
 
-def describe(config: ConfigDict, target: Target | None = None) -> Description:
-    """A config's model, and every head on the same backbone, on the devices that are here or on `target`.
+def describe(config: ConfigDict, target: Target | None = None, siblings: bool = True) -> Description:
+    """A config's model, and with `siblings` every head on its backbone, on the devices that are here or on `target`.
 
     The programs of each head are compiled for abstract arrays, so a model may be far larger than this machine.
 
@@ -53,7 +53,7 @@ def describe(config: ConfigDict, target: Target | None = None) -> Description:
         "",
         report.parameter_table(model.state.params),
     ]
-    sections = {name: _sibling(name, space.head_sizes, settings.head) for name in HEADS}
+    sections = {name: _sibling(name, space.head_sizes, settings.head) for name in HEADS if siblings}
     sections[settings.head.name] = settings.head
     heads = measure([(settings, section, mesh) for section in sections.values()], with_lengths=settings.head.name)
     (own,) = (one for one in heads if one.head == settings.head.name)

@@ -78,10 +78,15 @@ def _head_cost(settings: Settings, section: ConfigDict, mesh: Mesh, all_lengths:
         streamed = isinstance(data, ImageData) and data.streamed
         steps = dispatch_length(settings.steps_per_dispatch, mesh.devices.flat[0].platform, streamed)
 
+        def evaluation_cost(length: int) -> Cost:
+            with ambient(settings, mesh):
+                return programs.cost(programs.compile_evaluation(settings, model, mesh, length=length), mesh)
+
         def costs(length: int) -> tuple[Cost, Cost]:
-            train = programs.compile_train(settings, model, mesh, steps=steps, length=length)
-            evaluation = programs.compile_evaluation(settings, model, mesh, length=length)
-            return programs.cost(train, mesh), programs.cost(evaluation, mesh)
+            with ThreadPoolExecutor(1) as beside:
+                evaluation = beside.submit(evaluation_cost, length)
+                train = programs.compile_train(settings, model, mesh, steps=steps, length=length)
+                return programs.cost(train, mesh), evaluation.result()
 
         train, evaluation = costs(0)
         shorter = programs.lengths(settings)[:-1] if all_lengths else ()

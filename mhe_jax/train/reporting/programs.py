@@ -71,13 +71,15 @@ def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
     data = build_data(settings.data)
     task = experiment.build_task(settings, head, data, settings.data.num_classes, check_tokenizer=False)
     schedule = build_schedule(settings.schedule, total_steps=1, steps_per_epoch=1)
-    sparse = task.head.sparse_tables()
+    tables = {"sparse_tables": task.head.sparse_tables(), "owned_tables": task.head.owned_tables()}
+    # Other heads than the config's may have no tables of its kind.
+    kind = f"{settings.table_optimizer.get('update', 'sparse')}_tables"
     optimizer = build_optimizer(
         settings.optimizer,
         schedule,
         clip_section=settings.clip,
-        table_section=settings.table_optimizer if sparse else None,
-        sparse_tables=sparse,
+        table_section=settings.table_optimizer if tables.get(kind) else None,
+        **tables,
         freeze_backbone=settings.freeze_backbone,
     )
     rule = averages.build_average(settings.average, steps_per_epoch=1)

@@ -1,0 +1,144 @@
+"""A pass over a long table of classes, one block of rows at a time, and the backward pass of all losses that are one.
+
+Losses differ in what a block of logits says of an example, and in the gradient of the logits; the rest is here: how
+long a block is, what it holds, and how the gradients of features, rows and biases come of that of the logits.
+
+Inside `jax.shard_map`, features and table must vary over the same mesh axes (`jax.lax.pcast`), unless the table is
+visited, see `mhe_jax.ops.owned`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from mhe_jax.ops.margins import safe_normalize
+from mhe_jax.ops.owned import Visit
+
+_BLOCK_FLOATS = 2**24  # the automatic block holds at most 64 MiB of float32 logits, and of rows
+_LANES = 128
+
+
+class Block(NamedTuple):
+    """Some rows of the table, and what they say of each example.
+
+    begin: the first row that no earlier block had, `index * size`.
+    start: the first row.
+    rows: [size, D], in the features' dtype; with `unit_rows` of length 1.
+    logits: float32 [B, size].
+    fresh: bool [size], not in an earlier block.
+    live: bool [size], fresh and unmasked.
+    """
+
+    begin: Any
+    start: jax.Array
+    rows: jax.Array
+    logits: jax.Array
+    fresh: jax.Array
+    live: jax.Array
+
+    def places(self, labels: jax.Array) -> jax.Array:
+        """Columns of labels [B] or [B, W] that are fresh rows of this block; its size for others."""
+        size = self.rows.shape[0]
+        here = (labels >= self.begin) & (labels < self.start + size)
+        return jnp.where(here, labels - self.start, size)
+
+    def is_label(self, labels: jax.Array) -> jax.Array:
+        """Which entries of [B, size] are the example's label [B]; each is fresh in one block."""
+        return self.places(labels)[:, None] == jnp.arange(self.rows.shape[0])[None, :]
+
+
+def zero_per_example(features: jax.Array) -> jax.Array:
+    """float32 zeros [B] to start a scan from. Made of the features, for inside `jax.shard_map` a carry has to vary over
+    the same mesh axes as the values it will hold."""
+    return jnp.zeros_like(features[:, 0], jnp.float32)
+
+
+def layout(features: jax.Array, table: jax.Array, block_size: int | None) -> tuple[int, int]:
+    """Rows per block and number of blocks."""
+    num_rows = table.shape[0]
+    fitting = _BLOCK_FLOATS // max(features.shape) // _LANES * _LANES
+    size = min(block_size or max(fitting, _LANES), num_rows)
+    return size, -(-num_rows // size)
+
+
+def at(index, size, features, table, bias, mask, unit_rows=False, visit: Visit | None = None) -> Block:
+    """Block `index`. The last one is shifted back to end at the table's end: no padded copy of the table is made."""
+    start = jnp.minimum(index * size, table.shape[0] - size)
+    rows = lax.dynamic_slice_in_dim(table, start, size)
+    rows = (safe_normalize(rows)[0] if unit_rows else rows).astype(features.dtype)
+    rows = rows if visit is None else visit.spread(rows)
+    logits = jnp.einsum("bd,cd->bc", features, rows, preferred_element_type=jnp.float32)
+    if bias is not None:
+        logits += lax.dynamic_slice_in_dim(bias, start, size).astype(jnp.float32)[None, :]
+    fresh = start + jnp.arange(size) >= index * size
+    return Block(index * size, start, rows, logits, fresh, fresh & lax.dynamic_slice_in_dim(mask, start, size))
+
+
+def forward(step: Callable, initial: Any, block_size, features, table, bias, mask, unit_rows=False, visit=None) -> Any:
+    """`carry = step(carry, block)` over all blocks, from `initial`."""
+    size, count = layout(features, table, block_size)
+
+    def body(carry, index):
+        return step(carry, at(index, size, features, table, bias, mask, unit_rows, visit)), None
+
+    return lax.scan(body, initial, jnp.arange(count))[0]
+
+
+def backward(
+    d_logits: Callable[[Block], jax.Array],
+    block_size: int | None,
+    features: jax.Array,
+    table: jax.Array,
+    bias: jax.Array | None,
+    mask: jax.Array,
+    unit_rows: bool = False,
+    visit: Visit | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array | None, Visit | None]:
+    """The gradients of features, table, bias and visit.
+
+    With a visit the table's is the table after the step, and the visit's slots are those after it.
+
+    Args:
+      d_logits: the gradient of a block's logits, float32 [B, size], 0 where it is not fresh.
+      block_size, features, table, bias, mask, unit_rows: of `forward`.
+      visit: see `mhe_jax.ops.owned`; None: the table stays, and a gradient of its size is made.
+    """
+    size, count = layout(features, table, block_size)
+
+    def step(carry, index):
+        d_features, moved, d_bias, slots = carry
+        # Rows that are fresh have not moved yet.
+        block = at(index, size, features, table if visit is None else moved, bias, mask, unit_rows, visit)
+        gradient = d_logits(block)
+        low = gradient.astype(features.dtype)
+        d_features += jnp.einsum("bc,cd->bd", low, block.rows, preferred_element_type=jnp.float32)
+        d_rows = jnp.einsum("bc,bd->cd", low, features, preferred_element_type=jnp.float32)
+        if unit_rows:
+            rows = lax.dynamic_slice_in_dim(table if visit is None else moved, block.start, size).astype(jnp.float32)
+            (d_rows,) = jax.vjp(lambda r: safe_normalize(r)[0], rows if visit is None else visit.spread(rows))[1](
+                d_rows
+            )
+        if visit is None:
+            moved = add_rows(moved, block.start, d_rows)
+        else:
+            moved, slots = visit.move(moved, slots, block.start, block.fresh, d_rows)
+        if bias is not None:
+            d_bias = add_rows(d_bias, block.start, gradient.sum(axis=0))
+        return (d_features, moved, d_bias, slots), None
+
+    d_features, d_bias = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), (features, bias))
+    moved = jnp.zeros_like(table, jnp.float32) if visit is None else table
+    slots = None if visit is None else visit.slots
+    (d_features, moved, d_bias, slots), _ = lax.scan(step, (d_features, moved, d_bias, slots), jnp.arange(count))
+    d_bias = None if bias is None else d_bias.astype(bias.dtype)
+    of_visit = None if visit is None else visit.cotangent(slots)
+    return d_features.astype(features.dtype), moved.astype(table.dtype), d_bias, of_visit
+
+
+def add_rows(table, start, rows):
+    """Adds to rows `start ..` of the table; in place where `table` is the carry of a loop."""
+    old = lax.dynamic_slice_in_dim(table, start, rows.shape[0])
+    return lax.dynamic_update_slice_in_dim(table, old + rows, start, axis=0)

@@ -1,0 +1,110 @@
+"""Runs whose one-hot table is moved by its own loss: all pipelines, every mesh, resumed, evaluated, refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mhe_jax.inference.run import load
+from mhe_jax.recipes import heads
+from mhe_jax.train.loop import train_and_evaluate
+from mhe_jax.train.reporting import writers
+from tests import tiny_config, tiny_face_config, tiny_text_config
+from tests.train.saved import assert_same, final_weights
+
+OWNED = {"name": "sgd", "update": "owned", "storage": "float32", "rate": 1.0, "weight_decay": 0.0}
+PLAIN = {"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
+KINDS = {
+    "pictures": (tiny_config, heads.ohe),
+    "texts": (tiny_text_config, heads.xmc_ohe),
+    "faces": (tiny_face_config, heads.face_ohe),
+}
+
+
+def make(kind="pictures", **fields):
+    module, head = KINDS[kind]
+    config = module.get_config()
+    margin = {"margin": config.head.margin} if "margin" in config.head else {}
+    config.head = {**head(), **margin}
+    config.optimizer, config.table_optimizer = dict(PLAIN), dict(OWNED)
+    config.average = {"name": "none"}
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def losses(workdir):
+    return [event["loss"] for event in writers.read_events(workdir / "metrics.jsonl") if event["split"] == "train"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_owned_table_of_float32_is_trained_as_plain_sgd_trains_it(kind, tmp_path):
+    for name in ("owned", "none"):
+        config = make(kind)
+        if name == "none":
+            config.table_optimizer = {"name": "none"}
+        train_and_evaluate(config, tmp_path / name)
+    owned, dense = final_weights(tmp_path / "owned"), final_weights(tmp_path / "none")
+    table = next(name for name in dense if "kernel" in name and "head" in name)
+    np.testing.assert_allclose(owned[table], dense[table], rtol=2e-4, atol=2e-6)
+    np.testing.assert_allclose(losses(tmp_path / "owned"), losses(tmp_path / "none"), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "rowwise_adagrad"])
+def test_resumed_equals_uninterrupted_bitwise_in_bfloat16(rule, tmp_path):
+    config = make(**{"table_optimizer.name": rule, "table_optimizer.storage": "bfloat16"})
+    train_and_evaluate(config, tmp_path / "whole")
+    assert train_and_evaluate(config, tmp_path / "parts", interrupt_at=3)["interrupted"]
+    train_and_evaluate(config, tmp_path / "parts")
+    whole, parts = final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts")
+    assert_same(whole, parts)
+    assert "bfloat16" in {str(value.dtype) for value in whole.values()}
+
+
+def test_meshes_agree_and_a_run_goes_on_on_another_one(tmp_path):
+    for classes in (1, 2, 8):
+        config = make(**{"mesh.classes": classes, "head.block_size": 2})
+        train_and_evaluate(config, tmp_path / str(classes), interrupt_at=3)
+    config = make(**{"mesh.classes": 2, "head.block_size": 2})
+    for classes in (1, 2, 8):
+        stored = json.loads((tmp_path / str(classes) / "config.json").read_text())
+        again = config.copy_and_resolve_references()
+        again.mesh.classes = 2 if classes != 2 else 4
+        assert stored["mesh"]["classes"] == classes
+        train_and_evaluate(again, tmp_path / str(classes))
+    found = [losses(tmp_path / str(classes)) for classes in (1, 2, 8)]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-4)
+
+
+def test_a_narrow_run_learns_and_can_be_asked(tmp_path):
+    config = make(**{"table_optimizer.storage": "bfloat16", "total_steps": 30, "log_every_steps": 10})
+    train_and_evaluate(config, tmp_path)
+    assert losses(tmp_path)[-1] < losses(tmp_path)[0]
+    (best,) = load(tmp_path).predict(np.zeros((1, 8, 8, 1), np.uint8), top_k=3)
+    assert len(best) == 3
+    assert 0 < sum(one.score for one in best) <= 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"accumulate_steps": 2}, "config.accumulate_steps is 2, but the parts of a batch would each move the table"),
+        ({"average": {"name": "ema"}, "table_optimizer.storage": "bfloat16"}, "would lose in it what a step adds"),
+        ({"clip": {"name": "norm", "norm": 1.0}}, "config.clip.norm .1.0. needs the norm of the whole gradient"),
+        ({"head": heads.mhp((4, 5))}, "config.table_optimizer.update is 'owned' but this head's loss moves no table"),
+        ({"table_optimizer.momentum": 0.9}, "momentum is 0.9, but an owned table has no room for it"),
+        ({"table_optimizer.storage": "float16"}, "storage is 'float16'; of update 'owned' it must be one of float32"),
+        ({"table_optimizer.update": "dense"}, "update is 'dense'; of 'sgd' it must be one of sparse, owned"),
+        ({"table_optimizer": {"name": "adamw", "update": "owned"}}, "of 'adamw' it must be one of sparse"),
+        ({"table_optimizer": {"name": "none", "update": "owned"}}, "with the name 'none' config.optimizer trains"),
+    ],
+)
+def test_what_owned_tables_do_not_go_with_is_named(fields, message, tmp_path):
+    config = make()
+    config.unlock()
+    config.table_optimizer.momentum = 0.0
+    for path, value in fields.items():
+        section, _, name = path.rpartition(".")
+        (config[section] if section else config)[name] = value
+    with pytest.raises(ValueError, match=message):
+        train_and_evaluate(config, tmp_path)
