@@ -67,7 +67,7 @@ def layout(features: jax.Array, table: jax.Array, block_size: int | None) -> tup
 def at(index, size, features, table, bias, mask, unit_rows=False, visit: Visit | None = None) -> Block:
     """Block `index`. The last one is shifted back to end at the table's end: no padded copy of the table is made."""
     start = jnp.minimum(index * size, table.shape[0] - size)
-    rows = lax.dynamic_slice_in_dim(table, start, size)
+    rows = _slice(table, start, size, features.dtype)
     rows = (safe_normalize(rows)[0] if unit_rows else rows).astype(features.dtype)
     rows = rows if visit is None else visit.spread(rows)
     logits = jnp.einsum("bd,cd->bc", features, rows, preferred_element_type=jnp.float32)
@@ -75,6 +75,15 @@ def at(index, size, features, table, bias, mask, unit_rows=False, visit: Visit |
         logits += lax.dynamic_slice_in_dim(bias, start, size).astype(jnp.float32)[None, :]
     fresh = start + jnp.arange(size) >= index * size
     return Block(index * size, start, rows, logits, fresh, fresh & lax.dynamic_slice_in_dim(mask, start, size))
+
+
+def _slice(table, start, size, dtype):
+    """Rows of the table, which will be rounded or widened to `dtype`.
+
+    XLA's compilers for CPUs and TPUs would do that to the whole table before the loop, and keep a copy of it.
+    """
+    rows = lax.dynamic_slice_in_dim(table, start, size)
+    return rows if table.dtype == dtype else lax.optimization_barrier(rows)
 
 
 def forward(step: Callable, initial: Any, block_size, features, table, bias, mask, unit_rows=False, visit=None) -> Any:
