@@ -131,7 +131,7 @@ class Settings:
         ("grad", "param"),
         "Norms of backbone, head and row-sparse tables at the logged steps: of the gradient before it is clipped "
         "('grad'), the parameters ('param') and what they moved by ('update'), as `grad_norm/head`. 'update' takes "
-        "memory, up to that of the parameters again.",
+        "memory, up to that of the parameters again. Owned tables are left out.",
         free=True,
     )
     trackers: tuple[str, ...] = option(

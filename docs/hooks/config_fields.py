@@ -18,7 +18,7 @@ KINDS = {"one label": "image_folder", "many labels": "xmc", "faces": "face_folde
 # Arguments of a section's constructors that the program gives them, and no config.
 GIVEN = {
     "backbone": ("dtype",),
-    "head": ("label_space", "features_dim", "dtype"),
+    "head": ("label_space", "features_dim", "dtype", "storage"),
     "optimizer": ("learning_rate",),
     "schedule": ("total_steps", "steps_per_epoch"),
     "average": ("steps_per_epoch",),

@@ -169,7 +169,7 @@ def adagrad(update: str = "sparse", storage: str = "float32", rate: float = 1.0,
 
     Args:
       update: 'sparse'; owned tables have `rowwise_adagrad`.
-      storage: 'float32'.
+      storage: 'float32' alone.
       rate: factor of the schedule's learning rate.
       eps: added to the root.
     """
@@ -190,7 +190,7 @@ def adamw(
 
     Args:
       update: 'sparse'; its moments have no room in a pass over an owned table.
-      storage: 'float32'.
+      storage: 'float32' alone.
       rate: factor of the schedule's learning rate.
       b1: decay of the mean of the gradients.
       b2: decay of the mean of their squares.

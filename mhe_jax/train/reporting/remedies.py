@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
 from mhe_jax.train.reporting.head_costs import HeadCost, checked, measure
@@ -13,7 +14,7 @@ from mhe_jax.train.reporting.head_costs import HeadCost, checked, measure
 def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
     """Changes of batch, mesh, dtype and optimizer as flags, and what the config's own head takes with each."""
     changes, models = [], []
-    for change in _changes(Settings.from_config(config), len(target.devices)):
+    for change in _changes(Settings.from_config(config), len(target.devices), target.devices[0].platform):
         changed = config.copy_and_resolve_references()
         with changed.unlocked():
             changed.update_from_flattened_dict(change)
@@ -26,7 +27,14 @@ def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
     return list(zip(changes, measure(models), strict=True))
 
 
-def _changes(settings: Settings, devices: int) -> Iterator[dict[str, Any]]:
+def owned_table(platform: str) -> dict[str, Any]:
+    """The fields of a one-hot table that is all there is, see `mhe_jax.ops.owned`, by path."""
+    # XLA for CPUs widens narrow tables.
+    fields = {**heads.OWNED_TABLES, "storage": "float32" if platform == "cpu" else "bfloat16"}
+    return {f"table_optimizer.{name}": value for name, value in fields.items() if name != "weight_decay"}
+
+
+def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[str, Any]]:
     for parts in (4, 16):
         if settings.table_optimizer.name == "none":
             yield {"accumulate_steps": parts}
@@ -35,6 +43,8 @@ def _changes(settings: Settings, devices: int) -> Iterator[dict[str, Any]]:
         yield {"dtype": "bfloat16"}
     if settings.optimizer.get("momentum"):
         yield {"optimizer.momentum": 0.0}
+        if settings.head.name == "ohe" and settings.table_optimizer.name == "none":
+            yield owned_table(platform)
     if devices > 1 and settings.mesh.classes == 1:
         yield {"mesh.data": 1, "mesh.classes": devices}
         yield {"shard_backbone": True}

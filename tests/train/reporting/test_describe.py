@@ -55,6 +55,7 @@ def test_what_does_not_fit_gets_the_settings_that_were_tried():
     flags = [flag for flag, _ in found.remedies]
     assert "--config.optimizer.momentum=0.0" in flags
     assert "--config.dtype=bfloat16" in flags
+    assert any("--config.table_optimizer.update=owned" in flag for flag in flags)
     text = description.as_text(found)
     assert "does not fit" in text
     assert "ohe with other settings" in text
