@@ -52,7 +52,7 @@ class Settings:
     schedule: ConfigDict = option(help="Section: the learning rate by step.")
     average: ConfigDict = option({"name": "none"}, "Section: the average of the weights that is evaluated.")
     table_optimizer: ConfigDict = option(
-        {"name": "none", "update": "sparse", "storage": "float32", "rate": 1.0},
+        {"name": "none", "updates": "sparse", "storage": "float32", "rate": 1.0, "weight_decay": 0.0},
         "Section: the rule of a head's large tables: row-sparse, where the head touches a part of them in a step, or "
         "owned, where it moves all rows itself; 'none' trains them with `optimizer`.",
     )

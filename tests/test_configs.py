@@ -70,7 +70,7 @@ def test_the_header_says_what_to_expect_and_the_command(path):
 @pytest.mark.parametrize("name", HEADS)
 def test_head_sections_list_all_fields(name):
     accepted = set(inspect.signature(HEADS[name]).parameters) - {"parent", "name"}
-    given_elsewhere = {"label_space", "features_dim", "dtype"}
+    given_elsewhere = {"label_space", "features_dim", "dtype", "storage"}
     assert set(getattr(heads, name)()) - {"name", "head_sizes"} == accepted - given_elsewhere
     assert set(heads.REFERENCE[name]) <= accepted
 
@@ -78,7 +78,7 @@ def test_head_sections_list_all_fields(name):
 @pytest.mark.parametrize("name", MULTILABEL_HEADS)
 def test_head_sections_for_many_labels_list_all_fields(name):
     accepted = set(inspect.signature(MULTILABEL_HEADS[name]).parameters) - {"parent", "name"}
-    given_elsewhere = {"label_space", "features_dim", "dtype"}
+    given_elsewhere = {"label_space", "features_dim", "dtype", "storage"}
     assert set(getattr(heads, f"xmc_{name}")()) - {"name", "head_sizes"} == accepted - given_elsewhere
     assert set(heads.XMC_REFERENCE[name]) <= accepted
 
@@ -87,7 +87,7 @@ def test_head_sections_for_many_labels_list_all_fields(name):
 def test_head_sections_on_cosines_list_all_fields(variant):
     section = getattr(heads, f"face_{variant}")()
     accepted = set(inspect.signature(MARGIN_HEADS[section["name"]]).parameters) - {"parent", "name"}
-    given_elsewhere = {"label_space", "features_dim", "dtype"}
+    given_elsewhere = {"label_space", "features_dim", "dtype", "storage"}
     assert set(section) - {"name", "head_sizes"} == accepted - given_elsewhere
     assert set(heads.FACE_REFERENCE[section["name"]]) <= accepted
 

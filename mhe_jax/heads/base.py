@@ -125,7 +125,10 @@ class Head(nn.Module):
         return ()
 
     def owned_tables(self) -> tuple[str, ...]:
-        """Names of the parameters [C, D] that `loss` can move itself, see `mhe_jax.ops.owned`."""
+        """Names of the parameters [C, D] that `loss` can move itself, see `mhe_jax.ops.owned`.
+
+        Each must be used once in `loss`, with its visit of the context.
+        """
         return ()
 
     def statistics(self) -> dict:
@@ -162,6 +165,8 @@ class Head(nn.Module):
             return filled.astype(dtype)
 
         names = ("class", *[None] * (len(shape) - 1))
+        if self.storage not in STORAGES:
+            raise ValueError(f"storage is {self.storage!r}; it must be one of {', '.join(STORAGES)}")
         dtype = STORAGES[self.storage] if name in self.owned_tables() else jnp.float32
         table = self.param(name, nn.with_partitioning(padded, names), (rows, *shape[1:]), dtype)
         return table

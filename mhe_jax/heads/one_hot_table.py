@@ -27,9 +27,6 @@ class OneHotTable(Head):
         self.kernel = self.class_table("kernel", init, classes, self.features_dim)
         self.bias = self.class_table("bias", self.bias_init(), classes) if self.use_bias else None
 
-    def owned_tables(self):
-        return ("kernel",)
-
     def bias_init(self) -> nn.initializers.Initializer:
         """What the biases start from."""
         return torch_linear(self.features_dim)

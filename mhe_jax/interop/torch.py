@@ -124,6 +124,8 @@ def export_state_dict(
             continue
         name, transform = found[0], patterns.TRANSFORMS[found[1]]
         values = np.asarray(array)
+        if values.dtype.name == "bfloat16":  # which NumPy knows by an extension, and torch does not take from it
+            values = values.astype(np.float32)
         if transform.rows and label_space:
             values = values[: _num_rows(path, label_space)]
         values = transform.to_torch(values)

@@ -4,7 +4,8 @@ With 10^6 classes the logits of a batch outweigh the network below them. Here on
 the forward and in the backward pass: the forward keeps a running log-sum-exp, the backward recomputes each block from
 it. What is saved between the two is the input and one number per example.
 
-Inside `jax.shard_map`, features and table must vary over the same mesh axes (`jax.lax.pcast`).
+Inside `jax.shard_map`, features and table must vary over the same mesh axes (`jax.lax.pcast`), unless the
+table is visited.
 
 Source: online softmax (Milakov and Gimelshein, arXiv 1805.02867); recomputation from the log-sum-exp as in Cut
 Cross-Entropy (arXiv 2411.09009), with float32 accumulators.

@@ -5,7 +5,8 @@ and the log-sum-exp over the other classes. As in `chunked`, one block of cosine
 the backward pass; the rows are normalised block by block as well, so there is no normalised copy of the table.
 
 Queries are the unit vectors of the features; products run in their dtype and accumulate in float32, norms are float32.
-Inside `jax.shard_map`, queries and table must vary over the same mesh axes (`jax.lax.pcast`).
+Inside `jax.shard_map`, queries and table must vary over the same mesh axes (`jax.lax.pcast`), unless the
+table is visited.
 """
 
 import functools

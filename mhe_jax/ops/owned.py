@@ -1,8 +1,9 @@
 """Tables that are updated by the pass that makes their gradient, block by block, so that it never exists whole.
 
-A step of a table with gradient and momentum holds three tables, and moves ten. An owned table is the only one: where
-the backward pass of `blocked_lse`, `blocked_bce` or `own_and_others` is given a `Visit`, each block of rows moves by
-its own gradient at once, and what comes back in the place of the table's gradient is the table after the step.
+A step of a table with gradient and momentum holds three arrays of its size, and reads and writes them ten times. An
+owned table has neither: where the backward pass of `blocked_lse`, `blocked_bce` or `own_and_others` is given a `Visit`,
+each block of rows moves by its own gradient at once, and what comes back in the place of the table's gradient is the
+table after the step.
 
 The rules have no momentum: a second table that changes in the same loop is copied in each of its turns by XLA.
 """
@@ -27,7 +28,7 @@ STORAGES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class SGD:
     """`rows <- rows - rate * (gradient + weight_decay * rows)`: no state at all.
 
-    Without momentum it takes a larger rate: with .9 of momentum ten times that has the same effect in the long run.
+    In the place of .9 of momentum ten times the rate has the same effect in the long run.
 
     Attributes:
       rate: factor of the schedule's learning rate.
@@ -51,15 +52,24 @@ class RowwiseAdagrad:
     `rows <- rows - rate * (gradient / (sqrt(sum of its mean squares) + eps) + weight_decay * rows)`. Source: FBGEMM's
     exact row-wise Adagrad (Khudia et al., arXiv 2101.05615; the rule itself goes back to Duchi et al. 2011).
 
+    A row's first step is as long as its rate, however small its gradient: for a softmax take a small one, such as .03
+    with the schedule's (docs/log.md).
+
     Attributes:
       rate: factor of the schedule's learning rate.
-      eps: added to the root.
+      eps: added to the root, above 0.
       weight_decay: decoupled, scaled by the learning rate.
     """
 
     rate: float = 1.0
     eps: float = 1e-10
     weight_decay: float = 0.0
+
+    def __post_init__(self):
+        if self.eps <= 0:
+            raise ValueError(
+                f"config.table_optimizer.eps is {self.eps}; it must be above 0: rows without gradient exist"
+            )
 
     def init(self, table: jax.Array) -> Slots:
         return {"squares": jnp.zeros(table.shape[0], jnp.float32)}

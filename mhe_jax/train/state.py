@@ -21,7 +21,7 @@ class TrainState:
 
     Attributes:
       step: int32 [], optimizer steps taken.
-      params: {'backbone': ..., 'head': ...}, float32.
+      params: {'backbone': ..., 'head': ...}, float32 but for owned tables of another storage.
       batch_stats: the backbone's running statistics.
       opt_state: of `mhe_jax.train.optim.optimizer.Optimizer`.
       average: see `mhe_jax.train.optim.averages`; None without one.

@@ -78,6 +78,15 @@ def test_a_round_trip_is_exact(layout, head, space):
     jax.tree.map(np.testing.assert_array_equal, back, variables)
 
 
+def test_a_narrow_table_goes_out_wide():
+    variables = filled(abstract_variables("torchvision", "ohe", SPACES["ohe"]))
+    kernel = jnp.asarray(variables["params"]["head"]["kernel"], jnp.bfloat16)
+    variables["params"]["head"]["kernel"] = kernel
+    state = export_state_dict(variables, "torchvision", "ohe")
+    assert {array.dtype.name for array in state.values()} == {"float32"}
+    np.testing.assert_array_equal(state["fc.weight"], kernel[: len(state["fc.weight"])].astype(jnp.float32))
+
+
 def test_published_names_are_used(product):
     _, state = product
     shapes = {name: array.shape for name, array in state.items()}

@@ -12,7 +12,7 @@ from mhe_jax.train.reporting import writers
 from tests import tiny_config, tiny_face_config, tiny_text_config
 from tests.train.saved import assert_same, final_weights
 
-OWNED = {"name": "sgd", "update": "owned", "storage": "float32", "rate": 1.0, "weight_decay": 0.0}
+OWNED = {"name": "sgd", "updates": "owned", "storage": "float32", "rate": 1.0, "weight_decay": 0.0}
 PLAIN = {"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
 KINDS = {
     "pictures": (tiny_config, heads.ohe),
@@ -91,12 +91,12 @@ def test_a_narrow_run_learns_and_can_be_asked(tmp_path):
         ({"accumulate_steps": 2}, "config.accumulate_steps is 2, but the parts of a batch would each move the table"),
         ({"average": {"name": "ema"}, "table_optimizer.storage": "bfloat16"}, "would lose in it what a step adds"),
         ({"clip": {"name": "norm", "norm": 1.0}}, "config.clip.norm .1.0. needs the norm of the whole gradient"),
-        ({"head": heads.mhp((4, 5))}, "config.table_optimizer.update is 'owned' but this head's loss moves no table"),
+        ({"head": heads.mhp((4, 5))}, "config.table_optimizer.updates is 'owned' but this head's loss moves no table"),
         ({"table_optimizer.momentum": 0.9}, "momentum is 0.9, but an owned table has no room for it"),
-        ({"table_optimizer.storage": "float16"}, "storage is 'float16'; of update 'owned' it must be one of float32"),
-        ({"table_optimizer.update": "dense"}, "update is 'dense'; of 'sgd' it must be one of sparse, owned"),
-        ({"table_optimizer": {"name": "adamw", "update": "owned"}}, "of 'adamw' it must be one of sparse"),
-        ({"table_optimizer": {"name": "none", "update": "owned"}}, "with the name 'none' config.optimizer trains"),
+        ({"table_optimizer.storage": "float16"}, "storage is 'float16'; of updates 'owned' it must be one of float32"),
+        ({"table_optimizer.updates": "dense"}, "updates is 'dense'; of 'sgd' it must be one of sparse, owned"),
+        ({"table_optimizer": {"name": "adamw", "updates": "owned"}}, "of 'adamw' it must be one of sparse"),
+        ({"table_optimizer": {"name": "none", "updates": "owned"}}, "with the name 'none' config.optimizer trains"),
     ],
 )
 def test_what_owned_tables_do_not_go_with_is_named(fields, message, tmp_path):

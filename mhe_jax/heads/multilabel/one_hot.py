@@ -38,6 +38,9 @@ class MultiLabelOneHotHead(OneHotTable):
         shift = math.log(self.prior / (1 - self.prior)) if self.prior else 0.0
         return lambda key, shape, dtype=jnp.float32: init(key, shape, dtype) + shift
 
+    def owned_tables(self):
+        return ("kernel",)
+
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         loss = sharded.bce(
             features.astype(self.dtype),

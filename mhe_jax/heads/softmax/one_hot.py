@@ -22,6 +22,9 @@ class OneHotHead(OneHotTable):
         super().setup()
         check_smoothing(self.label_smoothing)
 
+    def owned_tables(self):
+        return ("kernel",)
+
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         smooth, visit = self.label_smoothing > 0, context.visits.get("kernel")
         lse, target, total = self._statistics(features, jnp.maximum(labels, 0), smooth, visit)

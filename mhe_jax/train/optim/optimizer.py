@@ -11,7 +11,6 @@ import optax
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
-from mhe_jax.ops import owned
 from mhe_jax.ops.owned import Visit
 from mhe_jax.train.optim import rules
 from mhe_jax.train.optim.clip import build_clip
@@ -146,8 +145,8 @@ class Optimizer:
         """Parameters and state after a step.
 
         Args:
-          grads: by part. That of a sparse table is of its `blocks` alone; owned tables stand there as they are after
-            the step, and 'slots' are theirs.
+          grads: by part. That of a sparse table is of its `blocks` alone. Owned tables have none: in its place stands
+            the table as it is after the step, and in 'slots' are their slots.
           state, params, blocks, step: before it.
         """
         dense, tables = self.split(params)
@@ -201,11 +200,11 @@ def build_optimizer(
     rule = rules.build_table_optimizer(table_section) if table_section is not None else None
     if rule is None or table_section is None:
         return Optimizer(transform, schedule, freeze_backbone=freeze_backbone)
-    is_owned = isinstance(rule, owned.SGD | owned.RowwiseAdagrad)
+    is_owned = rules.is_owned(rule)
     if is_owned and not owned_tables:
         raise ValueError(
-            "config.table_optimizer.update is 'owned' but this head's loss moves no table itself, one-hot heads do: "
-            "set update = 'sparse' or name = 'none'"
+            "config.table_optimizer.updates is 'owned' but this head's loss moves no table itself, one-hot heads do: "
+            "set updates = 'sparse' or name = 'none'"
         )
     if not is_owned and not sparse_tables:
         raise ValueError(

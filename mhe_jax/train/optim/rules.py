@@ -57,16 +57,19 @@ class SparseAdagrad:
 
     Attributes:
       rate: factor of the schedule's learning rate.
+      weight_decay: added to the gradient, times the weights.
       eps: added to the root.
     """
 
     rate: float = 1.0
+    weight_decay: float = 0.0
     eps: float = 1e-10
 
     def init(self, table: jax.Array) -> Slots:
         return {"squares": jnp.zeros_like(table)}
 
     def step(self, rows, grads, slots, learning_rate):
+        grads = grads + self.weight_decay * rows
         squares = slots["squares"] + grads**2
         return rows - self.rate * learning_rate * grads / (jnp.sqrt(squares) + self.eps), {"squares": squares}
 
@@ -103,21 +106,23 @@ class SparseAdamW:
         return new_rows, {"mean": mean, "square": square, "count": count}
 
 
-def none(update: str = "sparse", storage: str = "float32", rate: float = 1.0) -> None:
+def none(updates: str = "sparse", storage: str = "float32", rate: float = 1.0, weight_decay: float = 0.0) -> None:
     """No rule: `config.optimizer` trains the tables densely.
 
     Args:
-      update, storage, rate: of the other rules, for the command line to set with the name; here as they are.
+      updates, storage, rate, weight_decay: of the other rules, for the command line to set with the name; here as
+        they are.
     """
-    if (update, storage, rate) != ("sparse", "float32", 1.0):
+    if (updates, storage, rate, weight_decay) != ("sparse", "float32", 1.0, 0.0):
         raise ValueError(
-            f"config.table_optimizer has update {update!r}, storage {storage!r} and rate {rate}, but with the name "
+            f"config.table_optimizer has updates {updates!r}, storage {storage!r}, rate {rate} and weight_decay "
+            f"{weight_decay}, but with the name "
             "'none' config.optimizer trains the tables: set name = 'sgd' or 'rowwise_adagrad'"
         )
 
 
 def sgd(
-    update: str = "sparse",
+    updates: str = "sparse",
     storage: str = "float32",
     rate: float = 1.0,
     weight_decay: float = 0.0,
@@ -126,25 +131,25 @@ def sgd(
     """torch.optim.SGD of the rows that a step touches.
 
     Args:
-      update: 'sparse' gathers the blocks that a step uses, moves them, and puts them back; 'owned' moves all rows in
+      updates: 'sparse' gathers the blocks that a step uses, moves them, and puts them back; 'owned' moves all rows in
         the pass that makes their gradient, see `mhe_jax.ops.owned`.
       storage: dtype of the table where it is owned; 'bfloat16' is rounded by chance, see `mhe_jax.ops.rounding`.
       rate: factor of the schedule's learning rate.
       weight_decay: added to the gradient, times the weights.
       momentum: share of the last update that the next one keeps; 0: none is kept.
     """
-    if not _is_owned("sgd", update, storage):
+    if not _is_owned("sgd", updates, storage):
         return SparseSGD(rate=rate, weight_decay=weight_decay, momentum=momentum)
     if momentum:
         raise ValueError(
             f"config.table_optimizer.momentum is {momentum}, but an owned table has no room for it: set momentum = 0 "
-            "and a larger rate, or update = 'sparse'"
+            "and a larger rate, or updates = 'sparse'"
         )
     return owned.SGD(rate=rate, weight_decay=weight_decay)
 
 
 def rowwise_adagrad(
-    update: str = "owned",
+    updates: str = "owned",
     storage: str = "float32",
     rate: float = 1.0,
     weight_decay: float = 0.0,
@@ -153,32 +158,38 @@ def rowwise_adagrad(
     """Adagrad with one sum of squares for each row of an owned table.
 
     Args:
-      update: 'owned', see `sgd`.
+      updates: 'owned', see `sgd`.
       storage: as in `sgd`.
       rate: factor of the schedule's learning rate.
       weight_decay: decoupled, scaled by the learning rate.
       eps: added to the root.
     """
-    if not _is_owned("rowwise_adagrad", update, storage, kinds=("owned",)):
-        raise AssertionError
+    _is_owned("rowwise_adagrad", updates, storage, kinds=("owned",))
     return owned.RowwiseAdagrad(rate=rate, weight_decay=weight_decay, eps=eps)
 
 
-def adagrad(update: str = "sparse", storage: str = "float32", rate: float = 1.0, eps: float = 1e-10) -> SparseAdagrad:
+def adagrad(
+    updates: str = "sparse",
+    storage: str = "float32",
+    rate: float = 1.0,
+    weight_decay: float = 0.0,
+    eps: float = 1e-10,
+) -> SparseAdagrad:
     """torch.optim.Adagrad of the blocks that a step uses.
 
     Args:
-      update: 'sparse'; owned tables have `rowwise_adagrad`.
+      updates: 'sparse'; owned tables have `rowwise_adagrad`.
       storage: 'float32' alone.
       rate: factor of the schedule's learning rate.
+      weight_decay: added to the gradient, times the weights.
       eps: added to the root.
     """
-    _is_owned("adagrad", update, storage, kinds=("sparse",))
-    return SparseAdagrad(rate=rate, eps=eps)
+    _is_owned("adagrad", updates, storage, kinds=("sparse",))
+    return SparseAdagrad(rate=rate, weight_decay=weight_decay, eps=eps)
 
 
 def adamw(
-    update: str = "sparse",
+    updates: str = "sparse",
     storage: str = "float32",
     rate: float = 1.0,
     b1: float = 0.9,
@@ -189,7 +200,7 @@ def adamw(
     """AdamW of the blocks that a step uses.
 
     Args:
-      update: 'sparse'; its moments have no room in a pass over an owned table.
+      updates: 'sparse'; its moments have no room in a pass over an owned table.
       storage: 'float32' alone.
       rate: factor of the schedule's learning rate.
       b1: decay of the mean of the gradients.
@@ -197,19 +208,26 @@ def adamw(
       eps: added to the root of the squares.
       weight_decay: decoupled and scaled by the learning rate.
     """
-    _is_owned("adamw", update, storage, kinds=("sparse",))
+    _is_owned("adamw", updates, storage, kinds=("sparse",))
     return SparseAdamW(rate=rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
 
 
-def _is_owned(name: str, update: str, storage: str, kinds: tuple[str, ...] = ("sparse", "owned")) -> bool:
-    """Whether `update` is 'owned'; raises ValueError if the rule has no such update, or the update no such storage."""
+def _is_owned(name: str, updates: str, storage: str, kinds: tuple[str, ...] = ("sparse", "owned")) -> bool:
+    """Whether `updates` is 'owned'; raises ValueError if the rule has no such updates, or they no such storage."""
     path = "config.table_optimizer"
-    if update not in kinds:
-        raise ValueError(f"{path}.update is {update!r}; of {name!r} it must be one of {', '.join(kinds)}")
-    storages = tuple(owned.STORAGES) if update == "owned" else ("float32",)
+    if updates not in kinds:
+        raise ValueError(f"{path}.updates is {updates!r}; of {name!r} it must be one of {', '.join(kinds)}")
+    storages = tuple(owned.STORAGES) if updates == "owned" else ("float32",)
     if storage not in storages:
-        raise ValueError(f"{path}.storage is {storage!r}; of update {update!r} it must be one of {', '.join(storages)}")
-    return update == "owned"
+        raise ValueError(
+            f"{path}.storage is {storage!r}; of updates {updates!r} it must be one of {', '.join(storages)}"
+        )
+    return updates == "owned"
+
+
+def is_owned(rule: Any) -> bool:
+    """Whether a rule is one of owned tables."""
+    return isinstance(rule, owned.SGD | owned.RowwiseAdagrad)
 
 
 TABLE_OPTIMIZERS: dict[str, Callable[..., Any]] = {

@@ -137,8 +137,7 @@ def _choices(config: ConfigDict, target: Target | None) -> Iterator[Choice]:
         fields = ConfigDict(section())
         if kind == "faces" and "margin" in config.head:
             fields.margin = config.head.margin
-        # What rate suits owned tables was measured against SGD, which texts are not trained by.
-        owned = remedies.owned_table(_platform(target)) if name == "ohe" and kind != "texts" else None
+        owned = remedies.owned_table(Settings.from_config(config), _platform(target)) if name == "ohe" else {}
         for changes in _changes(config, target, owned):
             changed = config.copy_and_resolve_references()
             with changed.unlocked():
@@ -155,7 +154,7 @@ def _platform(target: Target | None) -> str:
     return target.devices[0].platform if target else jax.default_backend()
 
 
-def _changes(config: ConfigDict, target: Target | None, owned: dict | None) -> Iterator[dict[str, Any]]:
+def _changes(config: ConfigDict, target: Target | None, owned: dict) -> Iterator[dict[str, Any]]:
     """What makes a model smaller, from what costs nothing: rows over all devices, an optimizer without slots, then a
     table that is all there is, where the head can have one."""
     devices = len(target.devices) if target else jax.device_count()

@@ -14,7 +14,7 @@ from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.settings import Settings
 from mhe_jax.train import experiment
 from mhe_jax.train.evaluator import make_evaluation
-from mhe_jax.train.optim import averages
+from mhe_jax.train.optim import averages, rules
 from mhe_jax.train.optim.optimizer import Optimizer, build_optimizer
 from mhe_jax.train.optim.schedules import build_schedule
 from mhe_jax.train.pairs_evaluator import make_embed
@@ -72,13 +72,14 @@ def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
     task = experiment.build_task(settings, head, data, settings.data.num_classes, check_tokenizer=False)
     schedule = build_schedule(settings.schedule, total_steps=1, steps_per_epoch=1)
     tables = {"sparse_tables": task.head.sparse_tables(), "owned_tables": task.head.owned_tables()}
-    # Other heads than the config's may have no tables of its kind.
-    kind = f"{settings.table_optimizer.get('update', 'sparse')}_tables"
+    rule = rules.build_table_optimizer(settings.table_optimizer)
+    # Other heads than the config's may have no tables for its rule.
+    usable = head == settings.head or tables["owned_tables" if rules.is_owned(rule) else "sparse_tables"]
     optimizer = build_optimizer(
         settings.optimizer,
         schedule,
         clip_section=settings.clip,
-        table_section=settings.table_optimizer if tables.get(kind) else None,
+        table_section=settings.table_optimizer if usable else None,
         **tables,
         freeze_backbone=settings.freeze_backbone,
     )

@@ -5,7 +5,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
 from mhe_jax.train.reporting.head_costs import HeadCost, checked, measure
@@ -27,11 +26,25 @@ def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
     return list(zip(changes, measure(models), strict=True))
 
 
-def owned_table(platform: str) -> dict[str, Any]:
-    """The fields of a one-hot table that is all there is, see `mhe_jax.ops.owned`, by path."""
-    # XLA for CPUs widens narrow tables.
-    fields = {**heads.OWNED_TABLES, "storage": "float32" if platform == "cpu" else "bfloat16"}
-    return {f"table_optimizer.{name}": value for name, value in fields.items() if name != "weight_decay"}
+def owned_table(settings: Settings, platform: str) -> dict[str, Any]:
+    """The fields that make a one-hot table all there is, see `mhe_jax.ops.owned`, by path; none where that does not go.
+
+    They train as the config does, but for the momentum, in whose place stands a larger rate.
+    """
+    optimizer, clip = settings.optimizer, settings.clip
+    clips_head = clip.name != "none" and "head" in clip.get("parts", ("backbone", "head"))
+    if settings.table_optimizer.name != "none" or optimizer.name != "sgd" or not optimizer.get("momentum", 0.9):
+        return {}
+    if settings.accumulate_steps > 1 or clips_head or settings.average.name != "none":
+        return {}
+    fields = {
+        "name": "sgd",
+        "updates": "owned",
+        "storage": "float32" if platform == "cpu" else "bfloat16",  # XLA for CPUs widens narrow tables
+        "rate": round(1 / (1 - optimizer.get("momentum", 0.9)), 6),
+        "weight_decay": optimizer.get("weight_decay", 0.0),
+    }
+    return {f"table_optimizer.{name}": value for name, value in fields.items()}
 
 
 def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[str, Any]]:
@@ -43,8 +56,8 @@ def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[s
         yield {"dtype": "bfloat16"}
     if settings.optimizer.get("momentum"):
         yield {"optimizer.momentum": 0.0}
-        if settings.head.name == "ohe" and settings.table_optimizer.name == "none":
-            yield owned_table(platform)
+        if settings.head.name == "ohe" and (fields := owned_table(settings, platform)):
+            yield fields
     if devices > 1 and settings.mesh.classes == 1:
         yield {"mesh.data": 1, "mesh.classes": devices}
         yield {"shard_backbone": True}

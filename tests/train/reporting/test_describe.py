@@ -6,18 +6,18 @@ import jax
 import pytest
 
 from mhe_jax.recipes.files import load_config
+from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
-from mhe_jax.train.reporting import advise, description
+from mhe_jax.train.reporting import advise, description, remedies
 from mhe_jax.train.reporting.describe import describe
+from tests.field_runs import with_fields
 from tests.tiny_text_config import get_config as tiny_text
 
 
 def scaling(arg, **fields):
     config = load_config(f"configs/scaling.py:{arg}")
-    config.update_from_flattened_dict(
-        {"data.num_classes": 4001, "global_batch_size": 64, "steps_per_dispatch": 1, **fields}
-    )
-    return config
+    fields = {"data.num_classes": 4001, "global_batch_size": 64, "steps_per_dispatch": 1, **fields}
+    return with_fields(config, fields)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_what_does_not_fit_gets_the_settings_that_were_tried():
     flags = [flag for flag, _ in found.remedies]
     assert "--config.optimizer.momentum=0.0" in flags
     assert "--config.dtype=bfloat16" in flags
-    assert any("--config.table_optimizer.update=owned" in flag for flag in flags)
+    assert any("--config.table_optimizer.updates=owned" in flag for flag in flags)
     text = description.as_text(found)
     assert "does not fit" in text
     assert "ohe with other settings" in text
@@ -85,3 +85,39 @@ def test_nothing_fits_a_device_without_memory():
     advice = advise.advise(scaling("images"), None, 2**10)
     assert advice.best is None
     assert advise.as_text(advice).endswith("None fits: more devices, a smaller batch, or config.accumulate_steps.")
+
+
+@pytest.mark.parametrize(
+    ("arg", "section", "message"),
+    [
+        ("images,ohe", {"name": "sgd", "updates": "ownd"}, "updates is 'ownd'"),
+        ("images,ohe", {"name": "none", "storage": "bfloat16"}, "with the name 'none' config.optimizer trains"),
+        ("images,mhp", {"name": "sgd", "updates": "owned"}, "this head's loss moves no table"),
+        ("images,ohe", {"name": "sgd"}, "this head has no table of which a step touches only a part"),
+    ],
+)
+def test_a_table_optimizer_is_described_as_it_would_be_trained(arg, section, message):
+    with pytest.raises(ValueError, match=message):
+        describe(scaling(arg, table_optimizer=section), siblings=False)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"average": {"name": "ema"}},
+        {"accumulate_steps": 2},
+        {"clip": {"name": "norm", "norm": 1.0}},
+        {"optimizer": {"name": "adamw"}},
+        {"optimizer.momentum": 0.0},
+    ],
+)
+def test_owned_tables_are_proposed_where_they_train_as_the_config_does(fields):
+    whole = Settings.from_config(scaling("images,ohe", **{"optimizer.weight_decay": 1e-4}))
+    assert remedies.owned_table(whole, "gpu") == {
+        "table_optimizer.name": "sgd",
+        "table_optimizer.updates": "owned",
+        "table_optimizer.storage": "bfloat16",
+        "table_optimizer.rate": 10.0,
+        "table_optimizer.weight_decay": 1e-4,
+    }
+    assert remedies.owned_table(Settings.from_config(scaling("images,ohe", **fields)), "gpu") == {}
