@@ -56,14 +56,14 @@ class Run:
         self.schedule = build_schedule(settings.schedule, self.total_steps, self.train.steps_per_epoch)
         self.average = build_average(settings.average, self.train.steps_per_epoch)
         self.task = experiment.build_task(settings, settings.head, self.data, self.data.num_classes)
-        tables = self.task.head.sparse_tables()
         self.optimizer = build_optimizer(
             settings.optimizer,
             self.schedule,
-            settings.clip,
-            settings.table_optimizer,
-            tables,
-            settings.freeze_backbone,
+            clip_section=settings.clip,
+            table_section=settings.table_optimizer,
+            sparse_tables=self.task.head.sparse_tables(),
+            owned_tables=self.task.head.owned_tables(),
+            freeze_backbone=settings.freeze_backbone,
         )
         self._known: dict[str, str] = {}
 

@@ -209,7 +209,7 @@ def build_optimizer(
     if not is_owned and not sparse_tables:
         raise ValueError(
             f"config.table_optimizer is {table_section.name!r} but this head has no table of which a step touches only "
-            "a part: set config.table_optimizer.name = 'none'"
+            "a part: set config.table_optimizer.name = 'none'" + (", or updates = 'owned'" if owned_tables else "")
         )
     if clip is not None and "head" in clip.parts:
         raise ValueError(
