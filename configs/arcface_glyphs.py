@@ -32,8 +32,8 @@ def get_config(arg=""):
     config.head = section
     config.update(glyphs.recipe())
     config.backbone.activate_features = False
-    if variant == "partial" or "sparse" in words:
-        config.table_optimizer = {**heads.SPARSE_TABLES, "weight_decay": 0.05}
+    if rule := faces.tables(variant, words, heads.SPARSE_TABLES):
+        config.table_optimizer = {**rule, "weight_decay": 0.05}
     config.total_epochs = 12.0
     if "smoke" in words:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 16, 1

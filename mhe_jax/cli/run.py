@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
         "FILE:8 with a description of one. Needs the extra `aot`.",
     )
     flags.DEFINE_enum(
-        "heads", "all", ["all", "own"], "describe: own compiles the config's head alone, in a quarter of the time."
+        "heads", "all", ["all", "own"], "describe: own compiles the config's head alone, without its siblings."
     )
     flags.DEFINE_string(
         "memory", None, "advise: what programs may have of a device, such as 24GB; by default what the target has."

@@ -88,8 +88,8 @@ def build_head(
     kind = "margin" if "margin" in own else kind
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
-    given: dict[str, Any] = {"label_space": label_space, "features_dim": features_dim, "dtype": dtype}
-    given["storage"] = storage
+    given: dict[str, Any] = {"label_space": label_space, "features_dim": features_dim}
+    given |= {"dtype": dtype, "storage": storage}
     for name, registered in _SECTIONS.items():
         if name in own:
             value, path = own.pop(name), f"config.head.{name}"

@@ -47,6 +47,13 @@ def head(arg, default, sizes, margin):
     return section, words, variant
 
 
+def tables(variant, words, sparse):
+    """The section of the table optimizer that `head`'s results ask for, `sparse` being the row-sparse one; or None."""
+    if "owned" in words:
+        return heads.OWNED_TABLES
+    return sparse if variant == "partial" or "sparse" in words else None
+
+
 def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
     """The config of a training set in records; `recipe` holds what the published one sets: batch, learning_rate, ...
 
@@ -86,10 +93,8 @@ def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
     }
-    if variant == "partial" or "sparse" in words:
-        config.table_optimizer = {**heads.FACE_SPARSE_TABLES, "weight_decay": decay}
-    if "owned" in words:
-        config.table_optimizer = {**heads.OWNED_TABLES, "weight_decay": decay}
+    if rule := tables(variant, words, heads.FACE_SPARSE_TABLES):
+        config.table_optimizer = {**rule, "weight_decay": decay}
     config.clip = {"name": "norm", "norm": 5.0, "parts": ("backbone",)}
     config.schedule = {
         "name": "poly",

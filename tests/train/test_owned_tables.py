@@ -94,8 +94,11 @@ def test_a_narrow_run_learns_and_can_be_asked(tmp_path):
         ({"head": heads.mhp((4, 5))}, "config.table_optimizer.updates is 'owned' but this head's loss moves no table"),
         ({"table_optimizer.momentum": 0.9}, "momentum is 0.9, but an owned table has no room for it"),
         ({"table_optimizer.storage": "float16"}, "storage is 'float16'; of updates 'owned' it must be one of float32"),
-        ({"table_optimizer.updates": "dense"}, "updates is 'dense'; of 'sgd' it must be one of sparse, owned"),
-        ({"table_optimizer": {"name": "adamw", "updates": "owned"}}, "of 'adamw' it must be one of sparse"),
+        ({"table_optimizer.updates": "dense"}, "updates is 'dense'; of this rule it must be one of sparse, owned"),
+        (
+            {"table_optimizer": {"name": "adamw", "updates": "owned"}},
+            "updates is 'owned'; of this rule it must be one of sparse",
+        ),
         ({"table_optimizer": {"name": "none", "updates": "owned"}}, "with the name 'none' config.optimizer trains"),
     ],
 )

@@ -190,7 +190,7 @@ def _serve(loader: Loader, tasks: socket.socket, results: socket.socket) -> None
             task = pickle.loads(message)
             try:
                 done = Done(task, loader(task))
-            except Exception as error:
+            except Exception as error:  # whatever it is, the process that asked has to hear of it
                 done = Done(task, [], _portable(error))
             results.send(pickle.dumps(done))
 
@@ -201,7 +201,7 @@ def _portable(error: Exception) -> Exception:
         error.add_note("".join(traceback.format_exception(error))[-_LONGEST // 4 :])
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # what cannot be pickled, or made again from its arguments, fails in any way
         return RuntimeError("".join(traceback.format_exception(error))[-_LONGEST // 4 :])
     return error
 

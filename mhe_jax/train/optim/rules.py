@@ -23,6 +23,32 @@ from mhe_jax.ops import owned, per_row
 Slots = dict[str, Any]
 
 
+def _require(updates: str, storage: str, kinds: tuple[str, ...]) -> None:
+    """Raises ValueError if a rule does not move tables so, or tables that are moved so are not stored so."""
+    path = "config.table_optimizer"
+    if updates not in kinds:
+        raise ValueError(f"{path}.updates is {updates!r}; of this rule it must be one of {', '.join(kinds)}")
+    known = tuple(owned.STORAGES) if updates == "owned" else ("float32",)
+    if storage not in known:
+        raise ValueError(f"{path}.storage is {storage!r}; of updates {updates!r} it must be one of {', '.join(known)}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SparseAlone:
+    """A rule of row-sparse tables that has no form for owned ones.
+
+    Attributes:
+      updates: 'sparse', see `sgd`.
+      storage: 'float32' alone.
+    """
+
+    updates: str = "sparse"
+    storage: str = "float32"
+
+    def __post_init__(self):
+        _require(self.updates, self.storage, ("sparse",))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SparseSGD:
     """torch.optim.SGD of each block over the steps that used it; without momentum it has no slots at all.
@@ -52,7 +78,7 @@ class SparseSGD:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseAdagrad:
+class SparseAdagrad(SparseAlone):
     """`rows <- rows - rate * gradient / (sqrt(sum of its squares) + eps)` (Duchi et al. 2011), torch.optim.Adagrad.
 
     Attributes:
@@ -75,7 +101,7 @@ class SparseAdagrad:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseAdamW:
+class SparseAdamW(SparseAlone):
     """AdamW of each block over the steps that used it; `count` of them corrects the bias, so early uses are not damped.
 
     Attributes:
@@ -138,7 +164,8 @@ def sgd(
       weight_decay: added to the gradient, times the weights.
       momentum: share of the last update that the next one keeps; 0: none is kept.
     """
-    if not _is_owned("sgd", updates, storage):
+    _require(updates, storage, ("sparse", "owned"))
+    if updates == "sparse":
         return SparseSGD(rate=rate, weight_decay=weight_decay, momentum=momentum)
     if momentum:
         raise ValueError(
@@ -164,65 +191,8 @@ def rowwise_adagrad(
       weight_decay: decoupled, scaled by the learning rate.
       eps: added to the root.
     """
-    _is_owned("rowwise_adagrad", updates, storage, kinds=("owned",))
+    _require(updates, storage, ("owned",))
     return owned.RowwiseAdagrad(rate=rate, weight_decay=weight_decay, eps=eps)
-
-
-def adagrad(
-    updates: str = "sparse",
-    storage: str = "float32",
-    rate: float = 1.0,
-    weight_decay: float = 0.0,
-    eps: float = 1e-10,
-) -> SparseAdagrad:
-    """torch.optim.Adagrad of the blocks that a step uses.
-
-    Args:
-      updates: 'sparse'; owned tables have `rowwise_adagrad`.
-      storage: 'float32' alone.
-      rate: factor of the schedule's learning rate.
-      weight_decay: added to the gradient, times the weights.
-      eps: added to the root.
-    """
-    _is_owned("adagrad", updates, storage, kinds=("sparse",))
-    return SparseAdagrad(rate=rate, weight_decay=weight_decay, eps=eps)
-
-
-def adamw(
-    updates: str = "sparse",
-    storage: str = "float32",
-    rate: float = 1.0,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-) -> SparseAdamW:
-    """AdamW of the blocks that a step uses.
-
-    Args:
-      updates: 'sparse'; its moments have no room in a pass over an owned table.
-      storage: 'float32' alone.
-      rate: factor of the schedule's learning rate.
-      b1: decay of the mean of the gradients.
-      b2: decay of the mean of their squares.
-      eps: added to the root of the squares.
-      weight_decay: decoupled and scaled by the learning rate.
-    """
-    _is_owned("adamw", updates, storage, kinds=("sparse",))
-    return SparseAdamW(rate=rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
-
-
-def _is_owned(name: str, updates: str, storage: str, kinds: tuple[str, ...] = ("sparse", "owned")) -> bool:
-    """Whether `updates` is 'owned'; raises ValueError if the rule has no such updates, or they no such storage."""
-    path = "config.table_optimizer"
-    if updates not in kinds:
-        raise ValueError(f"{path}.updates is {updates!r}; of {name!r} it must be one of {', '.join(kinds)}")
-    storages = tuple(owned.STORAGES) if updates == "owned" else ("float32",)
-    if storage not in storages:
-        raise ValueError(
-            f"{path}.storage is {storage!r}; of updates {updates!r} it must be one of {', '.join(storages)}"
-        )
-    return updates == "owned"
 
 
 def is_owned(rule: Any) -> bool:
@@ -234,8 +204,8 @@ TABLE_OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "none": none,
     "sgd": sgd,
     "rowwise_adagrad": rowwise_adagrad,
-    "adagrad": adagrad,
-    "adamw": adamw,
+    "adagrad": SparseAdagrad,
+    "adamw": SparseAdamW,
 }
 
 
