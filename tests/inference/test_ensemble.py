@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 from ml_collections import ConfigDict
 
-from mhe_jax import data
+from mhe_jax.data import build
 from mhe_jax.data.ragged import top_of
 from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.data.texts.synthetic import SyntheticText
@@ -168,7 +168,7 @@ SECTION = {"name": "synthetic_text", "num_classes": 23, "num_examples": 50, "num
 @pytest.fixture
 def make_run(tmp_path, monkeypatch):
     """Writes what a trained run with predictions leaves behind; half of the ranking is true."""
-    monkeypatch.setitem(data.DATA, "synthetic_text", SyntheticText)
+    monkeypatch.setitem(build.DATA, "synthetic_text", SyntheticText)
 
     def make(name, noise, **fields):
         workdir, section = tmp_path / name, {**SECTION, **fields}
