@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
-from mhe_jax.ops.owned import STORAGES, Visit
+from mhe_jax.ops.owned import Visit
 from mhe_jax.ops.products import product
+from mhe_jax.ops.storage import STORAGES, store
 
 Features = Float[Array, "batch features_dim"]
 Labels = Int[Array, "batch"] | Int[Array, "batch labels"]  # a head takes one of the two
@@ -61,7 +62,7 @@ class Head(nn.Module):
       label_space: the classes and their digits.
       features_dim: D.
       dtype: compute dtype of the products.
-      storage: dtype of the owned tables, 'float32' or 'bfloat16'.
+      storage: how the owned tables are kept, see `mhe_jax.ops.storage`.
     """
 
     label_space: LabelSpace
@@ -148,7 +149,7 @@ class Head(nn.Module):
         """How many equal parts the rows of a large table make: as many as devices, or a multiple of them."""
         return per_row.axis_size("class")
 
-    def class_table(self, name: str, init: nn.initializers.Initializer, *shape: int) -> jax.Array:
+    def class_table(self, name: str, init: nn.initializers.Initializer, *shape: int) -> Any:
         """A parameter whose rows are split over mesh axis 'class', filled up with zero rows to `table_parts` parts.
 
         The values are drawn at `shape`, so the same key gives the same table on every mesh.
@@ -159,22 +160,26 @@ class Head(nn.Module):
             return table
         rows = padded_rows(shape[0], self.table_parts)
 
-        def padded(key, shape_with_padding, dtype):
-            values = init(key, shape, jnp.float32)
-            filled = jnp.pad(values, [(0, full - size) for full, size in zip(shape_with_padding, shape, strict=True)])
-            return filled.astype(dtype)
-
-        names = ("class", *[None] * (len(shape) - 1))
         if self.storage not in STORAGES:
             raise ValueError(f"storage is {self.storage!r}; it must be one of {', '.join(STORAGES)}")
-        dtype = STORAGES[self.storage] if name in self.owned_tables() else jnp.float32
-        table = self.param(name, nn.with_partitioning(padded, names), (rows, *shape[1:]), dtype)
+        storage = self.storage if name in self.owned_tables() else "float32"
+
+        def padded(key):
+            values = init(key, shape, jnp.float32)
+            filled = jnp.pad(values, [(0, rows - shape[0]), *[(0, 0)] * (len(shape) - 1)])
+            return jax.tree.map(_split_rows, store(filled, storage))
+
+        table = self.param(name, padded)
         return table
 
     def check_k(self, k: int) -> None:
         """Raises ValueError unless there are k classes."""
         if not 1 <= k <= self.label_space.num_classes:
             raise ValueError(f"k={k} classes asked for, but there are {self.label_space.num_classes} (k starts at 1)")
+
+
+def _split_rows(array: jax.Array) -> nn.Partitioned:
+    return nn.Partitioned(array, ("class", *[None] * (array.ndim - 1)))
 
 
 def padded_rows(rows: int, shards: int) -> int:

@@ -34,6 +34,9 @@ class GroupTable(Head):
         shape = (self.label_space.head_sizes[0], self.label_space.strides[0], self.features_dim)
         self.weight = self.class_table("weight", nn.initializers.normal(0.01), *shape)
 
+    def owned_tables(self):
+        return ("weight",) if self.sampler.one_set else ()
+
     def sample_groups(self, labels: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """The groups that a step trains: of each example, int [B, K], or a set for the batch, [parts, U]."""
         groups = jnp.where(labels < 0, -1, labels // self.label_space.strides[0])
@@ -65,7 +68,7 @@ class GroupTable(Head):
         return sharded.topk(features.astype(self.dtype), rows, None, is_class, k, self.block_size)
 
     def _logits_of(self, features, ids):
-        rows = self._rows()[0][:, None, :]  # each class is a block of one
+        rows = self.weight.reshape(-1, 1, self.features_dim)  # each class is a block of one
         return sharded.block_logits(rows, features.astype(self.dtype), ids)[:, :, 0]
 
     def _rows(self):

@@ -38,7 +38,7 @@ class OneHotTable(Head):
 
     def logits_of(self, features: jax.Array, ids: jax.Array) -> jax.Array:
         """Logits of given classes: [B, D], int [B, M] -> float32 [B, M]."""
-        rows = self.kernel[:, None, :]  # each class is a block of one
+        rows = self.kernel.reshape(-1, 1, self.features_dim)  # each class is a block of one
         logits = sharded.block_logits(rows, features.astype(self.dtype), ids)[:, :, 0]
         return logits if self.bias is None else logits + self.bias[ids]
 

@@ -4,12 +4,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from mhe_jax.interop.state_files import read_checkpoint as read_checkpoint
 from mhe_jax.interop.tables import encoders, faces, patterns
 from mhe_jax.labels import LabelSpace
+from mhe_jax.ops.storage import Scaled, store, widen
 
 PARTS = ("backbone", "head")
 
@@ -72,7 +74,8 @@ def import_state_dict(
             continue
         if not np.isfinite(values).all():
             not_finite.append(name)
-        flat[path] = np.ascontiguousarray(values, dtype=flat[path].dtype)
+        is_scaled, dtype = isinstance(flat[path], Scaled), flat[path].dtype
+        flat[path] = store(jnp.asarray(values), "float8") if is_scaled else np.ascontiguousarray(values, dtype=dtype)
     problems = {"missing": sorted(missing), "unexpected": unexpected, "of another shape": misshaped}
     if any(problems.values()):
         listed = "; ".join(f"{len(names)} {kind}: {_first(names)}" for kind, names in problems.items() if names)
@@ -123,7 +126,7 @@ def export_state_dict(
             unexpected.append(path)
             continue
         name, transform = found[0], patterns.TRANSFORMS[found[1]]
-        values = np.asarray(array)
+        values = np.asarray(widen(array))
         if values.dtype.name == "bfloat16":  # which NumPy knows by an extension, and torch does not take from it
             values = values.astype(np.float32)
         if transform.rows and label_space:

@@ -16,11 +16,12 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mhe_jax.ops import blocks
 from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.storage import Scaled
 
 
 def blocked_bce(
     features: Float[Array, "batch dim"],
-    kernel: Float[Array, "classes dim"],
+    kernel: Float[Array, "classes dim"] | Scaled,
     bias: Float[Array, "classes"] | None,
     labels: Int[Array, "batch width"],
     mask: Bool[Array, "classes"],
@@ -80,9 +81,7 @@ def _backward(block_size, residuals, cotangent):
     def d_logits(block):
         gradient = jnp.where(block.live[None, :], jax.nn.sigmoid(block.logits), 0.0)
         # Subtracted before rounding: in bfloat16 a probability near 1 would cancel against its target.
-        at = block.places(labels)
-        gradient = jax.vmap(lambda row, columns: row.at[columns].add(-1.0, mode="drop"))(gradient, at)
-        return gradient * cotangent[:, None]
+        return block.add_at(labels, gradient, -jnp.ones_like(cotangent)) * cotangent[:, None]
 
     found = blocks.backward(d_logits, block_size, features, kernel, bias, mask, visit=visit)
     d_features, d_kernel, d_bias, d_visit = found

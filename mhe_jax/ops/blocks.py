@@ -1,5 +1,7 @@
 """A pass over a long table of classes, one block of rows at a time, and the backward pass of all losses that are one.
 
+The table is an array [C, D], or some groups of one (`mhe_jax.ops.rows`), whose rows are counted through.
+
 Losses differ in what a block of logits says of an example, and in the gradient of the logits; the rest is here: how
 long a block is, what it holds, and how the gradients of features, rows and biases come of that of the logits.
 
@@ -14,8 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mhe_jax.ops import rows as row_ops
+from mhe_jax.ops import storage
 from mhe_jax.ops.margins import safe_normalize
 from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.rows import Table
 
 _BLOCK_FLOATS = 2**24  # the automatic block holds at most 64 MiB of float32 logits, and of rows
 _LANES = 128
@@ -49,6 +54,13 @@ class Block(NamedTuple):
         """Which entries of [B, size] are the example's label [B]; each is fresh in one block."""
         return self.places(labels)[:, None] == jnp.arange(self.rows.shape[0])[None, :]
 
+    def add_at(self, labels: jax.Array, values: jax.Array, more: jax.Array) -> jax.Array:
+        """`values` [B, size] and `more` [B] at the labels [B] or [B, W], distinct in a row, that are fresh rows."""
+        if labels.ndim == 1:
+            return values + jnp.where(self.is_label(labels), more[:, None], 0.0)
+        add = lambda row, columns, number: row.at[columns].add(number, mode="drop")
+        return jax.vmap(add)(values, self.places(labels), more)
+
 
 def zero_per_example(features: jax.Array) -> jax.Array:
     """float32 zeros [B] to start a scan from. Made of the features, for inside `jax.shard_map` a carry has to vary over
@@ -56,18 +68,23 @@ def zero_per_example(features: jax.Array) -> jax.Array:
     return jnp.zeros_like(features[:, 0], jnp.float32)
 
 
-def layout(features: jax.Array, table: jax.Array, block_size: int | None) -> tuple[int, int]:
-    """Rows per block and number of blocks."""
-    num_rows = table.shape[0]
+def most_rows(features: jax.Array, block_size: int | None) -> int:
+    """Rows that a block should hold."""
     fitting = _BLOCK_FLOATS // max(features.shape) // _LANES * _LANES
-    size = min(block_size or max(fitting, _LANES), num_rows)
+    return block_size or max(fitting, _LANES)
+
+
+def layout(features: jax.Array, table: Table, block_size: int | None) -> tuple[int, int]:
+    """Rows per block and number of blocks."""
+    num_rows, unit = row_ops.count(table), row_ops.unit(table)
+    size = min(max(most_rows(features, block_size) // unit, 1) * unit, num_rows)
     return size, -(-num_rows // size)
 
 
 def at(index, size, features, table, bias, mask, unit_rows=False, visit: Visit | None = None) -> Block:
     """Block `index`. The last one is shifted back to end at the table's end: no padded copy of the table is made."""
-    start = jnp.minimum(index * size, table.shape[0] - size)
-    rows = _slice(table, start, size, features.dtype)
+    start = jnp.minimum(index * size, row_ops.count(table) - size)
+    rows = _take(table, start, size, features.dtype)
     rows = (safe_normalize(rows)[0] if unit_rows else rows).astype(features.dtype)
     rows = rows if visit is None else visit.spread(rows)
     logits = jnp.einsum("bd,cd->bc", features, rows, preferred_element_type=jnp.float32)
@@ -77,13 +94,13 @@ def at(index, size, features, table, bias, mask, unit_rows=False, visit: Visit |
     return Block(index * size, start, rows, logits, fresh, fresh & lax.dynamic_slice_in_dim(mask, start, size))
 
 
-def _slice(table, start, size, dtype):
+def _take(table, start, size, dtype):
     """Rows of the table, which will be rounded or widened to `dtype`.
 
     XLA's compilers for CPUs and TPUs would do that to the whole table before the loop, and keep a copy of it.
     """
-    rows = lax.dynamic_slice_in_dim(table, start, size)
-    return rows if table.dtype == dtype else lax.optimization_barrier(rows)
+    rows = row_ops.take(table, start, size)
+    return storage.widen(rows if rows.dtype == dtype else lax.optimization_barrier(rows))
 
 
 def forward(step: Callable, initial: Any, block_size, features, table, bias, mask, unit_rows=False, visit=None) -> Any:
@@ -100,15 +117,16 @@ def backward(
     d_logits: Callable[[Block], jax.Array],
     block_size: int | None,
     features: jax.Array,
-    table: jax.Array,
+    table: Table,
     bias: jax.Array | None,
     mask: jax.Array,
     unit_rows: bool = False,
     visit: Visit | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array | None, Visit | None]:
+) -> tuple[jax.Array, Table, jax.Array | None, Visit | None]:
     """The gradients of features, table, bias and visit.
 
-    With a visit the table's is the table after the step, and the visit's slots are those after it.
+    With a visit the table's is the table after the step, in which rows that are no class have not moved, and the
+    visit's slots are those after it.
 
     Args:
       d_logits: the gradient of a block's logits, float32 [B, size], 0 where it is not fresh.
@@ -126,28 +144,24 @@ def backward(
         d_features += jnp.einsum("bc,cd->bd", low, block.rows, preferred_element_type=jnp.float32)
         d_rows = jnp.einsum("bc,bd->cd", low, features, preferred_element_type=jnp.float32)
         if unit_rows:
-            rows = lax.dynamic_slice_in_dim(table if visit is None else moved, block.start, size).astype(jnp.float32)
+            kept = row_ops.take(table if visit is None else moved, block.start, size)
+            rows = storage.widen(kept).astype(jnp.float32)
             (d_rows,) = jax.vjp(lambda r: safe_normalize(r)[0], rows if visit is None else visit.spread(rows))[1](
                 d_rows
             )
         if visit is None:
-            moved = add_rows(moved, block.start, d_rows)
+            moved = row_ops.add(moved, block.start, d_rows)
         else:
-            moved, slots = visit.move(moved, slots, block.start, block.fresh, d_rows)
+            moved, slots = visit.move(moved, slots, block.start, block.live, d_rows)
         if bias is not None:
-            d_bias = add_rows(d_bias, block.start, gradient.sum(axis=0))
+            d_bias = row_ops.add(d_bias, block.start, gradient.sum(axis=0))
         return (d_features, moved, d_bias, slots), None
 
     d_features, d_bias = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), (features, bias))
-    moved = jnp.zeros_like(table, jnp.float32) if visit is None else table
+    moved = row_ops.zeros(table) if visit is None else table
     slots = None if visit is None else visit.slots
     (d_features, moved, d_bias, slots), _ = lax.scan(step, (d_features, moved, d_bias, slots), jnp.arange(count))
+    d_table = jax.tree.map(lambda new, old: new.astype(old.dtype), row_ops.stored(moved), row_ops.stored(table))
     d_bias = None if bias is None else d_bias.astype(bias.dtype)
     of_visit = None if visit is None else visit.cotangent(slots)
-    return d_features.astype(features.dtype), moved.astype(table.dtype), d_bias, of_visit
-
-
-def add_rows(table, start, rows):
-    """Adds to rows `start ..` of the table; in place where `table` is the carry of a loop."""
-    old = lax.dynamic_slice_in_dim(table, start, rows.shape[0])
-    return lax.dynamic_update_slice_in_dim(table, old + rows, start, axis=0)
+    return d_features.astype(features.dtype), row_ops.cotangent(table, d_table), d_bias, of_visit

@@ -1,15 +1,14 @@
-"""Contiguous blocks of classes: the children of a node, the members of a group.
+"""Contiguous blocks of classes: the children of a node.
 
 Because siblings are contiguous in the mixed-radix code, a table of classes is an array [blocks, siblings, D], and
 choosing candidates is one gather of whole blocks, without lists of ids.
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
-from mhe_jax.ops.chunked import blocked_lse
 
 # A gathered element is written and read back, a dense one is only multiplied. On CPUs and GPUs alike the product over
 # all blocks is the cheaper way up to some tens of blocks per gathered one, forward and backward together: rows are read
@@ -64,42 +63,3 @@ def beam_step(
     missing = ((0, 0), (0, width - best.shape[1]))
     best = jnp.pad(best, missing, constant_values=-jnp.inf)
     return best, jnp.where(best == -jnp.inf, -1, jnp.pad(children, missing))
-
-
-def group_lse(
-    features: Float[Array, "batch dim"],
-    weight: Float[Array, "held size dim"],
-    groups: Int[Array, "used"],
-    labels: Int[Array, "batch"],
-    num_codes: int,
-    first_group: Int[Array, ""] | int = 0,
-    block_size: int | None = None,
-    with_total: bool = False,
-) -> tuple[Float32[Array, "batch"], Float32[Array, "batch"], Float32[Array, "batch"]]:
-    """`blocked_lse` over the members of some of the groups that this table holds.
-
-    Args:
-      features: float [B, D].
-      weight: float [L, n, D], the groups first_group .. first_group + L - 1.
-      groups: int [U], ascending; ids this table does not hold, such as the filling of `sampling`, are passed over.
-      labels: int [B] codes, group * n + member.
-      num_codes: members at or above are masked.
-      first_group: id of the table's first group.
-      block_size: as in `blocked_lse`.
-      with_total: as in `blocked_lse`.
-    """
-    num_groups, size, dim = weight.shape
-    # The groups are sorted, so those of this table are a contiguous run, and at most L long.
-    begin = jnp.searchsorted(groups, first_group, method="scan_unrolled")
-    run = begin + jnp.arange(min(groups.shape[0], num_groups))
-    held = jnp.take(groups, run, mode="fill", fill_value=-1) - first_group
-    held = jnp.where((held >= 0) & (held < num_groups), held, num_groups)
-    rows = jnp.take(weight, held, axis=0, mode="clip").reshape(-1, dim)
-    members = ((held + first_group) * size)[:, None] + jnp.arange(size)[None, :]
-    mask = (held < num_groups)[:, None] & (members < num_codes)
-
-    label_groups = labels // size - first_group
-    slots = jnp.clip(jnp.searchsorted(held, label_groups, method="scan_unrolled"), 0, held.shape[0] - 1)
-    found = (labels >= 0) & (label_groups < num_groups) & (held[slots] == label_groups)
-    local_labels = jnp.where(found, slots * size + labels % size, -1)
-    return blocked_lse(features, rows, None, local_labels, mask.reshape(-1), block_size, with_total)

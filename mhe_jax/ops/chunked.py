@@ -20,13 +20,15 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mhe_jax.ops import blocks
 from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.rows import Groups
+from mhe_jax.ops.storage import Scaled
 
 
 def blocked_lse(
     features: Float[Array, "batch dim"],
-    kernel: Float[Array, "classes dim"],
+    kernel: Float[Array, "classes dim"] | Scaled | Groups,
     bias: Float[Array, "classes"] | None,
-    labels: Int[Array, "batch"],
+    labels: Int[Array, "batch"] | Int[Array, "batch width"],
     mask: Bool[Array, "classes"],
     block_size: int | None = None,
     with_total: bool = False,
@@ -44,9 +46,9 @@ def blocked_lse(
 
     Args:
       features: float [B, D].
-      kernel: float [C, D].
+      kernel: float [C, D], or groups of one, see `mhe_jax.ops.rows`, whose rows are counted through.
       bias: float [C], or None.
-      labels: int [B]; outside 0 .. C-1 the label's logit is 0.
+      labels: int [B], or some distinct ones of each example [B, W]; outside 0 .. C-1 a label's logit is 0.
       mask: bool [C]; False rows count as -inf.
       block_size: rows per block, any number; None or 0 chooses one that keeps a block within 64 MiB, its logits and its
         rows.
@@ -54,7 +56,8 @@ def blocked_lse(
       visit: how the rows move, see `mhe_jax.ops.owned`; the kernel's gradient is then the kernel after the step.
 
     Returns:
-      `(lse, target, total)`, float32 [B] each; lse is -inf, with zero gradient, if every row is masked.
+      `(lse, target, total)`, float32 [B] each, the second of all labels of an example; lse is -inf, with zero gradient,
+      if every row is masked.
     """
     return _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, visit)
 
@@ -105,8 +108,8 @@ def _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, v
     def step(carry, block):
         lse, target, total = carry
         lse = jnp.logaddexp(lse, jax.nn.logsumexp(block.logits, axis=1, where=block.live[None, :]))
-        own = block.places(labels)[:, None]
-        target += jnp.take_along_axis(block.logits, own, axis=1, mode="fill", fill_value=0.0)[:, 0]
+        own = block.places(labels.reshape(zero.shape[0], -1))
+        target += jnp.take_along_axis(block.logits, own, axis=1, mode="fill", fill_value=0.0).sum(axis=1)
         if with_total:
             total += jnp.where(block.live[None, :], block.logits, 0.0).sum(axis=1)
         return lse, target, total
@@ -132,7 +135,7 @@ def _blocked_lse_backward(block_size, with_total, residuals, cotangents):
         # No logit is above its log-sum-exp, but rounding may say so: by 1e13 for logits of 1e20, whose exponential is
         # infinite.
         gradient = d_lse[:, None] * jnp.exp(jnp.minimum(above, 0.0))
-        gradient += jnp.where(block.is_label(labels), d_target[:, None], 0.0)
+        gradient = block.add_at(labels, gradient, d_target)
         return gradient + jnp.where(live, d_total[:, None], 0.0) if with_total else gradient
 
     found = blocks.backward(d_logits, block_size, features, kernel, bias, mask, visit=visit)

@@ -19,6 +19,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 from mhe_jax.ops import blocks
 from mhe_jax.ops.margins import hard_negatives
 from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.rows import Groups
+from mhe_jax.ops.storage import Scaled
 
 
 class HardNegatives(NamedTuple):
@@ -34,7 +36,7 @@ class HardNegatives(NamedTuple):
 
 def own_and_others(
     queries: Float[Array, "batch dim"],
-    table: Float[Array, "classes dim"],
+    table: Float[Array, "classes dim"] | Scaled | Groups,
     labels: Int[Array, "batch"],
     mask: Bool[Array, "classes"],
     scale: float,
@@ -46,7 +48,7 @@ def own_and_others(
 
     Args:
       queries: float [B, D], unit vectors (or zero).
-      table: float [C, D]; a zero row has cosine 0 with everything.
+      table: float [C, D], or groups of one; a zero row has cosine 0 with everything.
       labels: int [B]; outside 0 .. C-1 the own cosine is 0, and all rows are others.
       mask: bool [C]; False rows are no classes.
       scale: factor of the cosines in the exponent.
@@ -57,40 +59,6 @@ def own_and_others(
       `(own [B], lse [B])`, float32; lse is -inf, with zero gradient, where there is no other class.
     """
     return _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit)
-
-
-class Rows(NamedTuple):
-    """Classes of some groups as one table."""
-
-    table: jax.Array  # [K * n, D]
-    labels: jax.Array  # int [B]: each label's row, or -1
-    mask: jax.Array  # bool [K * n]: rows that are classes
-
-
-def rows_of_groups(
-    weight: Float[Array, "groups size dim"],
-    groups: Int[Array, "groups"],
-    live: Bool[Array, "groups"],
-    labels: Int[Array, "batch"],
-    num_codes: int,
-) -> Rows:
-    """The members of groups that have been gathered.
-
-    Args:
-      weight: float [K, n, D], the rows of each group.
-      groups: int [K], non-decreasing; of equal ids the last is the group, if it is live.
-      live: bool [K], False for places that hold no group.
-      labels: int [B] codes, group * n + member; negative ones have no row.
-      num_codes: members at or above are masked.
-    """
-    _, size, dim = weight.shape
-    members = groups[:, None] * size + jnp.arange(size)[None, :]
-    mask = live[:, None] & (members < num_codes)
-    slots = jnp.clip(
-        jnp.searchsorted(groups, labels // size, side="right", method="scan_unrolled") - 1, 0, groups.shape[0] - 1
-    )
-    found = (labels >= 0) & (groups[slots] == labels // size) & live[slots]
-    return Rows(weight.reshape(-1, dim), jnp.where(found, slots * size + labels % size, -1), mask.reshape(-1))
 
 
 def _shown(cosines, hard: HardNegatives | None):

@@ -154,7 +154,7 @@ def candidate_bce(
 
 def pick_all_labels(
     lse: Float[Array, "batch"],
-    label_logits: Float[Array, "batch width"],
+    target: Float[Array, "batch"],
     labels: Int[Array, "batch width"],
     mean: bool,
     total: Float[Array, "batch"] | float = 0.0,
@@ -163,15 +163,15 @@ def pick_all_labels(
 ) -> Float32[Array, "batch"]:
     """Softmax cross-entropy of each label of a document against all classes, added up or averaged.
 
-    >>> lse, label_logits = jnp.full(1, 3.0), jnp.array([[2.0, 1.0, 9.0]])
-    >>> pick_all_labels(lse, label_logits, jnp.array([[4, 8, -1]]), mean=False).tolist()
+    >>> lse, target = jnp.full(1, 3.0), jnp.full(1, 2.0 + 1.0)
+    >>> pick_all_labels(lse, target, jnp.array([[4, 8, -1]]), mean=False).tolist()
     [3.0]
 
     The sum is minimised by the order that is best for precision at k, the mean by that for recall at k.
 
     Args:
       lse: float [B], log-sum-exp over the classes that compete.
-      label_logits: float [B, W].
+      target: float [B], the sum of the labels' logits.
       labels: int [B, W], -1 where there is none.
       mean: whether the cross-entropies are averaged.
       total: as in `losses.smoothed_cross_entropy`, and the next two.
@@ -184,6 +184,5 @@ def pick_all_labels(
     Source: PAL and, with `mean`, PAL-N of Menon et al., Multilabel reductions (NeurIPS 2019).
     """
     counts = (labels >= 0).sum(axis=1)
-    target = jnp.where(labels >= 0, label_logits, 0.0).sum(axis=1) / jnp.maximum(counts, 1)
-    average = losses.smoothed_cross_entropy(lse, target, total, num_valid, label_smoothing)
+    average = losses.smoothed_cross_entropy(lse, target / jnp.maximum(counts, 1), total, num_valid, label_smoothing)
     return jnp.where(counts > 0, average if mean else counts * average, 0.0)

@@ -16,12 +16,11 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
-from mhe_jax.ops import rounding
+from mhe_jax.ops import rows as row_ops
+from mhe_jax.ops import storage
 
-# Arrays by name with one number for each row of the table, [C].
+# Arrays by name with one number for each row of the table, [C], or [P, n] of a table of groups.
 Slots = dict[str, jax.Array]
-
-STORAGES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ class RowwiseAdagrad:
             )
 
     def init(self, table: jax.Array) -> Slots:
-        return {"squares": jnp.zeros(table.shape[0], jnp.float32)}
+        return {"squares": jnp.zeros(table.shape[:-1], jnp.float32)}
 
     def step(self, rows, grads, slots, learning_rate):
         squares = slots["squares"] + jnp.square(grads).mean(axis=1)
@@ -108,25 +107,27 @@ class Visit:
         """Inside `jax.shard_map`: what is the same for all examples, marked as varying like them."""
         return lax.pcast(x, self.axes, to="varying") if self.axes else x
 
-    def move(self, table: jax.Array, slots: Slots, start: Any, fresh: jax.Array, grads: jax.Array):
+    def move(
+        self, table: row_ops.Table, slots: Slots, start: Any, live: jax.Array, grads: jax.Array
+    ) -> tuple[row_ops.Table, Slots]:
         """Table and slots after rows `start ..` have moved, in place where they are the carry of a loop.
 
         Args:
-          table: [C, D] of a dtype of `STORAGES`.
+          table: [C, D], as `mhe_jax.ops.storage` keeps it, or groups of one.
           slots: of the rule.
           start: int [], the first row's place.
-          fresh: bool [size], False for rows that have moved already.
+          live: bool [size], False for rows that stay: those that have moved already, and those that are no class.
           grads: float32 [size, D], of these examples.
         """
         size = grads.shape[0]
-        take = lambda x: lax.dynamic_slice_in_dim(x, start, size)
-        put = lambda x, new: lax.dynamic_update_slice_in_dim(x, new, start, axis=0)
         if self.axes:
             grads = lax.psum(grads, self.axes)
-        old, old_slots = take(table), jax.tree.map(take, slots)
-        rows, new_slots = self.rule.step(old.astype(jnp.float32), grads, old_slots, self.learning_rate)
-        if table.dtype == jnp.bfloat16:
-            rows = rounding.stochastic_bfloat16(rows, self.first + start + jnp.arange(size), self.key)
-        rows = jnp.where(fresh[:, None], rows, old)
-        kept = jax.tree.map(lambda new, old: jnp.where(fresh, new, old), new_slots, old_slots)
-        return put(table, rows), jax.tree.map(put, slots, kept)
+        take = lambda x: row_ops.take(row_ops.slot(table, x), start, size)
+        put = lambda x, new: row_ops.stored(row_ops.put(row_ops.slot(table, x), start, new)).reshape(x.shape)
+        moved = lambda new, old: jnp.where(live.reshape(size, *[1] * (old.ndim - 1)), new, old)
+        old, old_slots = row_ops.take(table, start, size), jax.tree.map(take, slots)
+        wide = storage.widen(old).astype(jnp.float32)
+        rows, new_slots = self.rule.step(wide, grads, old_slots, self.learning_rate)
+        new = storage.narrow(rows, old, self.first + row_ops.numbers(table, start, size), self.key)
+        new, new_slots = jax.tree.map(moved, (new, new_slots), (old, old_slots))
+        return row_ops.put(table, start, new), jax.tree.map(put, slots, new_slots)

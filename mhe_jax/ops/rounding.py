@@ -1,4 +1,4 @@
-"""Rounding to bfloat16 that is right on average.
+"""Rounding to bfloat16 and float8 that is right on average.
 
 A small step on a large weight is lost when it is rounded to the nearest number, every time. Rounded up or down by
 chance, with the odds of how near each is, its mean stays.
@@ -6,9 +6,11 @@ chance, with the odds of how near each is, its mean stays.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, BFloat16, Float32, Int, UInt32
+from jaxtyping import Array, BFloat16, Float8e4m3fn, Float32, Int, UInt32
 
-_DROPPED_BITS = 16  # of a float32's mantissa, those that a bfloat16 lacks
+# Of a float32's 23 bits of mantissa those that the narrow type lacks.
+_BFLOAT16_LACKS, _FLOAT8_LACKS = 16, 20
+_FLOAT8_NORMAL, _FLOAT8_STEP = 2.0**-6, 2.0**-9  # the smallest normal number, and the step between those below it
 
 
 def stochastic_bfloat16(
@@ -29,11 +31,36 @@ def stochastic_bfloat16(
       row_ids: int [R], which rows of the table these are.
       key: uint32 [2]; another one for each step and table.
     """
-    chance = _hash(_hash(row_ids.astype(jnp.uint32) ^ key[0])[:, None] + _columns(x.shape[1])[None, :] ^ key[1])
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + (chance >> _DROPPED_BITS)
-    kept = bits & jnp.uint32(0xFFFFFFFF << _DROPPED_BITS & 0xFFFFFFFF)
-    rounded = jax.lax.bitcast_convert_type(kept, jnp.float32)
+    rounded = _drop_bits(x, _chance(x, row_ids, key), _BFLOAT16_LACKS)
     return jnp.where(jnp.isfinite(x), rounded, x).astype(jnp.bfloat16)
+
+
+def stochastic_float8(
+    x: Float32[Array, "rows dim"], row_ids: Int[Array, "rows"], key: UInt32[Array, "2"]
+) -> Float8e4m3fn[Array, "rows dim"]:
+    """The same for float8_e4m3fn, of numbers in -448 .. 448; others become NaN.
+
+    >>> x = jnp.full((1000, 2), 1.03125)  # a quarter of the way from 1 to the next, 1.125
+    >>> rounded = stochastic_float8(x, jnp.arange(1000), jnp.array([1, 2], jnp.uint32)).astype(float)
+    >>> sorted(set(rounded.ravel().tolist())), round(float(rounded.mean()), 2)
+    ([1.0, 1.125], 1.03)
+    """
+    chance = _chance(x, row_ids, key)
+    share = (chance >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
+    low = jnp.floor(x / _FLOAT8_STEP + share) * _FLOAT8_STEP
+    rounded = jnp.where(jnp.abs(x) < _FLOAT8_NORMAL, low, _drop_bits(x, chance, _FLOAT8_LACKS))
+    return jnp.where(jnp.isfinite(x), rounded, x).astype(jnp.float8_e4m3fn)
+
+
+def _drop_bits(x, chance, count):
+    """Float32 numbers whose last `count` bits are 0, the next larger ones where those and the chance make one more."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + (chance >> (32 - count))
+    return jax.lax.bitcast_convert_type(bits & jnp.uint32(0xFFFFFFFF << count & 0xFFFFFFFF), jnp.float32)
+
+
+def _chance(x, row_ids, key):
+    """uint32 of the shape of x [R, D]."""
+    return _hash(_hash(row_ids.astype(jnp.uint32) ^ key[0])[:, None] + _columns(x.shape[1])[None, :] ^ key[1])
 
 
 def _columns(count: int) -> jax.Array:

@@ -24,10 +24,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from mhe_jax.ops import blocked_bce, candidates, chunked, per_row
+from mhe_jax.ops import blocked_bce, blocks, chunked, per_row
 from mhe_jax.ops import candidate_logits as candidate_ops
 from mhe_jax.ops import cosines as cosine_ops
+from mhe_jax.ops import rows as row_ops
 from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.storage import Scaled
 
 
 def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool, visit: Visit | None = None):
@@ -89,7 +91,11 @@ def topk(features, kernel, bias, mask, k: int, block_size: int | None, unit_rows
 
 
 def block_logits(table, queries, block_ids, split: bool = True, unit_rows: bool = False):
-    """`candidate_logits` of blocks alone."""
+    """`candidate_logits` of blocks alone, of a table that may be of scaled rows."""
+    if isinstance(table, Scaled):
+        logits = block_logits(table.values, queries, block_ids, split, unit_rows)
+        ones = jnp.ones_like(queries[:, :1], jnp.float32)
+        return logits if unit_rows else logits * block_logits(table.scales[:, :, None], ones, block_ids, split)
     return candidate_logits(table, queries, block_ids, block_ids[:, :0], split, unit_rows)[0]
 
 
@@ -106,7 +112,7 @@ def candidate_logits(table, queries, block_ids, row_ids, split: bool = True, uni
 
     def local(table, queries, block_ids, row_ids):
         queries, table = _align(rows, queries, table)
-        first = _first_row(table)
+        first = lax.axis_index("class") * table.shape[0]
         # Ids that another device holds are outside here, and count 0.
         ids = block_ids - first, row_ids - first * table.shape[1]
         return _sum_rows(rows, score(table, queries, *ids))
@@ -115,23 +121,47 @@ def candidate_logits(table, queries, block_ids, row_ids, split: bool = True, uni
     return jax.shard_map(local, in_specs=in_specs, out_specs=rows.own)(table, queries, block_ids, row_ids)
 
 
-def group_lse(features, weight, groups, labels, num_codes: int, block_size: int | None, with_total: bool):
-    """`candidates.group_lse` of a table [groups, n, D] split over 'class': each device takes the groups it holds."""
+def group_lse(
+    features,
+    weight,
+    groups,
+    labels,
+    num_codes: int,
+    block_size: int | None,
+    with_total: bool,
+    visit: Visit | None = None,
+):
+    """`chunked.blocked_lse` over the members of some groups of a table [P, n, D] split over 'class'.
+
+    Args:
+      features, block_size, with_total, visit: as there.
+      weight: float [P, n, D].
+      groups: int [U], ascending; others, such as P or above, are none.
+      labels: int [B] or [B, W], codes group * n + member.
+      num_codes: members at or above are no classes.
+    """
+
+    def among(features, weight, held, labels, num_codes, visit):
+        rows = row_ops.chosen(weight, held, labels, num_codes, blocks.most_rows(features, block_size))
+        return chunked.blocked_lse(features, rows.table, None, rows.labels, rows.mask, block_size, with_total, visit)
+
     if _is_one_device():
-        return candidates.group_lse(features, weight, groups, labels, num_codes, 0, block_size, with_total)
+        return among(features, weight, groups, labels, num_codes, visit)
 
     rows = _rows(features)
 
-    def local(features, weight, groups, labels):
-        features, weight = _align(rows, features, weight)
-        first = _first_row(weight)
-        return _combine(
-            *candidates.group_lse(features, weight, groups, labels, num_codes, first, block_size, with_total)
-        )
+    def local(features, weight, groups, labels, visit):
+        features, weight, visit = _align_visited(rows, features, weight, visit)
+        first, size = lax.axis_index("class") * weight.shape[0], weight.shape[1]
+        # The groups are sorted, so those of this device are a contiguous run, no longer than its part of the table.
+        run = jnp.searchsorted(groups, first, method="scan_unrolled") + jnp.arange(min(len(groups), weight.shape[0]))
+        held = jnp.take(groups, run, mode="fill", fill_value=-1) - first
+        own_labels = jnp.where(labels < 0, -1, labels - first * size)
+        return _combine(*among(features, weight, held, own_labels, num_codes - first * size, visit))
 
     batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P(), batch)
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels)
+    in_specs = (rows.own, P("class"), P(), batch, _visit_specs(visit))
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels, visit)
 
 
 def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None, visit: Visit | None = None):
@@ -163,11 +193,12 @@ def group_cosines(
     scale: float,
     hard,
     block_size: int | None,
+    visit: Visit | None = None,
 ):
     """`cosines.own_and_others` over the members of groups [parts, U] of `sampling.parted_groups`.
 
     Args:
-      queries, labels, scale, hard, block_size: as there; labels are codes, group * n + member.
+      queries, labels, scale, hard, block_size, visit: as there; labels are codes, group * n + member.
       weight: float [P, n, D], the whole table, or with `gathered` [parts * U, n, D], the groups alone in their order.
         Split over 'class', of which each device then holds whole parts.
       groups: int [parts, U], parts a multiple of the devices along 'class'.
@@ -175,31 +206,40 @@ def group_cosines(
       num_groups: groups that exist.
       gathered: see `weight`.
     """
-    length = -(-num_groups // groups.shape[0])
+    parts = groups.shape[0]
+    length = -(-num_groups // parts)
 
-    def local(queries, weight, groups, labels, hard, first):
+    def local(queries, weight, groups, labels, hard, visit, first):
         flat = groups.reshape(-1)
         part = jnp.repeat(first + jnp.arange(groups.shape[0]), groups.shape[1])
+        # A part is filled up with the id after its last, which may be a group of the next part.
         live = (flat // length == part) & (flat < num_groups)
-        if not gathered:
-            weight = jnp.take(weight, flat - first * length, axis=0, mode="clip")
-        rows = cosine_ops.rows_of_groups(weight, flat, live, labels, num_codes)
-        return cosine_ops.own_and_others(queries, rows.table, rows.labels, rows.mask, scale, hard, block_size)
+        if gathered:
+            size = weight.shape[1]
+            everything = weight.reshape(-1, weight.shape[2])
+            rows = row_ops.located(everything, flat, live, labels, num_codes, parts * length, size)
+        else:
+            begin, size = first * length, weight.shape[1]
+            held, own_labels = jnp.where(live, flat - begin, -1), jnp.where(labels < 0, -1, labels - begin * size)
+            most_rows = blocks.most_rows(queries, block_size)
+            rows = row_ops.chosen(weight, held, own_labels, num_codes - begin * size, most_rows)
+        arguments = queries, rows.table, rows.labels, rows.mask, scale, hard, block_size, visit
+        return cosine_ops.own_and_others(*arguments)
 
     if _is_one_device():
-        return local(queries, weight, groups, labels, hard, 0)
+        return local(queries, weight, groups, labels, hard, visit, 0)
 
     rows = _rows(queries)
 
-    def on_device(queries, weight, groups, labels, hard):
-        queries, weight = _align(rows, queries, weight)
+    def on_device(queries, weight, groups, labels, hard, visit):
+        queries, weight, visit = _align_visited(rows, queries, weight, visit)
         first = lax.axis_index("class") * groups.shape[0]
-        own, lse = local(queries, weight, groups, labels, hard, first)
+        own, lse = local(queries, weight, groups, labels, hard, visit, first)
         return lax.psum(own, "class"), _combine_lse(lse)
 
     batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P("class"), batch, _hard_specs(hard, batch))
-    return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(queries, weight, groups, labels, hard)
+    in_specs = (rows.own, P("class"), P("class"), batch, _hard_specs(hard, batch), _visit_specs(visit))
+    return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(queries, weight, groups, labels, hard, visit)
 
 
 def on_own_examples(function, tables, *examples):
@@ -301,7 +341,7 @@ def _sum_rows(rows: _Rows, tree):
 
 def _first_row(table):
     """Inside shard_map: the global index of this device's first row."""
-    return lax.axis_index("class") * table.shape[0]
+    return lax.axis_index("class") * math.prod(table.shape[:-1])
 
 
 def _combine(lse, target, total):

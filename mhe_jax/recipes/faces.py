@@ -57,9 +57,9 @@ def tables(variant, words, sparse):
 def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
     """The config of a training set in records; `recipe` holds what the published one sets: batch, learning_rate, ...
 
-    `partial` updates the sampled rows alone, as PartialFC does; `sparse` does so for `mhs`. With `owned` the
-    table of `full` is one of bfloat16 numbers that its loss moves itself, see `mhe_jax.ops.owned`. `reference` is
-    float32 and decays all parameters, and `mhs` lets codes without an identity into the softmax.
+    `partial` updates the sampled rows alone, as PartialFC does; `sparse` does so for `mhs`. With `owned` the table of
+    `full`, `mhs` or `partial` is one of bfloat16 numbers that its loss moves itself, see `mhe_jax.ops.owned`.
+    `reference` is float32 and decays all parameters, and `mhs` lets codes without an identity into the softmax.
     """
     section, words, variant = head(arg, recipe.get("variant", "mhs"), sizes, margin or heads.margin("arcface"))
     config = base_config()

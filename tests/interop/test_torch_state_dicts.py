@@ -18,6 +18,7 @@ from mhe_jax.interop.torch import export_state_dict, import_state_dict, read_che
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models.images.resnet import ResNet
 from mhe_jax.models.images.resnet_cifar import CifarResNet
+from mhe_jax.ops.storage import store, widen
 
 DEPTH, DIM = 18, 512
 BACKBONES = {"reference_cifar": CifarResNet, "reference_imagenet": ResNet, "torchvision": ResNet}
@@ -78,13 +79,17 @@ def test_a_round_trip_is_exact(layout, head, space):
     jax.tree.map(np.testing.assert_array_equal, back, variables)
 
 
-def test_a_narrow_table_goes_out_wide():
-    variables = filled(abstract_variables("torchvision", "ohe", SPACES["ohe"]))
-    kernel = jnp.asarray(variables["params"]["head"]["kernel"], jnp.bfloat16)
+@pytest.mark.parametrize("storage", ["bfloat16", "float8"])
+def test_a_narrow_table_goes_out_wide_and_comes_in_narrow(storage):
+    abstract = abstract_variables("torchvision", "ohe", SPACES["ohe"])
+    variables = filled(abstract)
+    kernel = store(jnp.asarray(variables["params"]["head"]["kernel"], jnp.float32), storage)
     variables["params"]["head"]["kernel"] = kernel
     state = export_state_dict(variables, "torchvision", "ohe")
     assert {array.dtype.name for array in state.values()} == {"float32"}
-    np.testing.assert_array_equal(state["fc.weight"], kernel[: len(state["fc.weight"])].astype(jnp.float32))
+    np.testing.assert_array_equal(state["fc.weight"], widen(kernel)[: len(state["fc.weight"])].astype(jnp.float32))
+    back = import_state_dict(state, variables)
+    jax.tree.map(np.testing.assert_array_equal, back, variables)
 
 
 def test_published_names_are_used(product):

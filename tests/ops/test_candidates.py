@@ -1,6 +1,5 @@
 """Block scores, beams and groups against plain loops."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,21 +37,3 @@ def test_a_score_that_is_no_number_keeps_no_node():
     best, kept = candidates.beam_step(scores, nodes, children, 4)
     np.testing.assert_array_equal(kept, [[1, -1, -1, -1]])
     np.testing.assert_allclose(best, [[-2.1, -jnp.inf, -jnp.inf, -jnp.inf]])
-
-
-@pytest.mark.parametrize("num_codes", [18, 20], ids=["padded", "full"])
-@pytest.mark.parametrize("first_group", [0, 2])
-def test_group_lse_covers_the_held_members_of_the_groups(num_codes, first_group):
-    weight = jax.random.normal(jax.random.key(0), (5, 4, 3))[first_group:]
-    features = jax.random.normal(jax.random.key(1), (3, 3))
-    groups, labels = jnp.array([0, 2, 4, 5, 5]), jnp.array([17, 9, 1])
-    logits = np.asarray(jnp.einsum("bd,gnd->bgn", features, weight))
-    members = [g * 4 + n for g in (0, 2, 4) if g >= first_group for n in range(4) if g * 4 + n < num_codes]
-    dense = np.stack([logits[:, m // 4 - first_group, m % 4] for m in members], axis=1)
-    lse, target, total = candidates.group_lse(
-        features, weight, groups, labels, num_codes, first_group, block_size=5, with_total=True
-    )
-    np.testing.assert_allclose(lse, jax.nn.logsumexp(dense, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(total, dense.sum(axis=1), rtol=1e-4, atol=1e-5)
-    expected = [dense[b, members.index(label)] if label in members else 0.0 for b, label in enumerate(labels.tolist())]
-    np.testing.assert_allclose(target, expected, rtol=1e-5)

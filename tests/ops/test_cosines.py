@@ -73,18 +73,6 @@ def test_without_another_class_nothing_flows():
     assert jnp.isfinite(own).all()
 
 
-def test_rows_of_groups_finds_labels_among_the_gathered():
-    weight = jnp.arange(5 * 3 * 2, dtype=jnp.float32).reshape(5, 3, 2)
-    # Group 4 stands after a filler with its number; 9 is no group that exists.
-    groups, live = jnp.array([1, 4, 4, 7, 9]), jnp.array([True, False, True, True, False])
-    labels = jnp.array([3, 12, 14, 22, 0, -1, 28])
-    rows = cosines.rows_of_groups(weight, groups, live, labels, num_codes=23)
-    assert rows.labels.tolist() == [0, 6, 8, 10, -1, -1, -1]
-    # Members of live groups that are below 23: of group 7 the codes 21 and 22.
-    assert np.flatnonzero(rows.mask).tolist() == [0, 1, 2, 6, 7, 8, 9, 10]
-    np.testing.assert_array_equal(rows.table, weight.reshape(-1, 2))
-
-
 def test_a_cosine_that_rounding_put_above_its_log_sum_exp_has_a_finite_gradient():
     """Where the backward pass computes a scaled cosine of 1e20 again, its last digit may come out differently."""
     queries, table, labels, mask = inputs(13)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mhe_jax.inference.run import load
+from mhe_jax.ops.storage import STORAGES
 from mhe_jax.recipes import heads
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.reporting import writers
@@ -36,6 +37,27 @@ def losses(workdir):
     return [event["loss"] for event in writers.read_events(workdir / "metrics.jsonl") if event["split"] == "train"]
 
 
+SAMPLED = {"pictures": heads.mhs, "texts": heads.xmc_mhs, "faces": heads.face_mhs}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sampled_groups_of_float32_are_trained_as_row_sparse_sgd_trains_them(kind, tmp_path):
+    found = {}
+    for updates in ("owned", "sparse" if kind != "pictures" else "none"):
+        config = make(kind)
+        margin = {"margin": config.head.margin} if "margin" in config.head else {}
+        config.head = {**SAMPLED[kind]((5, 0)), "sampler": heads.sampler("batch_union"), **margin}
+        config.table_optimizer = dict(OWNED) if updates != "none" else {"name": "none"}
+        if updates == "sparse":
+            config.table_optimizer.updates = updates
+        train_and_evaluate(config, tmp_path / updates)
+        found[updates] = final_weights(tmp_path / updates), losses(tmp_path / updates)
+    (owned, owned_losses), (other, other_losses) = found.values()
+    table = next(name for name in owned if "'weight'" in name and "'head'" in name)
+    np.testing.assert_allclose(owned[table], other[table], rtol=2e-4, atol=2e-6)
+    np.testing.assert_allclose(owned_losses, other_losses, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_owned_table_of_float32_is_trained_as_plain_sgd_trains_it(kind, tmp_path):
     for name in ("owned", "none"):
@@ -49,15 +71,15 @@ def test_an_owned_table_of_float32_is_trained_as_plain_sgd_trains_it(kind, tmp_p
     np.testing.assert_allclose(losses(tmp_path / "owned"), losses(tmp_path / "none"), rtol=1e-4)
 
 
-@pytest.mark.parametrize("rule", ["sgd", "rowwise_adagrad"])
-def test_resumed_equals_uninterrupted_bitwise_in_bfloat16(rule, tmp_path):
-    config = make(**{"table_optimizer.name": rule, "table_optimizer.storage": "bfloat16"})
+@pytest.mark.parametrize(("rule", "storage"), [("sgd", "bfloat16"), ("rowwise_adagrad", "float8")])
+def test_resumed_equals_uninterrupted_bitwise(rule, storage, tmp_path):
+    config = make(**{"table_optimizer.name": rule, "table_optimizer.storage": storage})
     train_and_evaluate(config, tmp_path / "whole")
     assert train_and_evaluate(config, tmp_path / "parts", interrupt_at=3)["interrupted"]
     train_and_evaluate(config, tmp_path / "parts")
     whole, parts = final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts")
     assert_same(whole, parts)
-    assert "bfloat16" in {str(value.dtype) for value in whole.values()}
+    assert STORAGES[storage] in {value.dtype for value in whole.values()}
 
 
 def test_meshes_agree_and_a_run_goes_on_on_another_one(tmp_path):
@@ -76,8 +98,9 @@ def test_meshes_agree_and_a_run_goes_on_on_another_one(tmp_path):
     np.testing.assert_allclose(found[2], found[0], rtol=1e-4)
 
 
-def test_a_narrow_run_learns_and_can_be_asked(tmp_path):
-    config = make(**{"table_optimizer.storage": "bfloat16", "total_steps": 30, "log_every_steps": 10})
+@pytest.mark.parametrize("storage", ["bfloat16", "float8"])
+def test_a_narrow_run_learns_and_can_be_asked(storage, tmp_path):
+    config = make(**{"table_optimizer.storage": storage, "total_steps": 30, "log_every_steps": 10})
     train_and_evaluate(config, tmp_path)
     assert losses(tmp_path)[-1] < losses(tmp_path)[0]
     (best,) = load(tmp_path).predict(np.zeros((1, 8, 8, 1), np.uint8), top_k=3)

@@ -15,6 +15,8 @@ from mhe_jax.heads.base import Context, Head
 from mhe_jax.ops import sharded
 from mhe_jax.ops.cosines import HardNegatives
 from mhe_jax.ops.margins import Margin, safe_normalize
+from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.storage import Stored
 
 # What the published face heads draw their rows from.
 ROW_INIT = nn.initializers.normal(0.01)
@@ -65,6 +67,14 @@ class MarginHead(Head):
             total += jax.nn.softplus(others - self._target(own, norms, statistics))
         return total, cosine
 
+    def _moving(self, table: Stored, visit: Visit | None, hard) -> tuple[Stored, Visit | None]:
+        """An owned table and its visit, for one of the passes of `_margin_loss`.
+
+        Where there are two, the first has no gradient, and must move nothing.
+        """
+        is_first_of_two = hard is None and self.margin.hard_boost(self.statistics()) is not None
+        return (jax.lax.stop_gradient(table), None) if visit is not None and is_first_of_two else (table, visit)
+
     def _among(self, cosines, own, is_other) -> Comparison:
         """The comparison of given cosines [B, ...] with classes, of which `is_other` are not the own one."""
 
@@ -89,19 +99,19 @@ class MarginHead(Head):
         return jnp.zeros_like(norms) if penalty is None else penalty
 
 
-def all_classes_topk(head: MarginHead, rows: jax.Array, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+def all_classes_topk(head: MarginHead, rows: Stored, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """`Head.topk` of a normalised softmax over the rows [N, D] of a table."""
     queries, is_class = _scaled_queries(head, features), _is_class(head, rows)
     logits, ids, lse = sharded.topk(queries, rows, None, is_class, k, head.block_size, unit_rows=True)
     return logits - lse[:, None], ids
 
 
-def all_classes_scores(head: MarginHead, rows: jax.Array, features: jax.Array, ids: jax.Array) -> jax.Array:
+def all_classes_scores(head: MarginHead, rows: Stored, features: jax.Array, ids: jax.Array) -> jax.Array:
     """`Head.scores` likewise."""
     queries, nothing = _scaled_queries(head, features), jnp.full(ids.shape[0], -1)
     # Without a class of their own all rows are others, and the queries are scaled already.
     _, lse = sharded.cosines(queries, rows, nothing, _is_class(head, rows), 1.0, None, head.block_size)
-    logits = sharded.block_logits(rows[:, None, :], queries, ids, unit_rows=True)[:, :, 0]
+    logits = sharded.block_logits(rows.reshape(-1, 1, features.shape[1]), queries, ids, unit_rows=True)[:, :, 0]
     return logits - lse[:, None]
 
 

@@ -1,6 +1,5 @@
 """OneHotMarginHead (`ohe`): ArcFace and its kin over all classes, block by block."""
 
-import jax
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
@@ -27,15 +26,10 @@ class OneHotMarginHead(MarginHead):
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         queries, norms = self._normalized(features)
         is_class, labels = jnp.arange(self.kernel.shape[0]) < self.label_space.num_classes, jnp.maximum(labels, 0)
-        visit = context.visits.get("kernel")
-        has_first_pass = self.margin.hard_boost(self.statistics()) is not None
 
         def compare(hard):
-            # The first of two passes has no gradient, and must move nothing.
-            moves = visit is not None and (hard is not None or not has_first_pass)
-            table = self.kernel if visit is None or moves else jax.lax.stop_gradient(self.kernel)
-            arguments = queries, table, labels, is_class, self.margin.scale, hard, self.block_size
-            return sharded.cosines(*arguments, visit if moves else None)
+            table, visit = self._moving(self.kernel, context.visits.get("kernel"), hard)
+            return sharded.cosines(queries, table, labels, is_class, self.margin.scale, hard, self.block_size, visit)
 
         loss, cosine = self._margin_loss([compare], norms, context)
         return loss, {"cosine": cosine, "norm": norms}

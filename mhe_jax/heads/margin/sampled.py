@@ -48,6 +48,9 @@ class SampledMarginHead(MarginHead):
     def sparse_tables(self):
         return ("weight",) if self.sampler.one_set else ()
 
+    def owned_tables(self):
+        return ("weight",) if self.sampler.one_set else ()
+
     def blocks(self, features: Features, labels: Labels, context: Context = NOTHING) -> dict[str, jax.Array]:
         return {"weight": self._groups(jnp.maximum(labels, 0), context.key)} if self.sampler.one_set else {}
 
@@ -56,7 +59,7 @@ class SampledMarginHead(MarginHead):
         groups = context.blocks["weight"] if context.blocks else self._groups(labels, context.key)
         queries, norms = self._normalized(features)
         if self.sampler.one_set:
-            compare = self._among_all(queries, labels, groups, gathered=bool(context.blocks))
+            compare = self._among_all(queries, labels, groups, context)
         else:
             compare = self._among_own(queries, labels, groups)
         loss, cosine = self._margin_loss([compare], norms, context)
@@ -79,20 +82,16 @@ class SampledMarginHead(MarginHead):
         """Codes below this take part in the loss."""
         return self.label_space.num_classes if self.mask_padding else self.label_space.num_codes
 
-    def _among_all(self, queries, labels, groups, gathered):
+    def _among_all(self, queries, labels, groups, context):
         """Against the members of one set of groups for the whole batch."""
-        return lambda hard: sharded.group_cosines(
-            queries,
-            self.weight,
-            groups,
-            labels,
-            self._num_competing,
-            self.label_space.head_sizes[0],
-            gathered,
-            self.margin.scale,
-            hard,
-            self.block_size,
-        )
+
+        def compare(hard):
+            weight, visit = self._moving(self.weight, context.visits.get("weight"), hard)
+            classes, gathered = (self._num_competing, self.label_space.head_sizes[0]), bool(context.blocks)
+            among = queries, weight, groups, labels, *classes, gathered, self.margin.scale, hard
+            return sharded.group_cosines(*among, self.block_size, visit)
+
+        return compare
 
     def _among_own(self, queries, labels, groups):
         """Against the members of each example's own groups [B, K], the true one in slot 0."""

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from mhe_jax.heads.base import NOTHING, Context, Features, Labels, Losses
 from mhe_jax.heads.group_table import GroupTable
 from mhe_jax.heads.multilabel.checks import check_reduction
-from mhe_jax.ops import candidate_logits, chunked, multilabel, per_row, sharded
+from mhe_jax.ops import chunked, multilabel, sharded
+from mhe_jax.ops.rows import located
 from mhe_jax.ops.sampling import as_one_set
 
 
@@ -41,41 +42,32 @@ class MultiLabelSampledHead(GroupTable):
         return {"weight": jnp.where(groups < num_groups, groups, self.weight.shape[0]).astype(jnp.int32)}
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
-        features, blocks = features.astype(self.dtype), context.blocks
-        groups = blocks["weight"] if blocks else self._groups(labels, context.key)
-        if blocks or per_row.axis_size("class") == 1:
-            weight = self.weight if blocks else jnp.take(self.weight, groups, axis=0, mode="clip")
-            lse, label_logits, total = sharded.on_own_examples(self._among, (weight, groups), features, labels)
+        features, smooth = features.astype(self.dtype), self.label_smoothing > 0
+        if context.blocks:
+            groups = context.blocks["weight"]
+            tables = self.weight, groups
+            lse, target, total = sharded.on_own_examples(self._among_gathered, tables, features, labels)
         else:
-            lse, label_logits, total = self._sharded(features, groups, labels)
+            groups = self._groups(labels, context.key)
+            among = self.weight, groups, labels, self.num_competing, self.block_size, smooth
+            lse, target, total = sharded.group_lse(features, *among, context.visits.get("weight"))
         size = self.label_space.strides[0]
         num_valid = jnp.maximum(jnp.clip(self.num_competing - groups * size, 0, size).sum(), 1)
         mean = self.reduction == "mean"
-        loss = multilabel.pick_all_labels(lse, label_logits, labels, mean, total, num_valid, self.label_smoothing)
+        loss = multilabel.pick_all_labels(lse, target, labels, mean, total, num_valid, self.label_smoothing)
         return loss, {}
 
     def _groups(self, labels, key):
         return as_one_set(self.sample_groups(labels, key), self.label_space.head_sizes[0])
 
-    def _among(self, table, features, labels):
-        """Log-sum-exp [B], the labels' logits [B, W] and the sum of logits [B] over a table of groups.
+    def _among_gathered(self, table, features, labels):
+        """Log-sum-exp, the sum of the labels' logits and the sum of logits, [B] each, over groups taken from the table.
 
         The table is their weight [U, n, D] and which they are [U].
         """
         weight, groups = table
-        size, dim = self.label_space.strides[0], self.features_dim
-        members = groups[:, None] * size + jnp.arange(size)[None, :]
-        rows, competes = weight.reshape(-1, dim), (members < self.num_competing).reshape(-1)
-        nothing, smooth = jnp.full(labels.shape[0], -1), self.label_smoothing > 0
-        lse, _, total = chunked.blocked_lse(features, rows, None, nothing, competes, self.block_size, smooth)
-        places = jnp.searchsorted(groups, labels // size, method="scan_unrolled") * size + labels % size
-        return lse, candidate_logits.block_logits(rows[:, None, :], features, places)[:, :, 0], total
-
-    def _sharded(self, features, groups, labels):
-        """As `_among`, of the whole table split over 'class'."""
-        nothing, smooth = jnp.full(labels.shape[0], -1), self.label_smoothing > 0
-        lse, _, total = sharded.group_lse(
-            features, self.weight, groups, nothing, self.num_competing, self.block_size, smooth
-        )
-        rows = self.weight.reshape(-1, 1, self.features_dim)
-        return lse, sharded.block_logits(rows, features, labels)[:, :, 0], total
+        num_groups, size = self.label_space.head_sizes[0], self.label_space.strides[0]
+        everything, live = weight.reshape(-1, self.features_dim), groups < num_groups
+        rows = located(everything, groups, live, labels, self.num_competing, num_groups, size)
+        smooth = self.label_smoothing > 0
+        return chunked.blocked_lse(features, rows.table, None, rows.labels, rows.mask, self.block_size, smooth)

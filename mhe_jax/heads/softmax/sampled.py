@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from mhe_jax.heads.base import NOTHING, Context, Features, Labels, Losses
 from mhe_jax.heads.group_table import GroupTable
 from mhe_jax.ops import losses, sharded
+from mhe_jax.ops.owned import Visit
 from mhe_jax.ops.sampling import PerExample, Sampler, as_one_set
 
 
@@ -21,22 +22,24 @@ class SampledHead(GroupTable):
         groups = self.sample_groups(labels, context.key)
         if self.sampler.one_set:
             groups = as_one_set(groups, self.label_space.head_sizes[0])
-        return self.loss_among(features, labels, groups), {}
+        return self.loss_among(features, labels, groups, context.visits.get("weight")), {}
 
-    def loss_among(self, features: jax.Array, labels: jax.Array, groups: jax.Array) -> jax.Array:
+    def loss_among(
+        self, features: jax.Array, labels: jax.Array, groups: jax.Array, visit: Visit | None = None
+    ) -> jax.Array:
         """The loss against given groups, float32 [B].
 
         Args:
           features: float [B, D].
           labels: int [B].
           groups: int [B, K] of each example, the true one in slot 0; or one set [U], ascending, with every true group.
+          visit: how the rows of one set move, see `mhe_jax.ops.owned`.
         """
         features, size = features.astype(self.dtype), self.label_space.strides[0]
         if groups.ndim == 1:
             smooth = self.label_smoothing > 0
-            lse, target, total = sharded.group_lse(
-                features, self.weight, groups, labels, self.num_competing, self.block_size, smooth
-            )
+            among = self.weight, groups, labels, self.num_competing, self.block_size, smooth
+            lse, target, total = sharded.group_lse(features, *among, visit)
             num_valid = jnp.clip(self.num_competing - groups * size, 0, size).sum()
             return losses.smoothed_cross_entropy(lse, target, total, num_valid, self.label_smoothing)
         logits = sharded.block_logits(self.weight, features, groups)

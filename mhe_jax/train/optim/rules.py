@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.ops import owned, per_row
+from mhe_jax.ops.storage import STORAGES, Scaled
 
 # Arrays by name whose leading axis is that of the table, [P, ...].
 Slots = dict[str, Any]
@@ -28,7 +29,7 @@ def _require(updates: str, storage: str, kinds: tuple[str, ...]) -> None:
     path = "config.table_optimizer"
     if updates not in kinds:
         raise ValueError(f"{path}.updates is {updates!r}; of this rule it must be one of {', '.join(kinds)}")
-    known = tuple(owned.STORAGES) if updates == "owned" else ("float32",)
+    known = tuple(STORAGES) if updates == "owned" else ("float32",)
     if storage not in known:
         raise ValueError(f"{path}.storage is {storage!r}; of updates {updates!r} it must be one of {', '.join(known)}")
 
@@ -159,7 +160,7 @@ def sgd(
     Args:
       updates: 'sparse' gathers the blocks that a step uses, moves them, and puts them back; 'owned' moves all rows in
         the pass that makes their gradient, see `mhe_jax.ops.owned`.
-      storage: dtype of the table where it is owned; 'bfloat16' is rounded by chance, see `mhe_jax.ops.rounding`.
+      storage: how an owned table is kept, see `mhe_jax.ops.storage`; 'bfloat16' and 'float8' are rounded by chance.
       rate: factor of the schedule's learning rate.
       weight_decay: added to the gradient, times the weights.
       momentum: share of the last update that the next one keeps; 0: none is kept.
@@ -311,6 +312,7 @@ def _update(rule, table, slots, blocks, grads, learning_rate):
 
 
 def _partitioned_like(table: Any, slots: Slots) -> Slots:
+    table = table.values if isinstance(table, Scaled) else table
     if not isinstance(table, nn.Partitioned):
         return slots
     return {name: table.replace(value=slot, names=table.names[: slot.ndim]) for name, slot in slots.items()}
