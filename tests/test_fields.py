@@ -71,6 +71,7 @@ OTHERS: dict[str, Any] = {
     "num_heads": 1,
     "objective": "softmax_concat",
     "objective of faces": "bce_per_head",
+    "head:mhc.objective": "path",
     "parts": 2,
     "pooling": "last",
     "propensity": (0.6, 2.6),

@@ -39,6 +39,9 @@ def mhc(head_sizes=()):
         "use_bias": True,
         "label_smoothing": 0.0,
         "hidden_dim": 256,
+        # The children of the 10 best nodes of each level compete in one softmax: `path` is the published cascade.
+        "objective": "candidates",
+        "num_candidates": 10,
         "beam_width": 10,
         "mask_padding": True,
     }
@@ -75,8 +78,8 @@ REFERENCE = {
     "ohe": {},
     # Padded codes stay in the softmax; the product head's loss is set by the pipeline.
     "mhp": {"mask_padding": False},
-    # Greedy inference.
-    "mhc": {"mask_padding": False, "beam_width": 1},
+    # Each level is trained below the true node alone; greedy inference.
+    "mhc": {"mask_padding": False, "objective": "path", "beam_width": 1},
     # The published sampler overwrites one of the other groups, so at most n_0 - 1 groups take part.
     "mhs": {"mask_padding": False, "sampler": {"drop_one_group": True}},
 }

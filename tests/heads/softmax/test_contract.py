@@ -18,6 +18,14 @@ VARIANTS = {
     "mhp": {"name": "mhp", "label_smoothing": 0.1},
     "mhp rank": {"name": "mhp", "rank": 2},
     "mhc": {"name": "mhc", "hidden_dim": 5, "beam_width": 3, "label_smoothing": 0.1},
+    "mhc candidates": {
+        "name": "mhc",
+        "hidden_dim": 5,
+        "objective": "candidates",
+        "num_candidates": 3,
+        "beam_width": 2,
+        "label_smoothing": 0.1,
+    },
     "mhs per_example": {"name": "mhs", "sampler": {"name": "per_example", "num_groups": 2}},
     "mhs random_groups": {
         "name": "mhs",
