@@ -111,6 +111,7 @@ def group_lse(
     first_group: Int[Array, ""] | int = 0,
     block_size: int | None = None,
     with_total: bool = False,
+    offsets: Float[Array, "used"] | None = None,
 ) -> tuple[Float32[Array, "batch"], Float32[Array, "batch"], Float32[Array, "batch"]]:
     """`blocked_lse` over the members of some of the groups that this table holds.
 
@@ -123,6 +124,7 @@ def group_lse(
       first_group: id of the table's first group.
       block_size: as in `blocked_lse`.
       with_total: as in `blocked_lse`.
+      offsets: float [U], added to the logits of each group's members.
     """
     num_groups, size, dim = weight.shape
     # The groups are sorted, so those of this table are a contiguous run, and at most L long.
@@ -138,4 +140,5 @@ def group_lse(
     slots = jnp.clip(jnp.searchsorted(held, label_groups, method="scan_unrolled"), 0, held.shape[0] - 1)
     found = (labels >= 0) & (label_groups < num_groups) & (held[slots] == label_groups)
     local_labels = jnp.where(found, slots * size + labels % size, -1)
-    return blocked_lse(features, rows, None, local_labels, mask.reshape(-1), block_size, with_total)
+    bias = None if offsets is None else jnp.repeat(jnp.take(offsets, run, mode="fill", fill_value=0.0), size)
+    return blocked_lse(features, rows, bias, local_labels, mask.reshape(-1), block_size, with_total)

@@ -115,23 +115,23 @@ def candidate_logits(table, queries, block_ids, row_ids, split: bool = True, uni
     return jax.shard_map(local, in_specs=in_specs, out_specs=rows.own)(table, queries, block_ids, row_ids)
 
 
-def group_lse(features, weight, groups, labels, num_codes: int, block_size: int | None, with_total: bool):
+def group_lse(features, weight, groups, labels, num_codes: int, block_size: int | None, with_total: bool, offsets=None):
     """`candidates.group_lse` of a table [groups, n, D] split over 'class': each device takes the groups it holds."""
     if _is_one_device():
-        return candidates.group_lse(features, weight, groups, labels, num_codes, 0, block_size, with_total)
+        return candidates.group_lse(features, weight, groups, labels, num_codes, 0, block_size, with_total, offsets)
 
     rows = _rows(features)
 
-    def local(features, weight, groups, labels):
-        features, weight = _align(rows, features, weight)
+    def local(features, weight, groups, labels, offsets):
+        features, weight, offsets = _align(rows, features, weight, offsets)
         first = _first_row(weight)
         return _combine(
-            *candidates.group_lse(features, weight, groups, labels, num_codes, first, block_size, with_total)
+            *candidates.group_lse(features, weight, groups, labels, num_codes, first, block_size, with_total, offsets)
         )
 
     batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P(), batch)
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels)
+    in_specs = (rows.own, P("class"), P(), batch, P())
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels, offsets)
 
 
 def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None, visit: Visit | None = None):
@@ -163,6 +163,7 @@ def group_cosines(
     scale: float,
     hard,
     block_size: int | None,
+    offsets=None,
 ):
     """`cosines.own_and_others` over the members of groups [parts, U] of `sampling.parted_groups`.
 
@@ -174,32 +175,35 @@ def group_cosines(
       num_codes: members at or above are no classes.
       num_groups: groups that exist.
       gathered: see `weight`.
+      offsets: float [parts, U], added to the logits of each group's members; or None.
     """
     length = -(-num_groups // groups.shape[0])
 
-    def local(queries, weight, groups, labels, hard, first):
+    def local(queries, weight, groups, labels, hard, offsets, first):
         flat = groups.reshape(-1)
         part = jnp.repeat(first + jnp.arange(groups.shape[0]), groups.shape[1])
         live = (flat // length == part) & (flat < num_groups)
         if not gathered:
             weight = jnp.take(weight, flat - first * length, axis=0, mode="clip")
         rows = cosine_ops.rows_of_groups(weight, flat, live, labels, num_codes)
-        return cosine_ops.own_and_others(queries, rows.table, rows.labels, rows.mask, scale, hard, block_size)
+        of_rows = None if offsets is None else jnp.repeat(offsets.reshape(-1), weight.shape[1])
+        arguments = queries, rows.table, rows.labels, rows.mask, scale, hard, block_size, None, of_rows
+        return cosine_ops.own_and_others(*arguments)
 
     if _is_one_device():
-        return local(queries, weight, groups, labels, hard, 0)
+        return local(queries, weight, groups, labels, hard, offsets, 0)
 
     rows = _rows(queries)
 
-    def on_device(queries, weight, groups, labels, hard):
-        queries, weight = _align(rows, queries, weight)
+    def on_device(queries, weight, groups, labels, hard, offsets):
+        queries, weight, offsets = _align(rows, queries, weight, offsets)
         first = lax.axis_index("class") * groups.shape[0]
-        own, lse = local(queries, weight, groups, labels, hard, first)
+        own, lse = local(queries, weight, groups, labels, hard, offsets, first)
         return lax.psum(own, "class"), _combine_lse(lse)
 
     batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P("class"), batch, _hard_specs(hard, batch))
-    return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(queries, weight, groups, labels, hard)
+    in_specs = (rows.own, P("class"), P("class"), batch, _hard_specs(hard, batch), P("class"))
+    return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(queries, weight, groups, labels, hard, offsets)
 
 
 def on_own_examples(function, tables, *examples):

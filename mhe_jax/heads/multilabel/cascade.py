@@ -22,6 +22,8 @@ from mhe_jax.heads.base import (
 from mhe_jax.heads.multilabel.checks import check_prior, check_reduction
 from mhe_jax.ops import candidates, multilabel, sharded
 
+_FEW = 20  # nodes that are kept where nobody says
+
 
 class _Beam(NamedTuple):
     """The nodes that are kept at a level, and the labels' own nodes there."""
@@ -54,7 +56,8 @@ class MultiLabelCascadeHead(Head):
 
     Attributes:
       hidden_dim: width of the projected features and of the tables.
-      num_candidates: nodes kept at each level in training; 0: 15 % of them, at least 20 and at most 100.
+      num_candidates: nodes kept at each level in training; 0: 20, and a fifth of a level's nodes where their tables are
+        multiplied as a whole in any case (`ops.candidates.dense_is_cheaper`, up to 320 nodes).
       beam_width: nodes kept at each level by rankings; 0: as many as in training.
       use_bias: whether root and projections have a bias.
       mask_padding: whether the places of a short last group stay out of the loss; the published system fills them with
@@ -190,8 +193,10 @@ class MultiLabelCascadeHead(Head):
 
     def _width(self, level) -> int:
         """How many nodes of a level are kept in training."""
-        num_nodes = self.label_space.num_nodes(level)
-        return min(self.num_candidates or min(max(20, math.ceil(0.15 * num_nodes)), 100), num_nodes)
+        num_nodes, width = self.label_space.num_nodes(level), self.num_candidates or _FEW
+        if not self.num_candidates and candidates.dense_is_cheaper(num_nodes, _FEW, self.hidden_dim):
+            width = max(_FEW, num_nodes // 5)
+        return min(width, num_nodes)
 
     def _beam_width(self, level) -> int:
         """How many are kept by a ranking."""

@@ -43,11 +43,13 @@ class MultiLabelSampledHead(GroupTable):
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         features, blocks = features.astype(self.dtype), context.blocks
         groups = blocks["weight"] if blocks else self._groups(labels, context.key)
+        offsets = self.minus_log_q(labels, groups)
         if blocks or per_row.axis_size("class") == 1:
             weight = self.weight if blocks else jnp.take(self.weight, groups, axis=0, mode="clip")
-            lse, label_logits, total = sharded.on_own_examples(self._among, (weight, groups), features, labels)
+            table = weight, groups, offsets
+            lse, label_logits, total = sharded.on_own_examples(self._among, table, features, labels)
         else:
-            lse, label_logits, total = self._sharded(features, groups, labels)
+            lse, label_logits, total = self._sharded(features, groups, labels, offsets)
         size = self.label_space.strides[0]
         num_valid = jnp.maximum(jnp.clip(self.num_competing - groups * size, 0, size).sum(), 1)
         mean = self.reduction == "mean"
@@ -60,22 +62,23 @@ class MultiLabelSampledHead(GroupTable):
     def _among(self, table, features, labels):
         """Log-sum-exp [B], the labels' logits [B, W] and the sum of logits [B] over a table of groups.
 
-        The table is their weight [U, n, D] and which they are [U].
+        The table is their weight [U, n, D], which they are [U], and what is added to their logits, [U] or None.
         """
-        weight, groups = table
+        weight, groups, offsets = table
         size, dim = self.label_space.strides[0], self.features_dim
         members = groups[:, None] * size + jnp.arange(size)[None, :]
         rows, competes = weight.reshape(-1, dim), (members < self.num_competing).reshape(-1)
         nothing, smooth = jnp.full(labels.shape[0], -1), self.label_smoothing > 0
-        lse, _, total = chunked.blocked_lse(features, rows, None, nothing, competes, self.block_size, smooth)
+        bias = None if offsets is None else jnp.repeat(offsets, size)
+        lse, _, total = chunked.blocked_lse(features, rows, bias, nothing, competes, self.block_size, smooth)
         places = jnp.searchsorted(groups, labels // size, method="scan_unrolled") * size + labels % size
         return lse, candidate_logits.block_logits(rows[:, None, :], features, places)[:, :, 0], total
 
-    def _sharded(self, features, groups, labels):
+    def _sharded(self, features, groups, labels, offsets):
         """As `_among`, of the whole table split over 'class'."""
         nothing, smooth = jnp.full(labels.shape[0], -1), self.label_smoothing > 0
         lse, _, total = sharded.group_lse(
-            features, self.weight, groups, nothing, self.num_competing, self.block_size, smooth
+            features, self.weight, groups, nothing, self.num_competing, self.block_size, smooth, offsets
         )
         rows = self.weight.reshape(-1, 1, self.features_dim)
         return lse, sharded.block_logits(rows, features, labels)[:, :, 0], total

@@ -21,25 +21,30 @@ class SampledHead(GroupTable):
         groups = self.sample_groups(labels, context.key)
         if self.sampler.one_set:
             groups = as_one_set(groups, self.label_space.head_sizes[0])
-        return self.loss_among(features, labels, groups), {}
+        return self.loss_among(features, labels, groups, self.minus_log_q(labels, groups)), {}
 
-    def loss_among(self, features: jax.Array, labels: jax.Array, groups: jax.Array) -> jax.Array:
+    def loss_among(
+        self, features: jax.Array, labels: jax.Array, groups: jax.Array, offsets: jax.Array | None = None
+    ) -> jax.Array:
         """The loss against given groups, float32 [B].
 
         Args:
           features: float [B, D].
           labels: int [B].
           groups: int [B, K] of each example, the true one in slot 0; or one set [U], ascending, with every true group.
+          offsets: float32 of the shape of `groups`, added to the logits of each group's members.
         """
         features, size = features.astype(self.dtype), self.label_space.strides[0]
         if groups.ndim == 1:
             smooth = self.label_smoothing > 0
             lse, target, total = sharded.group_lse(
-                features, self.weight, groups, labels, self.num_competing, self.block_size, smooth
+                features, self.weight, groups, labels, self.num_competing, self.block_size, smooth, offsets
             )
             num_valid = jnp.clip(self.num_competing - groups * size, 0, size).sum()
             return losses.smoothed_cross_entropy(lse, target, total, num_valid, self.label_smoothing)
         logits = sharded.block_logits(self.weight, features, groups)
+        if offsets is not None:
+            logits += offsets[:, :, None]
         members = groups[:, :, None] * size + jnp.broadcast_to(jnp.arange(size), logits.shape)
         competes = (members < self.num_competing).reshape(labels.shape[0], -1)
         # The true group is in slot 0, so the label's place is its place within the group.
