@@ -9,6 +9,8 @@ def ohe(head_sizes=()):
     return {
         "name": "ohe",
         "head_sizes": head_sizes,
+        # Width of a linear map before the table, which is as narrow then; 0: none.
+        "bottleneck": 0,
         "use_bias": True,
         "label_smoothing": 0.0,
         # Classes whose logits exist at one time; 0 lets the head choose.
