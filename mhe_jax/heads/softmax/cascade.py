@@ -111,7 +111,7 @@ class CascadeHead(Head):
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
-        return self._best(*self._search(features.astype(self.dtype)), k)
+        return self._best(self._search(features.astype(self.dtype)), k)
 
     def scores(self, features: Features, ids: Ids) -> Scores:
         features, ids = features.astype(self.dtype), jnp.maximum(ids, 0)
@@ -123,7 +123,7 @@ class CascadeHead(Head):
         self.check_k(k)
         features = features.astype(self.dtype)
         found = self._search(features)
-        return (*self._best(*found, k), self._joint_scores(features, jnp.maximum(ids, 0), found))
+        return (*self._best(found, k), self._joint_scores(features, jnp.maximum(ids, 0), found))
 
     @property
     def _is_joint(self) -> bool:
@@ -145,7 +145,8 @@ class CascadeHead(Head):
             scores, nodes = candidates.beam_step(scores, nodes, self._child_scores(features, level, nodes), width)
         return nodes, scores[:, :, None] + self._child_scores(features, self._last, nodes)
 
-    def _best(self, nodes, child_scores, k) -> Best:
+    def _best(self, found, k) -> Best:
+        nodes, child_scores = found
         best, ids = candidates.beam_step(jnp.zeros(nodes.shape), nodes, child_scores, k)
         if self._is_joint:
             best = jnp.where(ids < 0, -jnp.inf, best - _log_sum(child_scores)[:, None])
