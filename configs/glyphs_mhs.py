@@ -10,4 +10,4 @@ from mhe_jax.recipes import glyphs, heads
 
 
 def get_config(arg=""):
-    return glyphs.make(heads.mhs, arg)
+    return glyphs.make(heads.mhs_of_batch, arg)

@@ -36,6 +36,8 @@ def get_config(arg=""):
     config = base_config()
     config.data = {"num_classes": 1_000_000, "num_examples": 4 * BATCH}
     config.head = HEADS[pipeline][head](sizes)
+    if pipeline == "texts" and head == "mhc":
+        config.head.num_candidates = 10
     config.optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
     config.backbone = {"name": "convnet", "features_dim": FEATURES, "widths": (8,)}
     config.schedule = {"name": "constant", "learning_rate": 0.1, "warmup_epochs": 0.0, "per_epoch": False}

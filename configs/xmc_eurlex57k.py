@@ -11,8 +11,8 @@ Hardware: one GPU; `minilm` and a few thousand documents (`--config.data.max_tra
 from mhe_jax.recipes.texts import make, recipe
 
 RECIPES = {
-    "minilm": recipe(epochs=20, batch=16, max_length=256, swa=(4, 100), candidates=20),
-    "bert": recipe(epochs=20, batch=16, max_length=512, swa=(4, 100), candidates=20),
+    "minilm": recipe(epochs=20, batch=16, max_length=256, swa=(4, 100), candidates=0),
+    "bert": recipe(epochs=20, batch=16, max_length=512, swa=(4, 100), candidates=0),
 }
 
 

@@ -10,7 +10,7 @@ No published figure. Hardware: one GPU; `minilm` is small enough for a CPU and s
 
 from mhe_jax.recipes.texts import make, recipe
 
-RECIPES = {"minilm": recipe(epochs=10, batch=32, max_length=256, swa=(2, 100), candidates=20)}
+RECIPES = {"minilm": recipe(epochs=10, batch=32, max_length=256, swa=(2, 100), candidates=0)}
 
 
 def get_config(arg=""):

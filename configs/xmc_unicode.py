@@ -52,7 +52,7 @@ def get_config(arg=""):
     }
     config.head = HEADS[head](sizes)
     if head == "mhc":
-        config.head.reduction = "mean"  # as measured
+        config.head.update(reduction="mean", num_candidates=10)  # as measured
     config.optimizer = {"name": "adamw", "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01, "decay_all": False}
     config.schedule = {"name": "cosine", "learning_rate": 2e-3, "warmup_epochs": 0.5, "per_epoch": False}
     config.total_epochs, config.global_batch_size = 8.0, 128

@@ -10,8 +10,8 @@ Hardware: one GPU; `minilm` and some thousand titles (`--config.data.max_train=4
 from mhe_jax.recipes.texts import make, recipe
 
 RECIPES = {
-    "minilm": recipe(epochs=20, batch=64, max_length=32, swa=(4, 500), candidates=20),
-    "bert": recipe(epochs=20, batch=64, max_length=32, swa=(4, 500), candidates=20),
+    "minilm": recipe(epochs=20, batch=64, max_length=32, swa=(4, 500), candidates=0),
+    "bert": recipe(epochs=20, batch=64, max_length=32, swa=(4, 500), candidates=0),
 }
 
 

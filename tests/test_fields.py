@@ -71,6 +71,7 @@ OTHERS: dict[str, Any] = {
     "num_heads": 1,
     "objective": "softmax_concat",
     "objective of faces": "bce_per_head",
+    "head:mhc.objective": "path",
     "parts": 2,
     "pooling": "last",
     "propensity": (0.6, 2.6),
@@ -95,6 +96,11 @@ WITH: dict[str, dict[str, Any]] = {
     "total_epochs": {"total_steps": 0, "total_epochs": 2.0},
     "head.sampler:per_example.drop_one_group": {"head.sampler.num_groups": 11},
     "head.sampler:per_example of faces.drop_one_group": {"head.sampler.num_groups": 11},
+    # Only classes that are drawn are corrected: so many that a batch has some of them.
+    **{
+        f"head.sampler:random_groups{kind}.subtract_log_q": {"head.head_sizes": (0, 1), "head.sampler.rate": 0.95}
+        for kind in ("", " of texts", " of faces")
+    },
     "optimizer:sgd.nesterov": {"optimizer.momentum": 0.9},
     # With their own backbone, of one layer, it is an error.
     "optimizer:adamw.layer_decay": {"backbone": {"name": "resnet_cifar", "depth": 18}},

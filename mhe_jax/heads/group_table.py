@@ -39,8 +39,14 @@ class GroupTable(Head):
 
     def sample_groups(self, labels: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """The groups that a step trains: of each example, int [B, K], or a set for the batch, [parts, U]."""
-        groups = jnp.where(labels < 0, -1, labels // self.label_space.strides[0])
-        return self.sampler.draw(groups, self.label_space.head_sizes[0], key)
+        return self.sampler.draw(self._true_groups(labels), self.label_space.head_sizes[0], key)
+
+    def minus_log_q(self, labels: jax.Array, groups: jax.Array) -> jax.Array | None:
+        """What the sampler adds to the logits of each drawn group, of the shape of `groups`; None: nothing."""
+        return self.sampler.minus_log_q(self._true_groups(labels), self.label_space.head_sizes[0], groups)
+
+    def _true_groups(self, labels):
+        return jnp.where(labels < 0, -1, labels // self.label_space.strides[0])
 
     def topk(self, features: Features, k: int) -> Best:
         logits, ids, lse = self._best_logits(features, k)

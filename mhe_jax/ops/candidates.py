@@ -4,6 +4,7 @@ Because siblings are contiguous in the mixed-radix code, a table of classes is a
 choosing candidates is one gather of whole blocks, without lists of ids.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -63,3 +64,38 @@ def beam_step(
     missing = ((0, 0), (0, width - best.shape[1]))
     best = jnp.pad(best, missing, constant_values=-jnp.inf)
     return best, jnp.where(best == -jnp.inf, -1, jnp.pad(children, missing))
+
+
+def keep_true(
+    logits: Float[Array, "batch beam size"],
+    live: Bool[Array, "batch beam size"],
+    nodes: Int[Array, "batch beam"],
+    digit: Int[Array, "batch"],
+    width: int,
+) -> tuple[Float[Array, "batch {width}"], Int[Array, "batch {width}"]]:
+    """The true child in slot 0 and the best others behind it: the best `width`, or the true one for the worst of them.
+
+    >>> logits = jnp.array([[[0.1, 0.9], [0.5, 0.7]]])
+    >>> kept, nodes = keep_true(logits, logits > 0, jnp.array([[3, 1]]), jnp.array([0]), width=3)
+    >>> nodes.tolist()
+    [[6, 7, 3]]
+
+    Which children are kept has no gradient; their logits have.
+
+    Args:
+      logits: float [B, W, n] of the children of the nodes; the true node is in slot 0.
+      live: bool [B, W, n], False for children that lead to no class.
+      nodes: int [B, W]; -1 where there is no node, whose children are not live.
+      digit: int [B], which child of the node in slot 0 is the true one.
+      width: how many to keep, at most W * n.
+
+    Returns:
+      `(logits, nodes)` [B, width], filled up with any logit and -1.
+    """
+    batch, _, size = logits.shape
+    flat, live = logits.reshape(batch, -1), live.reshape(batch, -1)
+    ranks = jnp.where(live, jax.lax.stop_gradient(flat), -jnp.inf)
+    ranks = jnp.where(jnp.arange(flat.shape[1])[None, :] == digit[:, None], jnp.inf, ranks)
+    best, at = per_row.top_k(ranks, width)
+    children = jnp.take_along_axis(nodes, at // size, axis=1) * size + at % size
+    return jnp.take_along_axis(flat, at, axis=1), jnp.where(best == -jnp.inf, -1, children)

@@ -43,6 +43,7 @@ def own_and_others(
     hard: HardNegatives | None = None,
     block_size: int | None = None,
     visit: Visit | None = None,
+    offsets: Float[Array, "classes"] | None = None,
 ) -> tuple[Float32[Array, "batch"], Float32[Array, "batch"]]:
     """The cosine with the own class, and the log-sum-exp of `scale` times the cosines with the others.
 
@@ -54,11 +55,12 @@ def own_and_others(
       scale: factor of the cosines in the exponent.
       hard: how hard negatives are emphasised; None leaves them as they are.
       block_size, visit: as in `chunked.blocked_lse`.
+      offsets: float [C], added to the scaled cosines with the others; without a gradient.
 
     Returns:
       `(own [B], lse [B])`, float32; lse is -inf, with zero gradient, where there is no other class.
     """
-    return _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit)
+    return _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit, offsets)
 
 
 def _shown(cosines, hard: HardNegatives | None):
@@ -66,12 +68,19 @@ def _shown(cosines, hard: HardNegatives | None):
     return cosines if hard is None else hard.apply(cosines)
 
 
+def _raised(logits, block, offsets):
+    """Logits [B, size] of a block with its rows' offsets."""
+    if offsets is None:
+        return logits
+    return logits + jax.lax.dynamic_slice_in_dim(offsets, block.start, logits.shape[1])[None, :]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit):
+def _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit, offsets):
     def step(carry, block):
         own, lse = carry
         is_own = block.is_label(labels)
-        shown = scale * _shown(block.logits, hard)
+        shown = _raised(scale * _shown(block.logits, hard), block, offsets)
         lse = jnp.logaddexp(lse, jax.nn.logsumexp(shown, axis=1, where=block.live[None, :] & ~is_own))
         return own + jnp.where(is_own, block.logits, 0.0).sum(axis=1), lse
 
@@ -79,27 +88,36 @@ def _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit
     return blocks.forward(step, (zero, zero - jnp.inf), block_size, queries, table, None, mask, True, visit)
 
 
-def _forward(scale, block_size, queries, table, labels, mask, hard, visit):
-    out = _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit)
-    return out, (queries, table, labels, mask, hard, visit, out[1])
+def _forward(scale, block_size, queries, table, labels, mask, hard, visit, offsets):
+    out = _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit, offsets)
+    return out, (queries, table, labels, mask, hard, visit, offsets, out[1])
 
 
 def _backward(scale, block_size, residuals, cotangents):
-    queries, table, labels, mask, hard, visit, lse = residuals
+    queries, table, labels, mask, hard, visit, offsets, lse = residuals
     d_own, d_lse = cotangents
     shift = jnp.where(lse == -jnp.inf, 0.0, lse)  # no other class: its terms are masked, and must not be NaN
 
     def d_cosines(block):
         is_own = block.is_label(labels)
         shown, vjp = jax.vjp(lambda cosines: _shown(cosines, hard), block.logits)
-        above = jnp.where(block.live[None, :] & ~is_own, scale * shown, -jnp.inf) - shift[:, None]
+        raised = _raised(scale * shown, block, offsets)
+        above = jnp.where(block.live[None, :] & ~is_own, raised, -jnp.inf) - shift[:, None]
         probabilities = jnp.exp(jnp.minimum(above, 0.0))  # above 0 by rounding only, see `chunked`
         (of_others,) = vjp(d_lse[:, None] * scale * probabilities)
         return of_others + jnp.where(is_own, d_own[:, None], 0.0)
 
     found = blocks.backward(d_cosines, block_size, queries, table, None, mask, True, visit)
     d_queries, d_table, _, d_visit = found
-    return d_queries, d_table, None, None, jax.tree.map(jnp.zeros_like, hard), d_visit
+    return (
+        d_queries,
+        d_table,
+        None,
+        None,
+        jax.tree.map(jnp.zeros_like, hard),
+        d_visit,
+        jax.tree.map(jnp.zeros_like, offsets),
+    )
 
 
 _own_and_others.defvjp(_forward, _backward)

@@ -64,6 +64,7 @@ class Chosen(NamedTuple):
     table: Table
     labels: jax.Array  # int [...]: the row of each label, or -1
     mask: jax.Array  # bool [R]: rows that are classes
+    offsets: jax.Array | None  # float32 [R], of their groups
 
 
 def chosen(
@@ -72,6 +73,7 @@ def chosen(
     labels: Int[Array, "*shape"],
     num_codes: Int[Array, ""] | int,
     most_rows: int,
+    offsets: Float[Array, "chosen"] | None = None,
 ) -> Chosen:
     """The classes of some groups of a table: gathered by blocks, or if they are most of it, all with a mask.
 
@@ -85,16 +87,19 @@ def chosen(
       labels: int [...], codes group * n + member; those of other groups have no row.
       num_codes: members at or above are no classes.
       most_rows: that a block should hold.
+      offsets: float [U], of each group.
     """
     groups, size, dim = weight.shape
     if is_dense(ids.shape[0], groups):
         table: Table = weight.reshape(-1, dim)
         of_place = jnp.arange(groups)
-        live = jnp.zeros(groups, bool).at[_or_beyond(ids, groups)].set(True, mode="drop")
+        places = _or_beyond(ids, groups)
+        live = jnp.zeros(groups, bool).at[places].set(True, mode="drop")
+        offsets = None if offsets is None else jnp.zeros(groups).at[places].set(offsets, mode="drop")
     else:
         table, of_place = of_groups(weight, ids, most_rows), ids
         live = (ids >= 0) & (ids < groups)
-    return located(table, of_place, live, labels, num_codes, groups, size)
+    return located(table, of_place, live, labels, num_codes, groups, size, offsets)
 
 
 def located(
@@ -105,6 +110,7 @@ def located(
     num_codes: Int[Array, ""] | int,
     num_groups: int,
     size: int,
+    offsets: Float[Array, "places"] | None = None,
 ) -> Chosen:
     """Which rows of a table are classes, and which are labels.
 
@@ -115,13 +121,16 @@ def located(
       labels, num_codes: see `chosen`.
       num_groups: above all ids that are live.
       size: n.
+      offsets: float [K], of each group.
     """
     members = ids[:, None] * size + jnp.arange(size)[None, :]
     mask = live[:, None] & (members < num_codes)
     place = jnp.full(num_groups, -1).at[jnp.where(live, ids, num_groups)].set(jnp.arange(ids.shape[0]), mode="drop")
     there = (labels >= 0) & (labels < num_groups * size)
     at = place[jnp.where(there, labels // size, 0)]
-    return Chosen(table, jnp.where(there & (at >= 0), at * size + labels % size, -1), mask.reshape(-1))
+    of_rows = None if offsets is None else jnp.repeat(offsets, size)
+    found = jnp.where(there & (at >= 0), at * size + labels % size, -1)
+    return Chosen(table, found, mask.reshape(-1), of_rows)
 
 
 def zeros(table: Table) -> Table:

@@ -4,17 +4,26 @@ A sampler is a frozen dataclass whose fields are those of `config.head.sampler`.
 [B, K] with the true group in slot 0, the others one set for the whole batch, cut into parts as the table may be:
 [parts, U]. A negative group means "no label" and forces nothing.
 
+Where negatives are drawn, each stands for those that were not. With `subtract_log_q` the logarithm of a drawn group's
+probability is subtracted from its logits, so that the expected softmax over the drawn is that over all; true groups are
+there with certainty, and stay as they are.
+
 Source: the samplers of the reference's MHS heads; `RandomGroups` is PartialFC's rule (arXiv 2203.15565) on groups.
+The correction is that of sampled softmax (Bengio and Senecal 2008; `subtract_log_q` of TensorFlow), which the published
+system does not have.
 """
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float32, Int
 
 from mhe_jax.ops import per_row
+
+Drawn = Float32[Array, "..."] | None  # a number for each drawn group
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +36,9 @@ class PositiveOnly:
         """int [B] -> [B, 1]."""
         return groups[:, None]
 
+    def minus_log_q(self, groups: Int[Array, "batch"], num_groups: int, drawn: Int[Array, "batch 1"]) -> None:
+        """Nothing is left to chance."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PerExample:
@@ -35,10 +47,12 @@ class PerExample:
     Attributes:
       num_groups: groups per example, the true one included.
       drop_one_group: whether at most all groups but one are used, as the published sampler loses one.
+      subtract_log_q: whether the logits of the others are corrected for how seldom they are drawn.
     """
 
     num_groups: int = 4
     drop_one_group: bool = False
+    subtract_log_q: bool = False
     one_set: ClassVar[bool] = False
 
     def __post_init__(self):
@@ -51,6 +65,17 @@ class PerExample:
         """int [B] -> [B, K], K at most `num_groups`; raises ValueError without a key."""
         most = max(num_groups - self.drop_one_group, 1)
         return per_example(_needed(key, "per_example"), groups, num_groups, min(self.num_groups, most))
+
+    def minus_log_q(self, groups: Int[Array, "batch"], num_groups: int, drawn: Int[Array, "batch drawn"]) -> Drawn:
+        """What to add to the logits of each drawn group: log((n - 1) / (K - 1)), and 0 for the true one in slot 0.
+
+        None if nothing is.
+        """
+        if not self.subtract_log_q:
+            return None
+        others = drawn.shape[1] - 1
+        of_others = math.log((num_groups - 1) / others) if others else 0.0
+        return jnp.broadcast_to(of_others * (jnp.arange(others + 1)[None, :] > 0), drawn.shape)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,6 +98,9 @@ class BatchUnion:
         """int [...] -> [parts, U], see `parted_groups`."""
         return parted_groups(None, groups, num_groups, self.parts or per_row.axis_size("class"), 0.0)
 
+    def minus_log_q(self, groups: Int[Array, "..."], num_groups: int, drawn: Int[Array, "*shape"]) -> None:
+        """Nothing is left to chance."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RandomGroups:
@@ -82,10 +110,12 @@ class RandomGroups:
       rate: share of the groups in a step; true groups beyond it are all kept.
       parts: equal parts of the groups that are sampled apart; 0: as many as devices along mesh axis 'class'. With the
         same number a run draws the same on every mesh.
+      subtract_log_q: whether the logits of the random ones are corrected for how seldom they are drawn.
     """
 
     rate: float = 0.1
     parts: int = 0
+    subtract_log_q: bool = False
     one_set: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -99,6 +129,21 @@ class RandomGroups:
         """int [...] -> [parts, U], see `parted_groups`; raises ValueError without a key."""
         parts = self.parts or per_row.axis_size("class")
         return parted_groups(_needed(key, "random_groups"), groups, num_groups, parts, self.rate)
+
+    def minus_log_q(self, groups: Int[Array, "..."], num_groups: int, drawn: Int[Array, "*shape"]) -> Drawn:
+        """What to add to the logits of each drawn group, of which `groups` are the true ones: 0 for these; or None.
+
+        Of the E groups of a part that exist, P are true, and U - P of the E - P others are drawn: log((E - P)/(U - P)).
+        """
+        if not self.subtract_log_q:
+            return None
+        parts = self.parts or per_row.axis_size("class")
+        positive, exists = _by_part(groups, num_groups, parts)
+        true, existing = positive.sum(axis=1), exists.sum(axis=1)
+        random = jnp.minimum(int(self.rate * exists.shape[1]), existing) - true
+        of_others = jnp.log((existing - true) / jnp.maximum(random, 1))[:, None]
+        by_group = jnp.where(positive | ~exists | (random < 1)[:, None], 0.0, of_others)
+        return jnp.take(by_group.reshape(-1), drawn, mode="fill", fill_value=0.0)
 
 
 Sampler = PositiveOnly | PerExample | BatchUnion | RandomGroups
@@ -158,13 +203,10 @@ def parted_groups(
       int [parts, max(int(rate * L), min(N, L))]; a part is ascending and filled up with (p + 1) * L, which is no group
       of its own, so that all parts in a row are non-decreasing.
     """
-    length = -(-num_groups // parts)
+    positive, exists = _by_part(groups, num_groups, parts)
+    length = exists.shape[1]
     wanted = int(rate * length)
-    groups = groups.reshape(-1)
-    size = max(wanted, min(groups.shape[0], length))
-    places = jnp.where(groups < 0, parts * length, groups)
-    positive = jnp.zeros(parts * length, bool).at[places].set(True, mode="drop").reshape(parts, length)
-    exists = (jnp.arange(parts * length) < num_groups).reshape(parts, length)
+    size = max(wanted, min(groups.size, length))
     priority = 2.0 * positive - 1.0 * ~exists
     if wanted:
         if key is None:
@@ -183,6 +225,14 @@ def as_one_set(parted: Int[Array, "parts drawn"], num_groups: int) -> Int[Array,
     own = parted // length == jnp.arange(parted.shape[0])[:, None]
     groups = jnp.where(own & (parted < num_groups), parted, num_groups).reshape(-1)
     return groups if parted.shape[0] == 1 else jnp.sort(groups)
+
+
+def _by_part(groups, num_groups, parts) -> tuple[jax.Array, jax.Array]:
+    """Which groups of each part are among `groups`, and which exist: bool [parts, L] both."""
+    length = -(-num_groups // parts)
+    places = jnp.where(groups < 0, parts * length, groups).reshape(-1)
+    positive = jnp.zeros(parts * length, bool).at[places].set(True, mode="drop").reshape(parts, length)
+    return positive, (jnp.arange(parts * length) < num_groups).reshape(parts, length)
 
 
 def _needed(key, name) -> jax.Array:

@@ -130,6 +130,7 @@ def group_lse(
     block_size: int | None,
     with_total: bool,
     visit: Visit | None = None,
+    offsets=None,
 ):
     """`chunked.blocked_lse` over the members of some groups of a table [P, n, D] split over 'class'.
 
@@ -139,29 +140,34 @@ def group_lse(
       groups: int [U], ascending; others, such as P or above, are none.
       labels: int [B] or [B, W], codes group * n + member.
       num_codes: members at or above are no classes.
+      offsets: float [U], added to the logits of each group's members; or None.
     """
 
-    def among(features, weight, held, labels, num_codes, visit):
-        rows = row_ops.chosen(weight, held, labels, num_codes, blocks.most_rows(features, block_size))
-        return chunked.blocked_lse(features, rows.table, None, rows.labels, rows.mask, block_size, with_total, visit)
+    def among(features, weight, held, offsets, labels, num_codes, visit):
+        most_rows = blocks.most_rows(features, block_size)
+        rows = row_ops.chosen(weight, held, labels, num_codes, most_rows, offsets)
+        arguments = features, rows.table, rows.offsets, rows.labels, rows.mask, block_size, with_total, visit
+        return chunked.blocked_lse(*arguments)
 
     if _is_one_device():
-        return among(features, weight, groups, labels, num_codes, visit)
+        return among(features, weight, groups, offsets, labels, num_codes, visit)
 
     rows = _rows(features)
 
-    def local(features, weight, groups, labels, visit):
-        features, weight, visit = _align_visited(rows, features, weight, visit)
+    def local(features, weight, groups, labels, visit, offsets):
+        features, weight, visit, offsets = _align_visited(rows, features, weight, visit, offsets)
         first, size = lax.axis_index("class") * weight.shape[0], weight.shape[1]
         # The groups are sorted, so those of this device are a contiguous run, no longer than its part of the table.
         run = jnp.searchsorted(groups, first, method="scan_unrolled") + jnp.arange(min(len(groups), weight.shape[0]))
         held = jnp.take(groups, run, mode="fill", fill_value=-1) - first
         own_labels = jnp.where(labels < 0, -1, labels - first * size)
-        return _combine(*among(features, weight, held, own_labels, num_codes - first * size, visit))
+        own_offsets = None if offsets is None else jnp.take(offsets, run, mode="fill", fill_value=0.0)
+        found = among(features, weight, held, own_offsets, own_labels, num_codes - first * size, visit)
+        return _combine(*found)
 
     batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P(), batch, _visit_specs(visit))
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels, visit)
+    in_specs = (rows.own, P("class"), P(), batch, _visit_specs(visit), P())
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels, visit, offsets)
 
 
 def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None, visit: Visit | None = None):
@@ -194,6 +200,7 @@ def group_cosines(
     hard,
     block_size: int | None,
     visit: Visit | None = None,
+    offsets=None,
 ):
     """`cosines.own_and_others` over the members of groups [parts, U] of `sampling.parted_groups`.
 
@@ -205,41 +212,44 @@ def group_cosines(
       num_codes: members at or above are no classes.
       num_groups: groups that exist.
       gathered: see `weight`.
+      offsets: float [parts, U], added to the logits of each group's members; or None.
     """
     parts = groups.shape[0]
     length = -(-num_groups // parts)
 
-    def local(queries, weight, groups, labels, hard, visit, first):
+    def local(queries, weight, groups, labels, hard, visit, offsets, first):
         flat = groups.reshape(-1)
         part = jnp.repeat(first + jnp.arange(groups.shape[0]), groups.shape[1])
         # A part is filled up with the id after its last, which may be a group of the next part.
         live = (flat // length == part) & (flat < num_groups)
+        of_groups = None if offsets is None else offsets.reshape(-1)
         if gathered:
             size = weight.shape[1]
             everything = weight.reshape(-1, weight.shape[2])
-            rows = row_ops.located(everything, flat, live, labels, num_codes, parts * length, size)
+            rows = row_ops.located(everything, flat, live, labels, num_codes, parts * length, size, of_groups)
         else:
             begin, size = first * length, weight.shape[1]
             held, own_labels = jnp.where(live, flat - begin, -1), jnp.where(labels < 0, -1, labels - begin * size)
             most_rows = blocks.most_rows(queries, block_size)
-            rows = row_ops.chosen(weight, held, own_labels, num_codes - begin * size, most_rows)
-        arguments = queries, rows.table, rows.labels, rows.mask, scale, hard, block_size, visit
+            rows = row_ops.chosen(weight, held, own_labels, num_codes - begin * size, most_rows, of_groups)
+        arguments = queries, rows.table, rows.labels, rows.mask, scale, hard, block_size, visit, rows.offsets
         return cosine_ops.own_and_others(*arguments)
 
     if _is_one_device():
-        return local(queries, weight, groups, labels, hard, visit, 0)
+        return local(queries, weight, groups, labels, hard, visit, offsets, 0)
 
     rows = _rows(queries)
 
-    def on_device(queries, weight, groups, labels, hard, visit):
-        queries, weight, visit = _align_visited(rows, queries, weight, visit)
+    def on_device(queries, weight, groups, labels, hard, visit, offsets):
+        queries, weight, visit, offsets = _align_visited(rows, queries, weight, visit, offsets)
         first = lax.axis_index("class") * groups.shape[0]
-        own, lse = local(queries, weight, groups, labels, hard, visit, first)
+        own, lse = local(queries, weight, groups, labels, hard, visit, offsets, first)
         return lax.psum(own, "class"), _combine_lse(lse)
 
     batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P("class"), batch, _hard_specs(hard, batch), _visit_specs(visit))
-    return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(queries, weight, groups, labels, hard, visit)
+    in_specs = (rows.own, P("class"), P("class"), batch, _hard_specs(hard, batch), _visit_specs(visit), P("class"))
+    arguments = queries, weight, groups, labels, hard, visit, offsets
+    return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
 def on_own_examples(function, tables, *examples):

@@ -9,6 +9,8 @@ def ohe(head_sizes=()):
     return {
         "name": "ohe",
         "head_sizes": head_sizes,
+        # Width of a linear map before the table, which is as narrow then; 0: none.
+        "bottleneck": 0,
         "use_bias": True,
         "label_smoothing": 0.0,
         # Classes whose logits exist at one time; 0 lets the head choose.
@@ -39,6 +41,9 @@ def mhc(head_sizes=()):
         "use_bias": True,
         "label_smoothing": 0.0,
         "hidden_dim": 256,
+        # The children of the 10 best nodes of each level compete in one softmax: `path` is the published cascade.
+        "objective": "candidates",
+        "num_candidates": 10,
         "beam_width": 10,
         "mask_padding": True,
     }
@@ -56,16 +61,22 @@ def mhs(head_sizes=(), num_groups=4):
     }
 
 
+def mhs_of_batch(head_sizes=()):
+    """Multi-Head Sampling, each step the groups that occur in its batch: nearly all, where they are few beside it."""
+    return {**mhs(head_sizes), "sampler": sampler("batch_union")}
+
+
 def sampler(name, **fields):
     """A sampler of `mhe_jax.ops.sampling` with all its fields."""
     defaults: dict[str, dict] = {
         # Groups per example, the true one included.
-        "per_example": {"num_groups": 4, "drop_one_group": False},
+        # Drawn groups stand for all others: their logits are corrected for how seldom they are drawn.
+        "per_example": {"num_groups": 4, "drop_one_group": False, "subtract_log_q": True},
         "positive_only": {},
         # Parts of the groups that are sampled apart; 0: as many as devices along 'class'.
         "batch_union": {"parts": 0},
         # Share of all groups in a step.
-        "random_groups": {"rate": 0.1, "parts": 0},
+        "random_groups": {"rate": 0.1, "parts": 0, "subtract_log_q": True},
     }
     return {"name": name, **defaults[name], **fields}
 
@@ -75,10 +86,10 @@ REFERENCE = {
     "ohe": {},
     # Padded codes stay in the softmax; the product head's loss is set by the pipeline.
     "mhp": {"mask_padding": False},
-    # Greedy inference.
-    "mhc": {"mask_padding": False, "beam_width": 1},
+    # Each level is trained below the true node alone; greedy inference.
+    "mhc": {"mask_padding": False, "objective": "path", "beam_width": 1},
     # The published sampler overwrites one of the other groups, so at most n_0 - 1 groups take part.
-    "mhs": {"mask_padding": False, "sampler": {"drop_one_group": True}},
+    "mhs": {"mask_padding": False, "sampler": {"drop_one_group": True, "subtract_log_q": False}},
 }
 
 
@@ -103,8 +114,9 @@ def xmc_mhc(head_sizes=()):
         "head_sizes": head_sizes,
         "use_bias": True,
         "hidden_dim": 300,
-        # Groups whose labels are scored, in training and in rankings.
-        "num_candidates": 10,
+        # Groups whose labels are scored in training, 0: 20 or a fifth of all; and in rankings, 0: as many.
+        "num_candidates": 0,
+        "beam_width": 0,
         "mask_padding": True,
         # Labels of a document that are positive; 0: all.
         "max_labels": 0,
@@ -117,7 +129,7 @@ def xmc_mhc(head_sizes=()):
 
 def xmc_mhs(head_sizes=()):
     """A softmax over the groups of labels that occur in a batch, for each label of a document."""
-    return {**mhs(head_sizes), "sampler": sampler("batch_union"), "reduction": "sum"}
+    return {**mhs_of_batch(head_sizes), "reduction": "sum"}
 
 
 XMC_REFERENCE = {
@@ -168,7 +180,8 @@ def face_mhs(head_sizes=()):
 
 def face_partial(head_sizes=()):
     """A margin softmax over the identities of a batch and random others (PartialFC): groups of one identity."""
-    return {**face_mhs(head_sizes or (0, 1)), "sampler": sampler("random_groups")}
+    # As published, without a correction, which at a scale of 64 moves little.
+    return {**face_mhs(head_sizes or (0, 1)), "sampler": sampler("random_groups", subtract_log_q=False)}
 
 
 def face_mhp(head_sizes=()):

@@ -1,5 +1,6 @@
 """Block scores, beams and groups against plain loops."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,3 +38,18 @@ def test_a_score_that_is_no_number_keeps_no_node():
     best, kept = candidates.beam_step(scores, nodes, children, 4)
     np.testing.assert_array_equal(kept, [[1, -1, -1, -1]])
     np.testing.assert_allclose(best, [[-2.1, -jnp.inf, -jnp.inf, -jnp.inf]])
+
+
+@pytest.mark.parametrize(("width", "expected"), [(1, [7]), (2, [7, 10]), (3, [7, 10, 9]), (5, [7, 10, 9, 6, -1])])
+def test_the_true_child_is_kept_first_whatever_its_logit(width, expected):
+    logits = jnp.array([[[0.2, -5.0, 9.0], [0.3, 0.8, 9.0], [9.0, 9.0, 9.0]]])
+    live = jnp.array([[[True, True, False], [True, True, False], [False, False, False]]])
+    kept, nodes = candidates.keep_true(logits, live, jnp.array([[2, 3, -1]]), jnp.array([1]), width)
+    np.testing.assert_array_equal(nodes, [expected])
+    np.testing.assert_allclose(kept[0, : min(width, 4)], [-5.0, 0.8, 0.3, 0.2][:width])
+
+
+def test_the_logits_of_what_is_kept_have_a_gradient():
+    nodes, digit = jnp.array([[0]]), jnp.array([2])
+    kept = lambda x: candidates.keep_true(x, x > -9, nodes, digit, 2)[0] @ jnp.array([1.0, 10.0])
+    np.testing.assert_allclose(jax.grad(lambda x: kept(x).sum())(jnp.array([[[0.1, 3.0, 0.2]]])), [[[0.0, 10.0, 1.0]]])

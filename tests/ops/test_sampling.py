@@ -119,3 +119,37 @@ def test_parts_in_one_set_are_the_same_groups_each_once(num_groups, parts):
     held = [g for part, row in enumerate(np.asarray(parted)) for g in row[row // length == part] if g < num_groups]
     assert one_set[: len(held)].tolist() == sorted(set(held))
     assert (one_set[len(held) :] == num_groups).all()
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        sampling.PerExample(num_groups=3, subtract_log_q=True),
+        sampling.RandomGroups(rate=0.5, subtract_log_q=True),
+        sampling.RandomGroups(rate=0.8, parts=3, subtract_log_q=True),
+    ],
+    ids=str,
+)
+def test_what_is_drawn_stands_on_average_for_all(sampler):
+    """With 1/q as their weights the drawn numbers have the sum of all as their mean."""
+    num_groups, true, draws = 11, jnp.array([4, 7, 4, 9]), 20_000
+    values = jnp.arange(1.0, num_groups + 1)
+
+    def total(key):
+        drawn = sampler.draw(true, num_groups, key)
+        weights = jnp.exp(sampler.minus_log_q(true, num_groups, drawn))
+        if sampler.one_set:
+            part = jnp.arange(drawn.shape[0])[:, None]
+            drawn = jnp.where(drawn // -(-num_groups // drawn.shape[0]) == part, drawn, num_groups)
+            np.testing.assert_array_equal(drawn.shape, weights.shape)
+        return (weights * jnp.take(values, drawn, mode="fill", fill_value=0.0)).sum() / (1 if sampler.one_set else 4)
+
+    found = jax.jit(jax.vmap(total))(jax.random.split(jax.random.key(0), draws))
+    assert float(found.std()) > 1
+    assert float(found.mean()) == pytest.approx(float(values.sum()), rel=5e-3)
+
+
+@pytest.mark.parametrize("name", sampling.SAMPLERS)
+def test_without_a_correction_nothing_is_added(name):
+    sampler, groups = sampling.SAMPLERS[name](), jnp.array([4, 7])
+    assert sampler.minus_log_q(groups, 11, sampler.draw(groups, 11, jax.random.key(0))) is None

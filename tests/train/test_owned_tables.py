@@ -58,16 +58,18 @@ def test_sampled_groups_of_float32_are_trained_as_row_sparse_sgd_trains_them(kin
     np.testing.assert_allclose(owned_losses, other_losses, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_owned_table_of_float32_is_trained_as_plain_sgd_trains_it(kind, tmp_path):
+@pytest.mark.parametrize(("kind", "bottleneck"), [*((kind, 0) for kind in KINDS), ("pictures", 3)])
+def test_an_owned_table_of_float32_is_trained_as_plain_sgd_trains_it(kind, bottleneck, tmp_path):
     for name in ("owned", "none"):
-        config = make(kind)
+        config = make(kind, **({"head.bottleneck": bottleneck} if bottleneck else {}))
         if name == "none":
             config.table_optimizer = {"name": "none"}
         train_and_evaluate(config, tmp_path / name)
     owned, dense = final_weights(tmp_path / "owned"), final_weights(tmp_path / "none")
-    table = next(name for name in dense if "kernel" in name and "head" in name)
-    np.testing.assert_allclose(owned[table], dense[table], rtol=2e-4, atol=2e-6)
+    tables = [name for name in dense if "kernel" in name and "head" in name]
+    assert len(tables) == (2 if bottleneck else 1)
+    for table in tables:
+        np.testing.assert_allclose(owned[table], dense[table], rtol=2e-4, atol=2e-6)
     np.testing.assert_allclose(losses(tmp_path / "owned"), losses(tmp_path / "none"), rtol=1e-4)
 
 

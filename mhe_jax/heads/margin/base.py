@@ -75,12 +75,16 @@ class MarginHead(Head):
         is_first_of_two = hard is None and self.margin.hard_boost(self.statistics()) is not None
         return (jax.lax.stop_gradient(table), None) if visit is not None and is_first_of_two else (table, visit)
 
-    def _among(self, cosines, own, is_other) -> Comparison:
-        """The comparison of given cosines [B, ...] with classes, of which `is_other` are not the own one."""
+    def _among(self, cosines, own, is_other, offsets=0.0) -> Comparison:
+        """The comparison of given cosines [B, ...] with classes, of which `is_other` are not the own one.
+
+        Offsets are added to the logits of the others; they broadcast to these, at equal rank.
+        """
 
         def compare(hard):
             shown = cosines if hard is None else hard.apply(cosines)
-            return own, jax.nn.logsumexp(self.margin.scale * shown, axis=tuple(range(1, cosines.ndim)), where=is_other)
+            logits = self.margin.scale * shown + offsets
+            return own, jax.nn.logsumexp(logits, axis=tuple(range(1, cosines.ndim)), where=is_other)
 
         return compare
 

@@ -58,10 +58,11 @@ class SampledMarginHead(MarginHead):
         labels = jnp.maximum(labels, 0)
         groups = context.blocks["weight"] if context.blocks else self._groups(labels, context.key)
         queries, norms = self._normalized(features)
+        offsets = self.sampler.minus_log_q(self._true_groups(labels), self.label_space.head_sizes[0], groups)
         if self.sampler.one_set:
-            compare = self._among_all(queries, labels, groups, context)
+            compare = self._among_all(queries, labels, groups, offsets, context)
         else:
-            compare = self._among_own(queries, labels, groups)
+            compare = self._among_own(queries, labels, groups, offsets)
         loss, cosine = self._margin_loss([compare], norms, context)
         coverage = jnp.broadcast_to(self._coverage(groups), cosine.shape)
         return loss, {"cosine": cosine, "norm": norms, "coverage": coverage}
@@ -75,33 +76,35 @@ class SampledMarginHead(MarginHead):
 
     def _groups(self, labels, key):
         """The groups that a step trains: int [B, K] of each example, or one set [parts, U]."""
-        return self.sampler.draw(labels // self.label_space.strides[0], self.label_space.head_sizes[0], key)
+        return self.sampler.draw(self._true_groups(labels), self.label_space.head_sizes[0], key)
+
+    def _true_groups(self, labels):
+        return labels // self.label_space.strides[0]
 
     @property
     def _num_competing(self) -> int:
         """Codes below this take part in the loss."""
         return self.label_space.num_classes if self.mask_padding else self.label_space.num_codes
 
-    def _among_all(self, queries, labels, groups, context):
+    def _among_all(self, queries, labels, groups, offsets, context):
         """Against the members of one set of groups for the whole batch."""
 
         def compare(hard):
             weight, visit = self._moving(self.weight, context.visits.get("weight"), hard)
             classes, gathered = (self._num_competing, self.label_space.head_sizes[0]), bool(context.blocks)
             among = queries, weight, groups, labels, *classes, gathered, self.margin.scale, hard
-            return sharded.group_cosines(*among, self.block_size, visit)
+            return sharded.group_cosines(*among, self.block_size, visit, offsets)
 
         return compare
 
-    def _among_own(self, queries, labels, groups):
+    def _among_own(self, queries, labels, groups, offsets):
         """Against the members of each example's own groups [B, K], the true one in slot 0."""
         size = self.label_space.strides[0]
         cosines = sharded.block_logits(self.weight, queries, groups, unit_rows=True)
         members = groups[:, :, None] * size + jnp.broadcast_to(jnp.arange(size), cosines.shape)
         competes = (members < self._num_competing) & (members != labels[:, None, None])
         own = jnp.take_along_axis(cosines[:, 0], labels[:, None] % size, axis=1)[:, 0]
-
-        return self._among(cosines, own, competes)
+        return self._among(cosines, own, competes, 0.0 if offsets is None else offsets[:, :, None])
 
     def _coverage(self, groups) -> jax.Array:
         num_groups = self.label_space.head_sizes[0]

@@ -22,6 +22,8 @@ from mhe_jax.heads.base import (
 from mhe_jax.heads.multilabel.checks import check_prior, check_reduction
 from mhe_jax.ops import candidates, multilabel, sharded
 
+_FEW = 20  # nodes that are kept where nobody says
+
 
 class _Beam(NamedTuple):
     """The nodes that are kept at a level, and the labels' own nodes there."""
@@ -54,7 +56,9 @@ class MultiLabelCascadeHead(Head):
 
     Attributes:
       hidden_dim: width of the projected features and of the tables.
-      num_candidates: nodes kept at each level, in training and for rankings.
+      num_candidates: nodes kept at each level in training; 0: 20, and a fifth of a level's nodes where their tables are
+        multiplied as a whole in any case (`ops.candidates.dense_is_cheaper`, up to 320 nodes).
+      beam_width: nodes kept at each level by rankings; 0: as many as in training.
       use_bias: whether root and projections have a bias.
       mask_padding: whether the places of a short last group stay out of the loss; the published system fills them with
         copies of the row's last candidate. No ranking lists them in either case.
@@ -68,6 +72,7 @@ class MultiLabelCascadeHead(Head):
 
     hidden_dim: int = 300
     num_candidates: int = 10
+    beam_width: int = 0
     use_bias: bool = True
     mask_padding: bool = True
     max_labels: int = 0
@@ -80,10 +85,10 @@ class MultiLabelCascadeHead(Head):
         space = self.label_space
         if space.num_heads < 2:
             raise ValueError(f"config.head.head_sizes {space.head_sizes} has one level: a cascade has at least two")
-        if self.hidden_dim < 1 or self.num_candidates < 1 or self.max_labels < 0:
+        if self.hidden_dim < 1 or min(self.num_candidates, self.beam_width, self.max_labels) < 0:
             raise ValueError(
-                f"config.head.hidden_dim ({self.hidden_dim}) and num_candidates ({self.num_candidates}) must be at "
-                f"least 1, and max_labels ({self.max_labels}) at least 0"
+                f"config.head.hidden_dim ({self.hidden_dim}) must be at least 1, and num_candidates "
+                f"({self.num_candidates}), beam_width ({self.beam_width}) and max_labels ({self.max_labels}) at least 0"
             )
         self.root = Linear(self.features_dim, space.head_sizes[0], self.use_bias)
         projections, tables = {}, {}
@@ -187,8 +192,15 @@ class MultiLabelCascadeHead(Head):
         return math.log(share / (1 - share))
 
     def _width(self, level) -> int:
-        """How many nodes of a level are kept."""
-        return min(self.num_candidates, self.label_space.num_nodes(level))
+        """How many nodes of a level are kept in training."""
+        num_nodes, width = self.label_space.num_nodes(level), self.num_candidates or _FEW
+        if not self.num_candidates and candidates.dense_is_cheaper(num_nodes, _FEW, self.hidden_dim):
+            width = max(_FEW, num_nodes // 5)
+        return min(width, num_nodes)
+
+    def _beam_width(self, level) -> int:
+        """How many are kept by a ranking."""
+        return min(self.beam_width, self.label_space.num_nodes(level)) if self.beam_width else self._width(level)
 
     def _candidate_shapes(self) -> list[tuple[int, int]]:
         """For each level below the first, how many nodes have their children scored, and how many each has."""
@@ -208,7 +220,7 @@ class MultiLabelCascadeHead(Head):
         features, nothing = features.astype(self.dtype), jnp.zeros((features.shape[0], 0), jnp.int32)
         beam = self._start(nothing)
         for level in range(last + 1):
-            width = k if level == last else self._width(level)
+            width = k if level == last else self._beam_width(level)
             beam = self._best(beam, self._score(level, features, beam, nothing), width)
         return beam.scores, beam.nodes
 

@@ -43,7 +43,7 @@ class MultiLabelOneHotHead(OneHotTable):
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         loss = sharded.bce(
-            features.astype(self.dtype),
+            self.queries(features),
             self.kernel,
             self.bias,
             labels,

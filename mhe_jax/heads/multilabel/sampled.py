@@ -45,12 +45,13 @@ class MultiLabelSampledHead(GroupTable):
         features, smooth = features.astype(self.dtype), self.label_smoothing > 0
         if context.blocks:
             groups = context.blocks["weight"]
-            tables = self.weight, groups
+            tables = self.weight, groups, self.minus_log_q(labels, groups)
             lse, target, total = sharded.on_own_examples(self._among_gathered, tables, features, labels)
         else:
             groups = self._groups(labels, context.key)
             among = self.weight, groups, labels, self.num_competing, self.block_size, smooth
-            lse, target, total = sharded.group_lse(features, *among, context.visits.get("weight"))
+            offsets = self.minus_log_q(labels, groups)
+            lse, target, total = sharded.group_lse(features, *among, context.visits.get("weight"), offsets)
         size = self.label_space.strides[0]
         num_valid = jnp.maximum(jnp.clip(self.num_competing - groups * size, 0, size).sum(), 1)
         mean = self.reduction == "mean"
@@ -63,11 +64,11 @@ class MultiLabelSampledHead(GroupTable):
     def _among_gathered(self, table, features, labels):
         """Log-sum-exp, the sum of the labels' logits and the sum of logits, [B] each, over groups taken from the table.
 
-        The table is their weight [U, n, D] and which they are [U].
+        The table is their weight [U, n, D], which they are [U], and what is added to their logits, [U] or None.
         """
-        weight, groups = table
+        weight, groups, offsets = table
         num_groups, size = self.label_space.head_sizes[0], self.label_space.strides[0]
         everything, live = weight.reshape(-1, self.features_dim), groups < num_groups
-        rows = located(everything, groups, live, labels, self.num_competing, num_groups, size)
+        rows = located(everything, groups, live, labels, self.num_competing, num_groups, size, offsets)
         smooth = self.label_smoothing > 0
-        return chunked.blocked_lse(features, rows.table, None, rows.labels, rows.mask, self.block_size, smooth)
+        return chunked.blocked_lse(features, rows.table, rows.offsets, rows.labels, rows.mask, self.block_size, smooth)

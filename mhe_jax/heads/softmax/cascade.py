@@ -15,31 +15,49 @@ from mhe_jax.heads.base import (
     Labels,
     Linear,
     Losses,
+    Ranked,
     Scores,
     check_smoothing,
     symmetric_uniform,
 )
 from mhe_jax.ops import candidates, losses, sharded
 
+OBJECTIVES = ("path", "candidates")
+
 
 class CascadeHead(Head):
-    """A tree of H softmaxes: head 0 over its digits, level h over the n_h children of a node of level h - 1.
+    """A tree of classes of H levels: head 0 scores its digits, level h the n_h children of a node of level h - 1.
 
-    Training follows the true path (teacher forcing): one cross-entropy per level, weights 1, so that the loss is
-    -log p(class). Inference is a beam search; its top-k is exact where the beam never drops an ancestor.
+    With s_h(x, node) the logit of a node of level h, and a_h the sum of the logits on the way to it,
+
+    `path`: each level is a softmax of s_h over the children of the true node above it (teacher forcing), so that the
+    loss is -log p(class). A lower level never sees a wrong node, and cannot overrule the level above it.
+
+    `candidates`: each level is one softmax of a_h over the children of the `num_candidates` best nodes above it, the
+    true one among them by force. Where all nodes are kept the last level is the softmax over all classes with a sum of
+    logits for each.
+
+    The loss is in both cases the sum of the levels' cross-entropies, weights 1, and a ranking is a beam search: over
+    log-probabilities of the path, exact where the beam never drops an ancestor; or over the sums a_h, normalised over
+    the children of the beam's last nodes. The score of a class whose node is not in that beam is what it would be if
+    the class alone were added to the candidates: log-probabilities are then comparable, but add up to more than 1.
 
     Parameters: root/{kernel [D, n_0], bias}; per level h >= 1 project_h/{kernel [D, hidden], bias} and
     table_h [n_0 * .. * n_{h-1}, n_h, hidden], split over 'class'.
 
     Attributes:
       hidden_dim: width of the projected features and of the tables.
-      beam_width: nodes kept at each level; 1 is the reference's greedy search.
+      objective: one of `OBJECTIVES`; the published system trains the path.
+      num_candidates: of 'candidates', nodes of each level whose children compete in training.
+      beam_width: nodes kept at each level by rankings; 1 is the reference's greedy search.
       use_bias: whether root and projections have a bias.
       mask_padding: whether children without a class stay out of the loss's softmax; the reference lets them in.
-      label_smoothing: probability of each level's softmax spread evenly over its children, in [0, 1).
+      label_smoothing: probability of each level's softmax spread evenly over what competes in it, in [0, 1).
     """
 
     hidden_dim: int = 256
+    objective: str = "path"
+    num_candidates: int = 10
     beam_width: int = 10
     use_bias: bool = True
     mask_padding: bool = True
@@ -47,9 +65,17 @@ class CascadeHead(Head):
 
     def setup(self):
         check_smoothing(self.label_smoothing)
-        if self.hidden_dim < 1 or self.beam_width < 1:
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"config.head.objective is {self.objective!r}; it must be one of {', '.join(OBJECTIVES)}")
+        if min(self.hidden_dim, self.num_candidates, self.beam_width) < 1:
             raise ValueError(
-                f"config.head.hidden_dim ({self.hidden_dim}) and beam_width ({self.beam_width}) must be at least 1"
+                f"config.head.hidden_dim ({self.hidden_dim}), num_candidates ({self.num_candidates}) and beam_width "
+                f"({self.beam_width}) must be at least 1"
+            )
+        if not self._is_joint and self.num_candidates != CascadeHead.num_candidates:
+            raise ValueError(
+                f"config.head.num_candidates is {self.num_candidates}, but config.head.objective 'path' trains no "
+                "candidates: use 'candidates'"
             )
         sizes = self.label_space.head_sizes
         self.root = Linear(self.features_dim, sizes[0], self.use_bias)
@@ -62,53 +88,112 @@ class CascadeHead(Head):
         self.projections, self.tables = projections, tables
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
-        features = features.astype(self.dtype)
+        features, batch = features.astype(self.dtype), labels.shape[0]
         labels = jnp.maximum(labels, 0)
-        digits, nodes = self.label_space.encode(labels), self._path(labels)
-        total = jnp.zeros(labels.shape[0])
-        for level in range(self.label_space.num_heads):
-            parents = nodes[level - 1] if level else jnp.zeros_like(labels)
-            logits = self._child_logits(features, level, parents[:, None])[:, 0]
-            mask = candidates.child_mask(self.label_space, level, parents) if self.mask_padding else None
-            total += losses.softmax_cross_entropy(logits, digits[:, level], mask, self.label_smoothing)
+        digits, total = self.label_space.encode(labels), jnp.zeros(batch)
+        nodes, above = self._start(batch)
+        for level, stride in enumerate(self.label_space.strides):
+            logits = self._child_logits(features, level, nodes)
+            if self._is_joint:
+                logits += above[:, :, None]
+            live = candidates.child_mask(self.label_space, level, nodes) & (nodes >= 0)[:, :, None]
+            competes = live if self.mask_padding else jnp.broadcast_to((nodes >= 0)[:, :, None], live.shape)
+            # The true node is in slot 0, so the label's place is its digit.
+            total += losses.softmax_cross_entropy(
+                logits.reshape(batch, -1), digits[:, level], competes.reshape(batch, -1), self.label_smoothing
+            )
+            if not self._is_joint:
+                nodes = (labels // stride)[:, None]
+            elif level < self._last:
+                width = min(self.num_candidates, self.label_space.num_nodes(level), nodes.shape[1] * live.shape[2])
+                above, nodes = candidates.keep_true(logits, live, nodes, digits[:, level], width)
         return total, {}
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
-        features = features.astype(self.dtype)
-        last = self.label_space.num_heads - 1
-        # The beam starts at the tree's root, a single node above level 0.
-        scores, nodes = jnp.zeros((features.shape[0], 1)), jnp.zeros((features.shape[0], 1), jnp.int32)
-        for level in range(last + 1):
-            width = k if level == last else min(self.beam_width, self.label_space.num_nodes(level))
-            child_scores = self._child_log_probs(features, level, nodes)
-            scores, nodes = candidates.beam_step(scores, nodes, child_scores, width)
-        return scores, nodes
+        return self._best(self._search(features.astype(self.dtype)), k)
 
     def scores(self, features: Features, ids: Ids) -> Scores:
         features, ids = features.astype(self.dtype), jnp.maximum(ids, 0)
-        digits, nodes = self.label_space.encode(ids), self._path(ids)
-        total = jnp.zeros(ids.shape)
-        for level in range(self.label_space.num_heads):
-            parents = nodes[level - 1] if level else jnp.zeros_like(ids)
-            log_probs = self._child_log_probs(features, level, parents)
+        return self._joint_scores(features, ids) if self._is_joint else self._path_scores(features, ids)
+
+    def topk_and_scores(self, features: Features, k: int, ids: Ids) -> Ranked:
+        if not self._is_joint:
+            return (*self.topk(features, k), self.scores(features, ids))
+        self.check_k(k)
+        features = features.astype(self.dtype)
+        found = self._search(features)
+        return (*self._best(found, k), self._joint_scores(features, jnp.maximum(ids, 0), found))
+
+    @property
+    def _is_joint(self) -> bool:
+        return self.objective == "candidates"
+
+    @property
+    def _last(self) -> int:
+        return self.label_space.num_heads - 1
+
+    def _start(self, batch):
+        """The tree's root, a single node above level 0: nodes and their scores [B, 1]."""
+        return jnp.zeros((batch, 1), jnp.int32), jnp.zeros((batch, 1))
+
+    def _search(self, features):
+        """The beam above the last level: nodes [B, W], and the scores of their children [B, W, n]; -inf for none."""
+        nodes, scores = self._start(features.shape[0])
+        for level in range(self._last):
+            width = min(self.beam_width, self.label_space.num_nodes(level))
+            scores, nodes = candidates.beam_step(scores, nodes, self._child_scores(features, level, nodes), width)
+        return nodes, scores[:, :, None] + self._child_scores(features, self._last, nodes)
+
+    def _best(self, found, k) -> Best:
+        nodes, child_scores = found
+        best, ids = candidates.beam_step(jnp.zeros(nodes.shape), nodes, child_scores, k)
+        if self._is_joint:
+            best = jnp.where(ids < 0, -jnp.inf, best - _log_sum(child_scores)[:, None])
+        return best, ids
+
+    def _path_scores(self, features, ids):
+        digits, total = self.label_space.encode(ids), jnp.zeros(ids.shape)
+        parents = [jnp.zeros_like(ids), *(ids // stride for stride in self.label_space.strides[:-1])]
+        for level, nodes in enumerate(parents):
+            log_probs = self._child_scores(features, level, nodes)
             total += jnp.take_along_axis(log_probs, digits[..., level, None], axis=-1)[..., 0]
         return total
 
-    def _path(self, ids) -> list[jax.Array]:
-        """The node of each level on the way to the classes."""
-        return [ids // stride for stride in self.label_space.strides]
+    def _joint_scores(self, features, ids, found=None):
+        beam, child_scores = found or self._search(features)
+        logits = jnp.take_along_axis(self.root(features), ids // self.label_space.strides[0], axis=1)
+        for level in range(1, self._last + 1):
+            rows, nodes = self.tables[level].reshape(-1, 1, self.hidden_dim), ids // self.label_space.strides[level]
+            logits += sharded.block_logits(rows, self._queries(features, level), nodes)[:, :, 0]
+        parents = ids // self.label_space.head_sizes[-1]
+        in_beam = (parents[:, :, None] == beam[:, None, :]).any(axis=2)
+        log_sum = _log_sum(child_scores)[:, None]
+        return logits - jnp.where(in_beam, log_sum, jnp.logaddexp(log_sum, logits))
+
+    def _queries(self, features, level):
+        return self.projections[level](features).astype(self.dtype)
 
     def _child_logits(self, features, level, parents):
         """Logits [B, W, n_level] of the children of nodes [B, W] of the level above; above level 0 is one node, 0."""
         if level == 0:
             root = self.root(features)[:, None, :]
             return jnp.broadcast_to(root, (*parents.shape, root.shape[-1]))
-        queries = self.projections[level](features).astype(self.dtype)
-        return sharded.block_logits(self.tables[level], queries, parents)
+        return sharded.block_logits(self.tables[level], self._queries(features, level), parents)
 
-    def _child_log_probs(self, features, level, parents):
-        """Log-probabilities of the children that lead to a class, given the parent; -inf for the others."""
+    def _child_scores(self, features, level, parents):
+        """What a child that leads to a class adds to its parent's score, [B, W, n_level]; -inf for the others.
+
+        Its log-probability given the parent on a path, its logit else.
+        """
         parents = jnp.maximum(parents, 0)  # an empty place in the beam; its own score is -inf
         mask = candidates.child_mask(self.label_space, level, parents)
-        return jax.nn.log_softmax(self._child_logits(features, level, parents), where=mask, axis=-1)
+        logits = self._child_logits(features, level, parents)
+        if self._is_joint:
+            return jnp.where(mask, logits, -jnp.inf)
+        return jax.nn.log_softmax(logits, where=mask, axis=-1)
+
+
+def _log_sum(scores):
+    """Over all children of a beam: [B, W, n] -> [B]."""
+    return jax.nn.logsumexp(scores, axis=(1, 2))

@@ -44,5 +44,5 @@ class OneHotHead(OneHotTable):
         return self.logits_of(features, ids) - lse[:, None]
 
     def _statistics(self, features, labels, with_total=False, visit=None):
-        features = features.astype(self.dtype)
-        return sharded.lse(features, self.kernel, self.bias, labels, self.is_class, self.block_size, with_total, visit)
+        queries = self.queries(features)
+        return sharded.lse(queries, self.kernel, self.bias, labels, self.is_class, self.block_size, with_total, visit)

@@ -22,10 +22,16 @@ class SampledHead(GroupTable):
         groups = self.sample_groups(labels, context.key)
         if self.sampler.one_set:
             groups = as_one_set(groups, self.label_space.head_sizes[0])
-        return self.loss_among(features, labels, groups, context.visits.get("weight")), {}
+        offsets, visit = self.minus_log_q(labels, groups), context.visits.get("weight")
+        return self.loss_among(features, labels, groups, offsets, visit), {}
 
     def loss_among(
-        self, features: jax.Array, labels: jax.Array, groups: jax.Array, visit: Visit | None = None
+        self,
+        features: jax.Array,
+        labels: jax.Array,
+        groups: jax.Array,
+        offsets: jax.Array | None = None,
+        visit: Visit | None = None,
     ) -> jax.Array:
         """The loss against given groups, float32 [B].
 
@@ -33,16 +39,19 @@ class SampledHead(GroupTable):
           features: float [B, D].
           labels: int [B].
           groups: int [B, K] of each example, the true one in slot 0; or one set [U], ascending, with every true group.
+          offsets: float32 of the shape of `groups`, added to the logits of each group's members.
           visit: how the rows of one set move, see `mhe_jax.ops.owned`.
         """
         features, size = features.astype(self.dtype), self.label_space.strides[0]
         if groups.ndim == 1:
             smooth = self.label_smoothing > 0
             among = self.weight, groups, labels, self.num_competing, self.block_size, smooth
-            lse, target, total = sharded.group_lse(features, *among, visit)
+            lse, target, total = sharded.group_lse(features, *among, visit, offsets)
             num_valid = jnp.clip(self.num_competing - groups * size, 0, size).sum()
             return losses.smoothed_cross_entropy(lse, target, total, num_valid, self.label_smoothing)
         logits = sharded.block_logits(self.weight, features, groups)
+        if offsets is not None:
+            logits += offsets[:, :, None]
         members = groups[:, :, None] * size + jnp.broadcast_to(jnp.arange(size), logits.shape)
         competes = (members < self.num_competing).reshape(labels.shape[0], -1)
         # The true group is in slot 0, so the label's place is its place within the group.

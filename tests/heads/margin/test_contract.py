@@ -29,10 +29,20 @@ VARIANTS = {
         "sampler": {"name": "random_groups", "rate": 0.5, "parts": 8},
         "block_size": 5,
     },
+    "mhs corrected": {
+        "name": "mhs",
+        "margin": CURRICULAR,
+        "sampler": {"name": "random_groups", "rate": 0.7, "parts": 8, "subtract_log_q": True},
+        "block_size": 5,
+    },
     "mhs positive_only": {"name": "mhs", "margin": ARCFACE, "sampler": {"name": "positive_only"}},
-    "mhs per_example": {"name": "mhs", "margin": CURRICULAR, "sampler": {"name": "per_example", "num_groups": 2}},
+    "mhs per_example": {
+        "name": "mhs",
+        "margin": CURRICULAR,
+        "sampler": {"name": "per_example", "num_groups": 2, "subtract_log_q": True},
+    },
 }
-SPARSE = ["mhs batch_union", "mhs random_groups"]
+SPARSE = ["mhs batch_union", "mhs random_groups", "mhs corrected"]
 
 
 def batch():
@@ -147,7 +157,7 @@ def test_no_device_holds_the_whole_table(variant):
             return rules.apply(rules.SparseSGD(), {"weight": table}, {"weight": {}}, blocks, grads, 1.0)[0]["weight"]
 
         text = jax.jit(update, out_shardings=sharding).lower(table).compile().as_text()
-    used = {"mhs batch_union": 16, "mhs random_groups": 125}[variant]
+    used = {"mhs batch_union": 16, "mhs random_groups": 125, "mhs corrected": 175}[variant]
     assert "f32[251,1,16]" in text
     assert "f32[1004,1,16]" not in text
     assert f"f32[{used},1,16]" in text or f"f32[{used},16]" in text

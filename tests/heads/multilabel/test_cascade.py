@@ -171,8 +171,9 @@ def test_a_wide_beam_ranks_all_labels_and_scores_agree(space, mask_padding):
 
 @pytest.mark.parametrize("width", [1, 2])
 @pytest.mark.parametrize("space", SPACES[1:3], ids=str)
-def test_a_narrow_beam_follows_its_best_nodes_and_marks_what_is_missing(space, width):
-    head, params = initialised(space, num_candidates=width)
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_narrow_beam_follows_its_best_nodes_and_marks_what_is_missing(space, width, apart):
+    head, params = initialised(space, **({"beam_width": width} if apart else {"num_candidates": width}))
     features, _ = batch(space)
     levels = node_logits(space, params, features)
     # Without labels the plan keeps what a beam keeps.
@@ -183,6 +184,26 @@ def test_a_narrow_beam_follows_its_best_nodes_and_marks_what_is_missing(space, w
         assert found[row].tolist() == expected + [-1] * (12 - len(expected))
         np.testing.assert_allclose(found_scores[row, : len(expected)], scores[row, expected], rtol=1e-5)
         assert (found_scores[row, len(expected) :] == -jnp.inf).all()
+
+
+def test_training_and_ranking_keep_numbers_of_their_own():
+    features, labels = batch(SPACES[1])
+    found = {}
+    for widths in ((2, 0), (2, 5), (5, 0), (5, 5)):
+        head, params = initialised(SPACES[1], num_candidates=widths[0], beam_width=widths[1])
+        loss = head.apply({"params": params}, features, jnp.asarray(labels), method="loss")[0]
+        found[widths] = loss, head.apply({"params": params}, features, 20, method="topk")[0]
+    for widths, trains_as, ranks_as in (((2, 5), (2, 0), (5, 0)), ((5, 5), (5, 0), (5, 0))):
+        np.testing.assert_array_equal(found[widths][0], found[trains_as][0])
+        np.testing.assert_array_equal(found[widths][1], found[ranks_as][1])
+    assert (found[2, 0][0] != found[5, 0][0]).any()
+    assert (found[2, 0][1] != found[5, 0][1]).any()
+
+
+@pytest.mark.parametrize(("groups", "kept"), [(7, 7), (40, 20), (120, 24), (320, 64), (321, 20)])
+def test_without_a_number_a_share_of_the_groups_is_kept(groups, kept):
+    head = MultiLabelCascadeHead(LabelSpace(groups * 3, (groups, 3)), DIM, hidden_dim=16, num_candidates=0)
+    assert head.candidate_bytes(1) == 4 * kept * 3 * 16
 
 
 def test_parameters_have_the_documented_names_shapes_and_ranges():
@@ -229,7 +250,8 @@ def test_memory_of_the_candidates_is_estimated():
     ("sizes", "fields", "message"),
     [
         ((6,), {}, r"config.head.head_sizes \(6,\) has one level: a cascade has at least two"),
-        ((2, 3), {"num_candidates": 0}, r"config.head.hidden_dim \(5\) and num_candidates \(0\) must be at least 1"),
+        ((2, 3), {"num_candidates": -1}, r"num_candidates \(-1\), beam_width \(0\)"),
+        ((2, 3), {"beam_width": -1}, r"beam_width \(-1\) and max_labels \(0\) at least 0"),
         ((2, 3), {"max_labels": -1}, r"max_labels \(-1\) at least 0"),
         ((2, 3), {"reduction": "none"}, "config.head.reduction is 'none'; it must be mean or sum"),
     ],

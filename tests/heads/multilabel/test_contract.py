@@ -30,8 +30,12 @@ VARIANTS = {
         {"name": "mhs", "sampler": {"name": "random_groups", "rate": 0.8, "parts": 1}, "reduction": "mean"},
         TWO,
     ),
+    "mhs corrected": (
+        {"name": "mhs", "sampler": {"name": "random_groups", "rate": 0.95, "parts": 1, "subtract_log_q": True}},
+        TWO,
+    ),
 }
-MESH = ["ohe", "mhc", "mhc 3", "mhc published", "mhs"]
+MESH = ["ohe", "mhc", "mhc 3", "mhc published", "mhs", "mhs corrected"]
 SPARSE = [name for name in VARIANTS if name[:3] in ("mhc", "mhs")]
 
 

@@ -32,11 +32,15 @@ def batch():
 
 
 def dense_logits(params, features):
+    if "projection" in params:
+        features = features @ params["projection"]["kernel"] + params["projection"]["bias"][None, :]
     return features @ params["kernel"].T + (params["bias"][None, :] if "bias" in params else 0.0)
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"block_size": 10, "reduction": "mean"}, {"use_bias": False}], ids=["sum", "mean", "no bias"]
+    "fields",
+    [{}, {"block_size": 10, "reduction": "mean"}, {"use_bias": False}, {"bottleneck": 3}],
+    ids=["sum", "mean", "no bias", "bottleneck"],
 )
 def test_loss_and_gradients_equal_dense_sigmoids(fields):
     head, params = initialised(**fields)

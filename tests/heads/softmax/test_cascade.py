@@ -151,7 +151,7 @@ def test_bfloat16_stays_close_to_float32():
 
 
 def test_impossible_sizes_are_refused():
-    with pytest.raises(ValueError, match="config.head.hidden_dim .5. and beam_width .0. must be at least 1"):
+    with pytest.raises(ValueError, match=r"num_candidates \(10\) and beam_width \(0\) must be at least 1"):
         initialised(LabelSpace(6, (2, 3)), beam_width=0)
 
 

@@ -15,16 +15,28 @@ SPACE, DIM, BATCH = LabelSpace(53, (5, 4, 3)), 6, 16
 
 VARIANTS = {
     "ohe": {"name": "ohe", "block_size": 3, "label_smoothing": 0.1},
+    "ohe bottleneck": {"name": "ohe", "bottleneck": 4, "block_size": 3},
     "mhp": {"name": "mhp", "label_smoothing": 0.1},
     "mhp rank": {"name": "mhp", "rank": 2},
     "mhc": {"name": "mhc", "hidden_dim": 5, "beam_width": 3, "label_smoothing": 0.1},
-    "mhs per_example": {"name": "mhs", "sampler": {"name": "per_example", "num_groups": 2}},
+    "mhc candidates": {
+        "name": "mhc",
+        "hidden_dim": 5,
+        "objective": "candidates",
+        "num_candidates": 3,
+        "beam_width": 2,
+        "label_smoothing": 0.1,
+    },
+    "mhs per_example": {"name": "mhs", "sampler": {"name": "per_example", "num_groups": 2, "subtract_log_q": True}},
     "mhs random_groups": {
         "name": "mhs",
         "sampler": {"name": "random_groups", "rate": 0.8, "parts": 1},
         "label_smoothing": 0.1,
     },
-    "mhs parts": {"name": "mhs", "sampler": {"name": "random_groups", "rate": 0.5, "parts": 3}},
+    "mhs parts": {
+        "name": "mhs",
+        "sampler": {"name": "random_groups", "rate": 0.9, "parts": 3, "subtract_log_q": True},
+    },
 }
 
 

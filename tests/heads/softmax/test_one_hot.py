@@ -25,11 +25,15 @@ def batch(size=7):
 
 
 def dense_logits(params, features):
+    if "projection" in params:
+        features = features @ params["projection"]["kernel"] + params["projection"]["bias"][None, :]
     return features @ params["kernel"][:CLASSES].T + (params["bias"][None, :CLASSES] if "bias" in params else 0.0)
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"block_size": 10, "label_smoothing": 0.1}, {"use_bias": False}], ids=["plain", "smooth", "no bias"]
+    "fields",
+    [{}, {"block_size": 10, "label_smoothing": 0.1}, {"use_bias": False}, {"bottleneck": 3, "block_size": 10}],
+    ids=["plain", "smooth", "no bias", "bottleneck"],
 )
 def test_loss_and_gradients_equal_a_dense_softmax(fields):
     head, params = initialised(**fields)
@@ -42,10 +46,10 @@ def test_loss_and_gradients_equal_a_dense_softmax(fields):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, oracle)
 
 
-@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize(("size", "bottleneck"), [(1, 0), (7, 0), (7, 3)])
 @pytest.mark.parametrize("k", [1, 5, CLASSES])
-def test_topk_and_scores_are_sorted_log_probabilities(size, k):
-    head, params = initialised(block_size=8)
+def test_topk_and_scores_are_sorted_log_probabilities(size, bottleneck, k):
+    head, params = initialised(block_size=8, bottleneck=bottleneck)
     features, _ = batch(size)
     log_probs = np.asarray(jax.nn.log_softmax(dense_logits(params, features)))
     scores, ids = jax.jit(lambda x: head.apply({"params": params}, x, k, method="topk"))(features)
@@ -77,6 +81,17 @@ def test_initial_values_are_those_of_a_torch_linear_layer():
     for leaf in params.values():
         assert float(jnp.abs(leaf).max()) <= DIM**-0.5
         assert float(leaf.std()) == pytest.approx((DIM * 3) ** -0.5, rel=0.2)
+
+
+def test_a_bottleneck_narrows_the_table_and_stays_out_of_what_is_owned():
+    head, params = initialised(bottleneck=3)
+    shapes = {"kernel": (CLASSES, 3), "bias": (CLASSES,), "projection": {"kernel": (DIM, 3), "bias": (3,)}}
+    assert jax.tree.map(jnp.shape, params) == shapes
+    assert head.owned_tables() == ("kernel",)
+    assert float(jnp.abs(params["kernel"]).max()) <= 3**-0.5
+    assert set(initialised(bottleneck=3, use_bias=False)[1]["projection"]) == {"kernel"}
+    with pytest.raises(ValueError, match="config.head.bottleneck is -1; it must be at least 0"):
+        initialised(bottleneck=-1)
 
 
 def test_negative_labels_give_finite_losses_and_gradients():

@@ -15,6 +15,8 @@ from mhe_jax.ops.sampling import BatchUnion, PerExample, PositiveOnly, RandomGro
 
 DIM = 6
 EVERY = [PerExample(), PositiveOnly(), BatchUnion(), RandomGroups(rate=0.7), RandomGroups(rate=0.4, parts=2)]
+EVERY += [PerExample(subtract_log_q=True), RandomGroups(rate=1.0, subtract_log_q=True)]
+EVERY += [RandomGroups(rate=0.8, subtract_log_q=True)]
 SPACES = [LabelSpace(13, (13,)), LabelSpace(37, (8, 5)), LabelSpace(53, (5, 4, 3))]
 
 
@@ -48,9 +50,20 @@ def test_loss_and_gradients_equal_a_softmax_over_the_sampled_classes(space, samp
     allowed = np.stack([np.isin(np.arange(space.num_codes) // size, row) for row in sets])
     allowed &= np.arange(space.num_codes) < competing
     weights = jnp.arange(1.0, 8.0)
+    true = np.asarray(labels)[:, None] // size
+    if sampler.one_set:
+        true = np.broadcast_to(np.unique(true), (7, len(np.unique(true))))
+    forced = np.stack([np.isin(np.arange(space.num_codes) // size, row) for row in true])
+    if getattr(sampler, "subtract_log_q", False) and not forced[allowed].all():
+        drawn = [len(set(row.tolist()) - {space.head_sizes[0]}) for row in sets]
+        others = space.head_sizes[0] - true.shape[1]
+        offsets = np.log(others / (np.array(drawn) - true.shape[1]))[:, None] * ~forced
+        assert offsets.max() > 0 or drawn[0] == space.head_sizes[0]
+    else:
+        offsets = np.zeros((7, 1))
 
     def oracle(params, features):
-        logits = jnp.where(allowed, logits_of_codes(params, features), -1e30)
+        logits = jnp.where(allowed, logits_of_codes(params, features) + jnp.asarray(offsets, jnp.float32), -1e30)
         uniform = jnp.asarray(allowed / allowed.sum(axis=1, keepdims=True))
         return (optax.softmax_cross_entropy(logits, targets(uniform))) @ weights
 

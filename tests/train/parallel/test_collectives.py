@@ -31,10 +31,11 @@ PINNED = {
     ],
     "images,mhp": [],
     "images,mhc": [
-        "all-gather class s32[32]",  # groups
+        "all-gather class s32[32,10]",  # groups whose members compete
+        "all-gather class pred[32,10]",
         "all-gather class f32[32,256]",  # projected features
-        "reduce-scatter class f32[8,1,63]",  # logits
-        "all-gather class f32[32,1,63]",  # and back
+        "reduce-scatter class f32[8,10,63]",  # logits
+        "all-gather class f32[32,10,63]",  # and back
         "reduce-scatter class f32[8,256]",
         "all-reduce data f32[16,63,256]",
     ],

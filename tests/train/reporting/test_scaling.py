@@ -17,7 +17,7 @@ from mhe_jax.train.state import create_state
 CONFIG = "configs/scaling.py"
 # As docs/scaling.md names them; a row of a table takes 4 bytes a number.
 C, B, D, d, c = 200_003, 64, 512, 2, 4
-N, h, K, rate = d * c, 256, 4, 0.1
+N, h, K, candidates, rate = d * c, 256, 4, 10, 0.1
 groups, members = LabelSpace.balanced(C, 2).head_sizes
 rows, held = -(-C // c), -(-groups // c)
 backbone = 9 * 8 + 128 * D + 2 * (8 + D)
@@ -40,7 +40,7 @@ EXPECTED = {  # state, sent
     ),
     "images,mhc": (
         4 * (1 + slots) * (held * members * h + (groups + h) * (D + 1)),
-        2 * f(c) * 4 * B / d * (h + members)
+        2 * f(c) * 4 * B / d * (h + candidates * members)
         + 2 * f(d) * 4 * held * members * h
         + 2 * f(N) * 4 * (groups + h) * (D + 1),
     ),
