@@ -1,6 +1,7 @@
 """Glyphs with the sampled head: the characters of the DejaVu faces, two typefaces held out.
 
-Needs no download. Expected: the row `mhs` of the glyph table in docs/results.md (this project's measurement).
+Needs no download. No published figure; the row `mhs` of the glyph table in docs/results.md is of four groups drawn for
+each example, not of the batch's groups.
 Hardware: two CPU cores, some minutes.
 
     python main.py --config=configs/glyphs_mhs.py

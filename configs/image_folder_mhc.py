@@ -4,7 +4,7 @@ Any number of classes: it is read from the folders, and split into balanced digi
 For so many classes that a one-hot table does not fit; else `image_folder_ohe` is more accurate.
 Small pictures that fit in memory: `:small`, a small network on 32x32, which is trained in colour or in grey, with the
 augmentation and the batch that fit what is there (docs/data.md). The default is ResNet-50, streamed at 224.
-Expected on Omniglot with `:small`: the row `mhc` of the Omniglot table in docs/results.md.
+Expected on Omniglot with `:small`: docs/heads.md.
 
     python main.py --config=configs/image_folder_mhc.py:small --config.data.path=DIR
 """

@@ -5,7 +5,7 @@ A step trains the groups of classes that occur in its batch: nearly all where th
 cheaper than `image_folder_ohe`. For so many classes that a batch has some of the groups only.
 Small pictures that fit in memory: `:small`, a small network on 32x32, which is trained in colour or in grey, with the
 augmentation and the batch that fit what is there (docs/data.md). The default is ResNet-50, streamed at 224.
-Expected on Omniglot with `:small`: the row `mhs` of the Omniglot table in docs/results.md.
+Expected on Omniglot with `:small`: docs/heads.md.
 
     python main.py --config=configs/image_folder_mhs.py:small --config.data.path=DIR
 """
