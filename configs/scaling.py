@@ -73,6 +73,8 @@ def get_config(arg=""):
         config.table_optimizer = dict(heads.SPARSE_TABLES if pipeline == "texts" else heads.FACE_SPARSE_TABLES)
     if "owned" in words:
         config.table_optimizer = dict(heads.OWNED_TABLES)
+        if head == "mhs":  # rows that each example draws for itself are not moved by the loss
+            config.head = {**config.head, "sampler": heads.sampler("batch_union")}
     config.total_steps, config.global_batch_size = 10, BATCH
     if "smoke" in words:
         config.data.update(num_classes=101, num_examples=64)

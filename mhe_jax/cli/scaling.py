@@ -1,8 +1,8 @@
 """`mhe scaling --config=scaling:images,ohe --config=scaling:images,mhp`: memory and traffic over classes and devices.
 
 Prints a table for docs/scaling.md: of each config, number of classes and mesh (devices along data x class), the memory
-of a device, state and batch + temporary, and what it sends in a step, in MiB. They are those of XLA's CPU program: the
-state and the batch are the same on any device, temporaries may be more or less elsewhere.
+of a device, state and batch + temporary, and what it sends in a step, in MiB. Without a `--target` they are those of
+XLA's CPU program: the state and the batch are the same on any device, temporaries may be more or less elsewhere.
 """
 
 import argparse
@@ -30,6 +30,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--classes", type=int, nargs="+", default=CLASSES)
     parser.add_argument("--meshes", nargs="+", default=MESHES, help="devices along data x class, such as 8x64")
     parser.add_argument("--batch", type=int, help="config.global_batch_size")
+    parser.add_argument("--dtype", default="", help="config.dtype")
+    parser.add_argument("--target", default="", help="devices to compile for, such as h100 or tpu-v6e; extra `aot`")
     parser.add_argument("--json", action="store_true", help="one line for each cell in place of a table")
     options = parser.parse_args(argv[1:])
     try:
@@ -39,7 +41,7 @@ def main(argv: list[str]) -> int:
             if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", mesh):
                 raise ValueError(f"--meshes {mesh}: devices along data x class, such as 8x64")
         _print(_rows(options), options.json)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except subprocess.CalledProcessError as error:  # which has said why
@@ -51,9 +53,13 @@ def _rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     # Imported here, so that --help is quick.
     from mhe_jax.train.reporting.scaling import measure
 
-    if len(options.meshes) == 1:
+    rest = options.batch, options.dtype, options.target
+    if options.target:
+        for mesh in options.meshes:
+            yield from measure(options.config, mesh, options.classes, *rest)
+    elif len(options.meshes) == 1:
         os.environ.setdefault("XLA_FLAGS", _FLAGS)
-        yield from measure(options.config, options.meshes[0], options.classes, options.batch)
+        yield from measure(options.config, options.meshes[0], options.classes, *rest)
     else:
         # The number of devices is fixed when a process first touches one.
         for mesh in options.meshes:
@@ -74,6 +80,7 @@ def _in_process(options: argparse.Namespace, mesh: str) -> Iterator[dict[str, An
     command = [sys.executable, "-m", "mhe_jax", "scaling", "--json", "--meshes", mesh]
     command += [f"--config={name}" for name in options.config] + ["--classes", *map(str, options.classes)]
     command += [f"--batch={options.batch}"] if options.batch else []
+    command += [f"--dtype={options.dtype}"] if options.dtype else []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         yield from (json.loads(line) for line in child.stdout)

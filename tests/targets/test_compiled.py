@@ -49,6 +49,26 @@ def test_describe_for_tpus_has_estimated_seconds(tmp_path):
         assert set(one["train"]["sent_by_axis"]) <= {"class", "data+class"}
 
 
+def test_a_table_of_classes_and_meshes_for_gpus():
+    command = [
+        sys.executable,
+        "-m",
+        "mhe_jax",
+        "scaling",
+        "--config=scaling:images,ohe,owned",
+        "--target=h100",
+        "--json",
+    ]
+    command += ["--classes=1000000", "--meshes", "1x1", "2x8", "--batch=64", "--dtype=bfloat16"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, sixteen = (json.loads(line) for line in done.stdout.splitlines())
+    table = 2 * 512 * 1_000_000
+    assert table < one["state"] < 1.01 * table
+    assert table / 8 < sixteen["state"] < 1.1 * table / 8
+    assert one["sent"] == 0 < sixteen["sent"]
+
+
 def test_a_mesh_that_does_not_divide_the_target_is_named(tmp_path):
     command = [sys.executable, "-m", "mhe_jax", "describe", *SMALL, "--target=h100:8", "--config.mesh.classes=3"]
     done = subprocess.run(command, capture_output=True, text=True)

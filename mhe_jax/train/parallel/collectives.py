@@ -6,7 +6,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
-import jax
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
@@ -79,11 +78,6 @@ def collectives(text: str, mesh: Mesh | AbstractMesh) -> list[Collective]:
                 )
             )
     return found
-
-
-def bytes_sent(compiled: jax.stages.Compiled, mesh: Mesh) -> int:
-    """What each device sends in one call of a program, in bytes."""
-    return sum(one.moved for one in collectives(compiled.as_text() or "", mesh))
 
 
 def _moved(kind: str, size: int, devices: int) -> float:

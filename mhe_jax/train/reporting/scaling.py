@@ -1,4 +1,7 @@
-"""What heads take and send at sizes no machine here has: train steps compiled for made-up CPU devices, none run."""
+"""What heads take and send at sizes no machine here has: train steps compiled and not run.
+
+For devices of a target, or for made-up CPU devices.
+"""
 
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -7,17 +10,32 @@ from typing import Any
 import jax
 
 from mhe_jax.recipes.files import load_config
-from mhe_jax.settings import Settings
-from mhe_jax.train.parallel.collectives import bytes_sent
-from mhe_jax.train.parallel.mesh import check_batch, make_mesh
-from mhe_jax.train.reporting import report
-from mhe_jax.train.reporting.programs import build_model, compile_train
+from mhe_jax.targets import target as targets
+from mhe_jax.targets.tpus import TPUS
+from mhe_jax.train.reporting import programs
+from mhe_jax.train.reporting.head_costs import ambient, checked
+
+_DEVICES_OF_A_HOST = 8
 
 
 def measure(
-    configs: Iterable[str], mesh_name: str, classes: Iterable[int], batch: int | None = None
+    configs: Iterable[str],
+    mesh_name: str,
+    classes: Iterable[int],
+    batch: int | None = None,
+    dtype: str = "",
+    accelerator: str = "",
 ) -> Iterator[dict[str, Any]]:
-    """The cells of one mesh, in a process that has not touched its devices yet, or has just so many.
+    """The cells of one mesh.
+
+    Args:
+      configs: files or shipped names.
+      mesh_name: devices along data x class.
+      classes: numbers of classes.
+      batch: examples of a step; None: the config's.
+      dtype: of compute; empty: the config's.
+      accelerator: a name of `mhe_jax.targets`, such as h100; empty: CPU devices, in a process that has not touched its
+        devices yet, or has just so many.
 
     Yields:
       dicts with config, mesh, classes, and in bytes for each device: state (and batch), temporary, sent.
@@ -26,29 +44,37 @@ def measure(
       ValueError: for anything wrong with a config.
     """
     data, class_shards = (int(size) for size in mesh_name.split("x"))
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", data * class_shards)
+    target = targets.find(_named(accelerator, data * class_shards)) if accelerator else None
+    if target is None:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", data * class_shards)
     for name in configs:
         for num_classes in classes:
             config = load_config(name)
             config.data.num_classes = num_classes
             config.mesh.update(data=data, classes=class_shards)
             config.global_batch_size = batch or config.global_batch_size
-            settings = Settings.from_config(config)
-            mesh = make_mesh(settings.mesh)
-            check_batch(mesh, settings)
-            with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
-                model = build_model(settings, settings.head, mesh)
-                compiled = compile_train(settings, model, mesh)
-            memory = report.memory_bytes(compiled.memory_analysis())
+            config.dtype = dtype or config.dtype
+            settings, mesh = checked(config, target)
+            with ambient(settings, mesh):
+                model = programs.build_model(settings, settings.head, mesh)
+                cost = programs.cost(programs.compile_train(settings, model, mesh, steps=1), mesh)
             yield {
                 "config": name,
                 "mesh": mesh_name,
                 "classes": num_classes,
-                "state": memory["arguments"],
-                "temporary": memory["temporary"] + memory["outputs"],
-                "sent": bytes_sent(compiled, mesh),
+                "state": cost.arguments,
+                "temporary": cost.temporaries,
+                "sent": sum(cost.sent.values()),
             }
+
+
+def _named(accelerator: str, devices: int) -> str:
+    """So many devices of a kind, GPUs on hosts of eight."""
+    hosts = devices // _DEVICES_OF_A_HOST
+    if accelerator in TPUS or hosts < 2 or devices % _DEVICES_OF_A_HOST:
+        return f"{accelerator}:{devices}"
+    return f"{accelerator}:{hosts}x{_DEVICES_OF_A_HOST}"
 
 
 def table(rows: list[dict]) -> str:
