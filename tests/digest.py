@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse
 from ml_collections import ConfigDict
 
+from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import PairedSplit
 from mhe_jax.data.feeds import eval_feed, train_feed
@@ -45,6 +46,7 @@ class Run:
         check_batch(self.mesh, settings)
         self.data = build_data(settings.data)
         self.splits = self.data.load()
+        self.codes = build_source(settings.codes)
         self.train = train_feed(
             self.splits.train,
             settings.global_batch_size,

@@ -147,6 +147,8 @@ RUNS: dict[str, Make] = {
     "table_optimizer:adamw": lambda: texts(table_optimizer={"name": "adamw"}),
     "clip:none": lambda: pictures(),
     "clip:norm": lambda: pictures(clip={"name": "norm", "norm": 1.0}),
+    "codes:identity": lambda: pictures(),
+    "codes:file": lambda: pictures(codes={"name": "file", "path": "codes.npy"}),
     "backbone:convnet": lambda: pictures(),
     "backbone:resnet": lambda: pictures(backbone={"name": "resnet", "depth": 18}),
     "backbone:resnet_cifar": lambda: pictures(backbone={"name": "resnet_cifar", "depth": 18}),

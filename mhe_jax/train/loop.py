@@ -9,11 +9,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mhe_jax.codes.relabel import relabelled
+from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import BadExample
 from mhe_jax.data.feeds import train_feed
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment, left_to_data
+from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
@@ -102,6 +104,10 @@ def _train(
     settings = Settings.from_config(config)
     figures = data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
     task = experiment.build_task(settings, settings.head, data, data.num_classes)
+    space, begun = task.head.label_space, experiment.is_begun(workdir)
+    source, names = build_source(settings.codes), splits.class_names
+    codes = label_codes.decided(source, workdir, begun, space, names, splits.train, settings.seed)
+    splits = relabelled(splits, codes)
     batch_size = settings.global_batch_size
     train = train_feed(splits.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)
     total_steps = settings.duration("total", train.steps_per_epoch)
@@ -127,21 +133,21 @@ def _train(
         if distributed.is_main():
             cleanup.enter_context(lock.held(workdir))
         classes = experiment.Classes(data.num_classes, splits.class_names)
-        experiment.claim_workdir(workdir, config, classes, data, figures)
+        experiment.claim_workdir(workdir, config, classes, data, figures, codes)
         distributed.barrier("the workdir", settings.peer_seconds)
         kept = Checkpoints(workdir, settings.keep_checkpoints, settings.keep_every_steps)
         checkpoints = cleanup.enter_context(contextlib.closing(kept))
         abstract = abstract_state(task, optimizer, average_rule, mesh, settings.shard_backbone)
-        space = task.head.label_space
-        meta: dict = {"label_space": describe_space(space), "best": None, "last": None, "seconds": 0.0}
+        described = describe_space(space, codes)
+        meta: dict = {"label_space": described, "best": None, "last": None, "seconds": 0.0}
         if checkpoints.latest_step is not None:
-            state, meta = checkpoints.restore(abstract, space)
+            state, meta = checkpoints.restore(abstract, space, codes)
         else:
             if distributed.is_main():
                 skips.write(workdir)
             state = create_state(task, optimizer, average_rule, abstract, settings.seed)
             weights = weights_of(state)
-            started_from = experiment.initial_weights(settings, weights, space)
+            started_from = experiment.initial_weights(settings, weights, space, codes)
             state = state if started_from is weights else with_weights(state, started_from, average_rule)
             del weights, started_from  # the state is donated to the first step
         step = int(state.step)
@@ -279,7 +285,7 @@ def _train(
         result["facts"] = splits.facts
         if splits.test is not None and step == total_steps:
             del state
-            best, best_step = checkpoints.restore_weights(weights_of(abstract), space)
+            best, best_step = checkpoints.restore_weights(weights_of(abstract), space, codes)
             watchdog.beat()
             test = cleanup.enter_context(contextlib.closing(build_evaluator(task, splits.test, batch_size, mesh)))
             result["test"] = {"step": best_step, **test(fsdp.whole(best, mesh), watchdog.beat)}
