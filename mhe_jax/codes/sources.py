@@ -8,7 +8,11 @@ from typing import Any, ClassVar
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
+from mhe_jax.codes.clustering import clustered
 from mhe_jax.codes.files import read_codes
+from mhe_jax.codes.label_vectors import label_vectors
+from mhe_jax.codes.taxonomy import codes_of_tree, read_taxonomy
+from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.settings import option
 
@@ -69,7 +73,46 @@ class File(Source):
         return read_codes(pathlib.Path(self.path), space.num_classes, names)
 
 
-SOURCES: dict[str, type[Source]] = {"identity": Identity, "file": File}
+class Taxonomy(Source):
+    """Codes from a tree of classes or coarse labels, see `mhe_jax.codes.taxonomy`."""
+
+    reads = ("path",)
+
+    def codes(self, space, names, train, seed):
+        return codes_of_tree(read_taxonomy(pathlib.Path(self.path), space.num_classes, names), space)
+
+
+class Labels(Source):
+    """Clusters of the labels of texts by the words of their training documents, see `mhe_jax.codes.label_vectors`."""
+
+    def codes(self, space, names, train, seed):
+        if not isinstance(train, TextSplit):
+            raise ValueError("config.codes.name is 'labels', but only the labels of texts are told apart by words")
+        vectors = label_vectors(train, seed=seed)
+        return clustered(vectors.vectors, space, seed, vectors.present)
+
+
+class WarmUp(Source):
+    """Clusters of the class means of the run's own features after a warm-up, see `mhe_jax.train.warm_up`.
+
+    The run trains a one-hot head for `epochs` of its epochs first, and goes on from that backbone.
+    """
+
+    reads = ("epochs",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.epochs > 0:
+            raise ValueError(f"config.codes.epochs is {self.epochs}; it must be positive")
+
+
+SOURCES: dict[str, type[Source]] = {
+    "identity": Identity,
+    "file": File,
+    "taxonomy": Taxonomy,
+    "labels": Labels,
+    "warmup": WarmUp,
+}
 
 
 def name_of(source: Source) -> str:

@@ -120,7 +120,7 @@ def test_other_codes_for_a_run_that_has_some_are_an_error(cascade, tmp_path):
     np.save(tmp_path / "other.npy", np.random.default_rng(6).permutation(19))
     other = config.copy_and_resolve_references()
     other.codes.path = str(tmp_path / "other.npy")
-    with pytest.raises(ValueError, match=r"other\.npy holds other codes than .*codes\.npy, with which the run has"):
+    with pytest.raises(ValueError, match=r"other\.npy leads to other codes than .*codes\.npy, with which the run has"):
         train_and_evaluate(other, folder / "run")
     other.codes = {"name": "identity"}
     with pytest.raises(ValueError, match=r"codes\.name: file there, identity here"):
