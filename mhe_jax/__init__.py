@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mhe_jax.inference.run import Prediction as Prediction
     from mhe_jax.inference.run import Run as Run
     from mhe_jax.inference.run import load as load
+    from mhe_jax.labels import LabelCodes as LabelCodes
     from mhe_jax.labels import LabelSpace as LabelSpace
     from mhe_jax.ops.blocked_bce import blocked_bce as blocked_bce
     from mhe_jax.ops.candidate_logits import block_logits as block_logits
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
 # Of each module, what of it is public. The imports above say the same to type checkers and editors.
 _PUBLIC = {
     # Classes as digits.
-    "labels": ("LabelSpace",),
+    "labels": ("LabelSpace", "LabelCodes"),
     # Classifiers: Flax modules, by name and by class.
     "heads": (
         "build_head",

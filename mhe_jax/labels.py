@@ -1,9 +1,13 @@
-"""The mixed-radix code that turns one class id into H short digits.
+"""The mixed-radix code that turns one class into H short digits, and which class has which code.
 
 Every head, loss and metric speaks of classes through a `LabelSpace`, so this module knows nothing but numpy and jnp.
+Inside of it classes are codes. Where those are not the ids of the data, `LabelCodes` translates, on the host, where
+labels enter and where predictions leave.
 """
 
 import dataclasses
+import functools
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any, overload
@@ -11,7 +15,7 @@ from typing import Any, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, Integer
 
 _INT32_MAX = 2**31 - 1
 
@@ -188,6 +192,87 @@ class LabelSpace:
                 free = tuple((0, size) for size in self.head_sizes[h + 1 :])
                 boxes.append((*fixed, (0, digit), *free))
         return tuple(boxes)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelCodes:
+    """Which class has which code of a `LabelSpace`: a permutation of 0 .. C-1, which stays on the host.
+
+    >>> codes = LabelCodes.of([2, 0, 1])
+    >>> codes.codes(np.array([2, 2, -1])).tolist(), codes.ids(np.array([0, 1])).tolist()
+    ([0, 0, -1], [2, 0])
+    >>> LabelCodes.of([0, 1, 2]).is_identity
+    True
+
+    Attributes:
+      num_classes: number of classes C.
+      id_of_code: int32 [C], the classes in the order of their codes; None where each class's code is its id.
+    """
+
+    num_classes: int
+    id_of_code: Int[np.ndarray, "classes"] | None = None
+
+    @classmethod
+    def of(cls, id_of_code: Integer[np.ndarray, "classes"] | Sequence[int]) -> "LabelCodes":
+        """The codes that give code c to class `id_of_code[c]`.
+
+        Raises:
+          ValueError: unless each of 0 .. C-1 is there once.
+        """
+        ids = np.asarray(id_of_code)
+        if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
+            raise ValueError(f"codes are one whole number for each class, not {ids.dtype} {list(ids.shape)}")
+        outside = np.flatnonzero((ids < 0) | (ids >= len(ids)))
+        if len(outside):
+            raise ValueError(f"code {outside[0]} is of class {ids[outside[0]]}, but there are {len(ids)} classes")
+        counts = np.bincount(ids, minlength=len(ids))
+        if (counts != 1).any():
+            doubled, missing = int(np.argmax(counts)), int(np.argmin(counts))
+            raise ValueError(f"class {doubled} has {counts[doubled]} codes, and class {missing} has none")
+        ids = ids.astype(np.int32)
+        return cls(len(ids), None if np.array_equal(ids, np.arange(len(ids))) else ids)
+
+    @classmethod
+    def identity(cls, num_classes: int) -> "LabelCodes":
+        """The codes that are the ids."""
+        return cls(num_classes)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether each class's code is its id."""
+        return self.id_of_code is None
+
+    @functools.cached_property
+    def code_of_id(self) -> Int[np.ndarray, "classes"]:
+        """int32 [C], the inverse of `id_of_code`."""
+        inverse = np.arange(self.num_classes, dtype=np.int32)
+        if self.id_of_code is not None:
+            inverse[self.id_of_code] = np.arange(self.num_classes, dtype=np.int32)
+        return inverse
+
+    @property
+    def digest(self) -> str:
+        """Sixteen letters that tell codes apart; empty for the identity."""
+        return (
+            "" if self.id_of_code is None else hashlib.sha256(self.id_of_code.astype("<i4").tobytes()).hexdigest()[:16]
+        )
+
+    def codes(self, ids: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+        """Codes of classes; negative ids, which are no class, stay. The array itself where nothing changes."""
+        return ids if self.is_identity else _looked_up(self.code_of_id, ids)
+
+    def ids(self, codes: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+        """Classes of codes, the inverse of `codes`."""
+        return codes if self.id_of_code is None else _looked_up(self.id_of_code, codes)
+
+    def in_code_order(self, rows: np.ndarray) -> np.ndarray:
+        """What classes have, [C, ...] by id, by code."""
+        return rows if self.id_of_code is None else rows[self.id_of_code]
+
+
+def _looked_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:
+    places = np.asarray(places)
+    return np.where(places < 0, places, table[np.maximum(places, 0)])
 
 
 def _integer_root_ceil(value: int, degree: int) -> int:

@@ -57,6 +57,10 @@ class Settings:
         "owned, where it moves all rows itself; 'none' trains them with `optimizer`.",
     )
     clip: ConfigDict = option({"name": "none"}, "Section: the limit of the gradient's norm.")
+    # ---- As what the head sees the classes.
+    codes: ConfigDict = option(
+        {"name": "identity", "path": "", "epochs": 2.0}, "Section: which class has which code, and so which digits."
+    )
     # ---- For how long.
     total_epochs: float = option(0.0, "Passes over the training examples.")
     total_steps: int = option(0, "Optimizer steps.")

@@ -17,12 +17,13 @@ import numpy as np
 import scipy.sparse
 from ml_collections import ConfigDict
 
+from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import PairedSplit
 from mhe_jax.data.feeds import eval_feed, train_feed
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.settings import Settings
-from mhe_jax.train import experiment
+from mhe_jax.train import experiment, warm_up
 from mhe_jax.train.optim import averages
 from mhe_jax.train.optim.averages import build_average
 from mhe_jax.train.optim.optimizer import build_optimizer
@@ -45,6 +46,7 @@ class Run:
         check_batch(self.mesh, settings)
         self.data = build_data(settings.data)
         self.splits = self.data.load()
+        self.codes = build_source(settings.codes)
         self.train = train_feed(
             self.splits.train,
             settings.global_batch_size,
@@ -53,6 +55,7 @@ class Run:
             **shares(self.mesh, settings.accumulate_steps),
         )
         self.total_steps = settings.duration("total", self.train.steps_per_epoch)
+        self.warm_up_steps = warm_up.steps(self.codes, self.train.steps_per_epoch, self.total_steps)
         self.schedule = build_schedule(settings.schedule, self.total_steps, self.train.steps_per_epoch)
         self.average = build_average(settings.average, self.train.steps_per_epoch)
         self.task = experiment.build_task(settings, settings.head, self.data, self.data.num_classes)
@@ -86,7 +89,7 @@ class Run:
 
     def _schedule(self) -> str:
         rates = [float(self.schedule(step)) for step in range(0, self.total_steps, max(1, self.total_steps // 8))]
-        return _hash([self.total_steps, rates])
+        return _hash([self.total_steps, self.warm_up_steps, rates])
 
     def _state(self) -> str:
         weights = {"params": self._initial.params, "batch_stats": self._initial.batch_stats}

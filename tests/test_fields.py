@@ -27,6 +27,7 @@ OTHERWISE = {"cifar100", "face_records", "imagenet", "unicode", "pretrained"}
 # Another value for a field: by `section:entry.field`, else by its name, else one next to it.
 OTHERS: dict[str, Any] = {
     "accumulate_steps": 2,
+    "codes:warmup.epochs": 1.0,
     "activation": "relu",
     "augmentation": 0.25,
     "b1": 0.8,
@@ -157,6 +158,7 @@ FIRST = {
     "clip": "update",
     "average": "update",
     "schedule": "schedule",
+    "codes": "schedule",
 }
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mhe_jax.labels import LabelSpace
+from mhe_jax.labels import LabelCodes, LabelSpace
 
 SPACES = [
     LabelSpace(1, (1,)),
@@ -135,3 +135,40 @@ def test_a_numpy_label_outside_the_codes_is_refused():
         LabelSpace(5, (2, 3)).encode(np.array([1, 6]))
     with pytest.raises(ValueError, match="digits have 3 columns"):
         LabelSpace(5, (2, 3)).decode(np.zeros((4, 3), int))
+
+
+def test_codes_and_ids_are_each_others_inverse():
+    codes = LabelCodes.of(np.random.default_rng(0).permutation(11))
+    ids = np.array([[3, -1], [10, 0]])
+    np.testing.assert_array_equal(codes.ids(codes.codes(ids)), ids)
+    np.testing.assert_array_equal(codes.code_of_id[codes.id_of_code], np.arange(11))
+    np.testing.assert_array_equal(codes.in_code_order(np.arange(11) * 2), codes.id_of_code * 2)
+    assert codes.code_of_id.dtype == codes.id_of_code.dtype == np.int32
+
+
+def test_codes_that_are_ids_cost_nothing_and_have_no_digest():
+    for codes in (LabelCodes.identity(5), LabelCodes.of(np.arange(5))):
+        ids = np.array([4, -1])
+        assert codes.is_identity
+        assert codes.id_of_code is None
+        assert codes.ids(ids) is ids
+        assert codes.codes(ids) is ids
+        assert codes.digest == ""
+        assert codes.code_of_id.tolist() == [0, 1, 2, 3, 4]
+    assert len(LabelCodes.of([1, 0]).digest) == 16
+    assert LabelCodes.of([1, 0, 2]).digest != LabelCodes.of([0, 2, 1]).digest
+    assert LabelCodes.of(np.array([1, 0], np.int64)).digest == LabelCodes.of(np.array([1, 0], np.uint8)).digest
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([0, 2], "code 1 is of class 2, but there are 2 classes"),
+        ([0, 0], "class 0 has 2 codes, and class 1 has none"),
+        ([-1, 0], "code 0 is of class -1"),
+        ([], "codes are one whole number for each class"),
+    ],
+)
+def test_what_is_no_permutation_is_no_code(ids, message):
+    with pytest.raises(ValueError, match=message):
+        LabelCodes.of(ids)

@@ -21,6 +21,7 @@ FLOORS = (
     ("targets",),
     ("evaluation",),
     ("tasks",),
+    ("codes",),
     ("data",),
     ("interop",),
     ("models",),

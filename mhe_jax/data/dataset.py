@@ -44,6 +44,7 @@ class StreamSplit:
     raises BadExample for an example that cannot be read: on_bad_example says whether to 'raise' it or 'skip'.
     num_workers: processes that load on a machine; -1 is one for each core, 0 loads in threads of this process.
     random: whether load_example draws at all; otherwise rng is None in training too.
+    code_of_label: int32 [C], what a feed makes of the labels, see `mhe_jax.codes.relabel`; None leaves them.
     """
 
     num_examples: int
@@ -51,6 +52,7 @@ class StreamSplit:
     num_workers: int = 0
     on_bad_example: str = "raise"
     random: bool = True
+    code_of_label: np.ndarray | None = None
 
 
 Split = ArraySplit | StreamSplit

@@ -11,12 +11,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mhe_jax.codes.relabel import relabelled
 from mhe_jax.data.build import build_data
 from mhe_jax.evaluation import by_class
 from mhe_jax.inference.class_names import with_names
+from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
 from mhe_jax.tasks.classification import Classification
-from mhe_jax.train import data_digest, experiment, left_to_data
+from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
 from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh, shares
@@ -44,6 +46,9 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     config = left_to_data.by_data(config, data, splits.train.num_examples, shares(mesh)["num_devices"])
     settings = Settings.from_config(config)
     data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
+    source = workdir if workdir is not None and (workdir / "checkpoints").is_dir() else pathlib.Path(settings.init_from)
+    codes = label_codes.stored(source, data.num_classes)
+    splits = relabelled(splits, codes)
     if workdir is not None and (workdir / "classes.json").exists():
         experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
     # Before the evaluation, of which a mistake in the file would lose the result.
@@ -52,7 +57,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     if class_names is not None and type(task) is not Classification:
         raise ValueError(f"{class_names}: evaluation names classes in its tables of pictures only")
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
-        weights, step = experiment.trained_weights(settings, task, mesh, workdir)
+        weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None:
@@ -61,7 +66,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
                 with contextlib.closing(evaluator):
                     found[name] = {**evaluator(weights), "examples": evaluator.examples}
                     if isinstance(evaluator, Evaluator) and evaluator.kept:
-                        found[name]["macro_top1"] = _by_class(evaluator, classes, workdir)
+                        found[name]["macro_top1"] = _by_class(evaluator, classes, codes, workdir)
                     if workdir is not None and distributed.is_main():
                         _keep(workdir, functools.partial(evaluator.draw, workdir))
         values = {"step": step, **found.pop("eval"), **found}
@@ -81,11 +86,14 @@ def _keep_predicted(task: Classification) -> Keep:
     return keep
 
 
-def _by_class(evaluator: Evaluator, classes: experiment.Classes, workdir: pathlib.Path | None) -> float:
+def _by_class(
+    evaluator: Evaluator, classes: experiment.Classes, codes: LabelCodes, workdir: pathlib.Path | None
+) -> float:
     """The mean of the classes' accuracies; their files are written."""
     join = lambda name: np.concatenate([part[name] for part in evaluator.kept])
     real = join("real")
-    found = by_class.by_class(join("label")[real], join("predicted")[real], classes.number)
+    labels, predicted = (codes.ids(join(name)[real]) for name in ("label", "predicted"))
+    found = by_class.by_class(labels, predicted, classes.number)
     if workdir is not None and distributed.is_main():
         _keep(workdir, functools.partial(by_class.write, found, classes.name, workdir))
     return found.macro_accuracy

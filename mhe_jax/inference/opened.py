@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 from mhe_jax.data.build import build_data
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment, left_to_data
+from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
 from mhe_jax.train.parallel.mesh import BATCH, make_mesh, put, whole
 
 # A batch is filled up to one of these, rounded up to a multiple of the mesh: few shapes to compile, and never more than
@@ -31,18 +32,22 @@ _STARTING = threading.Lock()
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A run that is ready to be applied, from any thread and whatever mesh is ambient there."""
+    """A run that is ready to be applied, from any thread and whatever mesh is ambient there.
+
+    Its task speaks of classes by `codes`; `codes.ids` makes ids of what it predicts.
+    """
 
     workdir: pathlib.Path
     settings: Settings
     data: ImageData | TextData
     classes: experiment.Classes
+    codes: LabelCodes
     mesh: Mesh
     task: experiment.Task
     weights: dict
 
     def load_splits(self) -> Any:
-        """The run's data; raises ValueError if it is not what the run was trained on."""
+        """The run's data, with ids as labels; raises ValueError if it is not what the run was trained on."""
         splits = self.data.load()
         data_digest.same_everywhere(splits, self.data.num_classes, self.settings.peer_seconds)
         experiment.check_classes(self.workdir, experiment.Classes(self.data.num_classes, splits.class_names))
@@ -104,9 +109,10 @@ def opened(config: ConfigDict, workdir: pathlib.Path) -> Trained:
     mesh = make_mesh(settings.mesh)
     data = build_data(settings.data)
     task = experiment.build_task(settings, settings.head, data, classes.number)
+    codes = label_codes.stored(workdir, classes.number)
     with _ambient(mesh, settings):
-        weights, _ = experiment.trained_weights(settings, task, mesh, workdir)
-    return Trained(workdir, settings, data, classes, mesh, task, weights)
+        weights, _ = experiment.trained_weights(settings, task, mesh, workdir, codes)
+    return Trained(workdir, settings, data, classes, codes, mesh, task, weights)
 
 
 @contextlib.contextmanager

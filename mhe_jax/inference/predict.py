@@ -106,7 +106,7 @@ def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[list[str]]:
     """The lines of each batch."""
     top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, k))
     for names, (scores, ids) in trained.results(top, batches):
-        rows = zip(names, ids, np.exp(scores), strict=True)
+        rows = zip(names, trained.codes.ids(ids), np.exp(scores), strict=True)
         yield [_line(trained, name, row_ids, row_scores) for name, row_ids, row_scores in rows]
 
 
@@ -155,7 +155,7 @@ def predict_split(
         for step in range(feed.steps_per_epoch):
             rows = {name: part[0] for name, part in feed.chunk(step, 1).items()}
             scores, ids, documents, real = jax.device_get(top(place(trained.mesh, rows, BATCH)))
-            writer.add(documents[real], ids[real], np.exp(scores[real]))
+            writer.add(documents[real], trained.codes.ids(ids[real]), np.exp(scores[real]))
     if not distributed.is_main():
         return workdir / predictions.FILE
     path = writer.close()

@@ -17,7 +17,7 @@ from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.inputs import read_ahead
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
-from mhe_jax.labels import LabelSpace
+from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.train import experiment
 
 # A text, or pictures by the paths of their files.
@@ -76,8 +76,13 @@ class Run:
 
     @property
     def label_space(self) -> LabelSpace:
-        """The classes and their digits."""
+        """The classes and their digits, which are those of their `codes`."""
         return self._trained.task.head.label_space
+
+    @property
+    def codes(self) -> LabelCodes:
+        """Which class has which code."""
+        return self._trained.codes
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
@@ -105,7 +110,8 @@ class Run:
         found: list[list[Prediction]] = [[] for _ in asked]
         program = functools.partial(self._predict, k=top_k)
         for places, (scores, ids) in trained.results(program, self._batches(asked)):
-            for place, row_scores, row_ids in zip(places, np.exp(scores).tolist(), ids.tolist(), strict=True):
+            rows = zip(places, np.exp(scores).tolist(), trained.codes.ids(ids).tolist(), strict=True)
+            for place, row_scores, row_ids in rows:
                 ranked = zip(row_scores, row_ids, strict=True)
                 found[place] = [Prediction(trained.classes.name(i), score, i) for score, i in ranked if i >= 0]
         return found

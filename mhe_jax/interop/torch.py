@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from mhe_jax.interop.class_rows import in_order
 from mhe_jax.interop.state_files import read_checkpoint as read_checkpoint
 from mhe_jax.interop.tables import encoders, faces, patterns
-from mhe_jax.labels import LabelSpace
+from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.ops.storage import Scaled, store, widen
 
 PARTS = ("backbone", "head")
@@ -29,6 +30,7 @@ def import_state_dict(
     variables: Mapping[str, Any],
     parts: Sequence[str] = PARTS,
     label_space: LabelSpace | None = None,
+    codes: LabelCodes | None = None,
 ) -> dict[str, Any]:
     """Variables of a model with the values of a state dict, whose layout is recognised by its names.
 
@@ -41,12 +43,14 @@ def import_state_dict(
         it is, and its names in the state dict are ignored.
       label_space: of the head; needed if its tables are padded with rows, which then become zeros, and for the cascade
         of the published text system.
+      codes: of the classes here, to which rows of classes are moved; None: codes are ids, as they are in torch.
 
     Returns:
       unboxed variables, NumPy arrays where imported.
 
     Raises:
-      ValueError: for names that are missing, unexpected, have another shape, or hold numbers that are not finite.
+      ValueError: for names that are missing, unexpected, have another shape, or hold numbers that are not finite; for
+        codes that are not ids, and a head whose weights belong to digits.
     """
     _check_parts(parts)
     state_dict = _of_attribute(state_dict)
@@ -74,6 +78,9 @@ def import_state_dict(
             continue
         if not np.isfinite(values).all():
             not_finite.append(name)
+        if _part(path) == "head" and codes is not None and codes.id_of_code is not None:
+            _require_rows(path, found[1], name)
+            values = in_order(values, codes.id_of_code)
         is_scaled, dtype = isinstance(flat[path], Scaled), flat[path].dtype
         flat[path] = store(jnp.asarray(values), "float8") if is_scaled else np.ascontiguousarray(values, dtype=dtype)
     problems = {"missing": sorted(missing), "unexpected": unexpected, "of another shape": misshaped}
@@ -93,6 +100,7 @@ def export_state_dict(
     layout: str,
     head: str | None = None,
     label_space: LabelSpace | None = None,
+    codes: LabelCodes | None = None,
 ) -> dict[str, np.ndarray]:
     """The state dict of a model's variables: the inverse of `import_state_dict`, without `num_batches_tracked`.
 
@@ -106,9 +114,11 @@ def export_state_dict(
         `interop.face_heads`. None exports the backbone only.
       label_space: of the head; needed if its tables are padded with rows, which are then cut off, and for the cascade
         of the published text system.
+      codes: of the classes here; rows of classes leave in the order of their ids. None: codes are ids.
 
     Raises:
-      ValueError: for an unknown layout or head, or a model that the layout has no names for.
+      ValueError: for an unknown layout or head, a model that the layout has no names for, or codes that are not ids and
+        a head whose weights belong to digits.
     """
     if layout not in (*_IMAGE_LAYOUTS, *_TEXT_LAYOUTS):
         known = ", ".join((*_IMAGE_LAYOUTS, *_TEXT_LAYOUTS))
@@ -131,6 +141,9 @@ def export_state_dict(
             values = values.astype(np.float32)
         if transform.rows and label_space:
             values = values[: _num_rows(path, label_space)]
+        if _part(path) == "head" and codes is not None and codes.id_of_code is not None:
+            _require_rows(path, found[1], name)
+            values = in_order(values, codes.code_of_id)
         values = transform.to_torch(values)
         if transform.labels:
             space = _known(label_space, name)
@@ -197,6 +210,15 @@ def _to_ours(
     if transform.rows and space and len(values) == _num_rows(path, space):
         values = np.pad(values, [(0, max(shape[0] - len(values), 0))] + [(0, 0)] * (values.ndim - 1))
     return values if values.shape == shape else None
+
+
+def _require_rows(path: str, transform: str, name: str) -> None:
+    """Raises ValueError unless a head's parameter has a row for each class, to be moved where codes are not ids."""
+    if not patterns.TRANSFORMS[transform].rows or path.rpartition("/")[2] not in ("kernel", "bias", "weight"):
+        raise ValueError(
+            f"the classes have codes of their own here, and {name} belongs to digits, not to classes: only the "
+            "backbone, and heads with a row for each class, can be exchanged with torch"
+        )
 
 
 def _part(path: str) -> str:

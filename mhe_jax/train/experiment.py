@@ -17,16 +17,16 @@ from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.heads import build_head, digits_of
-from mhe_jax.interop import huggingface
+from mhe_jax.interop import class_rows, huggingface
 from mhe_jax.interop.face_heads import is_face_folder, read_face_folder
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
-from mhe_jax.labels import LabelSpace
+from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.models import build_backbone
 from mhe_jax.settings import Settings, defaults
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
-from mhe_jax.train import data_digest, old_configs, sections
+from mhe_jax.train import data_digest, label_codes, old_configs, sections
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import put
@@ -111,8 +111,9 @@ def claim_workdir(
     classes: Classes,
     data: ImageData | TextData | None = None,
     figures: data_digest.Figures | None = None,
+    codes: LabelCodes | None = None,
 ) -> None:
-    """Creates a run's folder with config.json, classes.json and data.json.
+    """Creates a run's folder with config.json, classes.json, data.json, and codes.npy where codes are not ids.
 
     One with checkpoints must have the same config, and its run the same data, `figures` of `data_digest`; its
     `total_epochs` or `total_steps` may be larger than they were: the run then goes on for longer, with the learning
@@ -138,6 +139,7 @@ def claim_workdir(
     if distributed.is_main():
         write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
         write_atomically(workdir / "classes.json", stored.as_text(dataclasses.asdict(classes)) + "\n")
+        label_codes.keep(workdir, codes or LabelCodes.identity(classes.number))
         if figures is not None:
             write_atomically(workdir / "data.json", json.dumps(figures, indent=2) + "\n")
         if isinstance(data, TextData):
@@ -243,10 +245,11 @@ def usable_config(workdir: pathlib.Path, finished: bool = True) -> ConfigDict:
     return portable(config, workdir) if finished else config
 
 
-def initial_weights(settings: Settings, weights: dict, space: LabelSpace) -> dict:
+def initial_weights(settings: Settings, weights: dict, space: LabelSpace, codes: LabelCodes | None = None) -> dict:
     """`weights` = {'params', 'batch_stats'} as training shall start from them.
 
-    A pretrained backbone has its checkpoint's; then the parts `config.init_parts` come from `config.init_from`.
+    A pretrained backbone has its checkpoint's; then the parts `config.init_parts` come from `config.init_from`. Rows of
+    classes come to lie where `codes` has their classes; without them codes are ids.
 
     Raises:
       ValueError: if a source is missing, damaged, or of another model.
@@ -254,20 +257,20 @@ def initial_weights(settings: Settings, weights: dict, space: LabelSpace) -> dic
     if settings.backbone.name == "pretrained":
         backbone = huggingface.load_encoder(settings.backbone.checkpoint, weights["params"]["backbone"])
         weights = {**weights, "params": {**weights["params"], "backbone": backbone}}
-    return _from_source(settings, weights, space) if settings.init_from else weights
+    return _from_source(settings, weights, space, codes) if settings.init_from else weights
 
 
-def _from_source(settings: Settings, weights: dict, space: LabelSpace) -> dict:
+def _from_source(settings: Settings, weights: dict, space: LabelSpace, codes: LabelCodes | None) -> dict:
     source, parts = pathlib.Path(settings.init_from), settings.init_parts
     if not set(parts) <= {"backbone", "head"}:
         raise ValueError(f"config.init_parts is {parts}; it may name backbone and head")
     if source.is_file():
-        return import_state_dict(read_checkpoint(source), weights, parts, space)
+        return import_state_dict(read_checkpoint(source), weights, parts, space, codes)
     if not source.is_dir():
         raise ValueError(f"config.init_from: there is no file or folder {source}")
     # A run of this program may have been exported into its own folder.
     if not (source / "checkpoints").is_dir() and is_face_folder(source):
-        return import_state_dict(read_face_folder(source), weights, parts, space)
+        return import_state_dict(read_face_folder(source), weights, parts, space, codes)
     if "head" in parts and (source / "classes.json").is_file():
         _, there = read_workdir(source)
         if there.number != space.num_classes:
@@ -278,13 +281,21 @@ def _from_source(settings: Settings, weights: dict, space: LabelSpace) -> dict:
     wanted: dict = {"params": {part: weights["params"][part] for part in parts}}
     if "backbone" in parts:
         wanted["batch_stats"] = weights["batch_stats"]
+    theirs = label_codes.stored(source, space.num_classes) if "head" in parts else None
     with contextlib.closing(Checkpoints(source, read_only=True)) as checkpoints:
-        loaded, _ = checkpoints.restore_weights(wanted, space)
+        loaded, _ = checkpoints.restore_weights(wanted, space, theirs)
+    if theirs is not None:
+        where = f"config.init_from: {source}"
+        loaded["params"]["head"] = class_rows.moved(loaded["params"]["head"], settings.head.name, theirs, codes, where)
     return {**weights, **loaded, "params": {**weights["params"], **loaded["params"]}}
 
 
-def trained_weights(settings: Settings, task: Task, mesh: Mesh, workdir: pathlib.Path | None) -> tuple:
+def trained_weights(
+    settings: Settings, task: Task, mesh: Mesh, workdir: pathlib.Path | None, codes: LabelCodes | None = None
+) -> tuple:
     """The weights to evaluate or predict with: of the best checkpoint in `workdir`, else of `config.init_from`.
+
+    `codes` are those of the run, or those that imported classes shall have; without them codes are ids.
 
     Returns:
       {'params', 'batch_stats'} on the mesh, and the step they are from (None for a file).
@@ -295,10 +306,10 @@ def trained_weights(settings: Settings, task: Task, mesh: Mesh, workdir: pathlib
     abstract, space = abstract_weights(task, mesh), task.head.label_space
     if workdir is not None and (workdir / "checkpoints").is_dir():
         with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-            return checkpoints.restore_weights(abstract, space)
+            return checkpoints.restore_weights(abstract, space, codes)
     if not settings.init_from:
         raise ValueError(f"no weights to use: workdir {workdir} has no checkpoints and config.init_from is empty")
     if set(settings.init_parts) != {"backbone", "head"}:
         raise ValueError(f"config.init_parts is {settings.init_parts}: a model that is not trained needs all its parts")
-    weights = _from_source(settings, abstract, space)
+    weights = _from_source(settings, abstract, space, codes)
     return jax.tree.map(put, weights, abstract), None

@@ -1,26 +1,29 @@
 """The training loop: mesh, task, state, steps, evaluation, checkpoints, from top to bottom."""
 
 import contextlib
+import functools
 import json
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mhe_jax.codes.relabel import relabelled
+from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import BadExample
 from mhe_jax.data.feeds import train_feed
+from mhe_jax.heads import digits_of
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment, left_to_data
+from mhe_jax.train import data_digest, experiment, label_codes, left_to_data, warm_up
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
 from mhe_jax.train.evaluator import build_evaluator
-from mhe_jax.train.optim import averages
-from mhe_jax.train.optim.optimizer import build_optimizer
-from mhe_jax.train.optim.schedules import build_schedule
+from mhe_jax.train.learner import build_learner
 from mhe_jax.train.parallel import deterministic, distributed, fsdp
 from mhe_jax.train.parallel.interruption import Interruption
 from mhe_jax.train.parallel.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
@@ -63,11 +66,30 @@ def train_and_evaluate(
     trackers.check(settings.trackers)
     if settings.deterministic:
         deterministic.require()
-    skips = Skips.read(workdir)
     interruption = Interruption()
+    load = functools.cache(lambda: _loaded(settings))  # once, for all attempts and a warm-up
+    if warm_up.is_due(build_source(settings.codes), workdir):
+        folder = workdir / warm_up.FOLDER
+        train = functools.partial(_train, config, workdir, load, interrupt_at, interruption, None, warming=True)
+        result = _with_rollback(train, folder, settings, started)
+        if result["interrupted"]:
+            return result
+    train = functools.partial(_train, config, workdir, load, interrupt_at, interruption, profile_steps)
+    return _with_rollback(train, workdir, settings, started)
+
+
+def _loaded(settings: Settings) -> tuple:
+    """The data set and its splits."""
+    data = build_data(settings.data)
+    return data, data.load()
+
+
+def _with_rollback(train: Callable[..., dict], workdir: pathlib.Path, settings: Settings, started: float) -> dict:
+    """`train(skips=..., program_started=...)`, again from the last checkpoint where a loss is not finite."""
+    skips = Skips.read(workdir)
     while True:
         try:
-            return _train(config, workdir, interrupt_at, skips, interruption, profile_steps, started)
+            return train(skips=skips, program_started=started)
         except NonFiniteLossError as error:
             if settings.on_non_finite == "stop":
                 raise
@@ -82,40 +104,46 @@ def train_and_evaluate(
 def _train(
     config: ConfigDict,
     workdir: pathlib.Path,
+    load: Callable[[], tuple],
     interrupt_at: int | None,
-    skips: Skips,
     interruption: Interruption,
     profile_steps: profile.Steps | None,
+    *,
+    skips: Skips,
     program_started: float,
+    warming: bool = False,
 ) -> dict:
+    """A run, or with `warming` its warm-up, which leaves where the run itself will begin."""
     started = time.monotonic()
 
     # ---- Devices, data, task.
     settings = Settings.from_config(config)
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings)
-    data = build_data(settings.data)
-    splits = data.load()
+    data, splits = load()
     parts = shares(mesh, settings.accumulate_steps)
     left = left_to_data.left(config)
     config = left_to_data.by_data(config, data, splits.train.num_examples, parts["num_devices"])
+    source, whole, whole_workdir = build_source(config.codes), config, workdir
+    space = digits_of(config.head.name, config.head.get("head_sizes", ()), data.num_classes)
+    label_codes.check_digits(source, space)
+    if warming:
+        config, workdir = warm_up.config_of(config), workdir / warm_up.FOLDER
     settings = Settings.from_config(config)
     figures = data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
     task = experiment.build_task(settings, settings.head, data, data.num_classes)
+    space = task.head.label_space
+    warmed_up = functools.partial(warm_up.learned, config, workdir, data, splits.train, mesh, space)
+    codes = label_codes.decided(
+        build_source(settings.codes), workdir, space, splits.class_names, splits.train, settings.seed, warmed_up
+    )
+    splits = relabelled(splits, codes)
     batch_size = settings.global_batch_size
     train = train_feed(splits.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)
     total_steps = settings.duration("total", train.steps_per_epoch)
-    schedule = build_schedule(settings.schedule, total_steps, train.steps_per_epoch)
-    optimizer = build_optimizer(
-        settings.optimizer,
-        schedule,
-        clip_section=settings.clip,
-        table_section=settings.table_optimizer,
-        sparse_tables=task.head.sparse_tables(),
-        owned_tables=task.head.owned_tables(),
-        freeze_backbone=settings.freeze_backbone,
-    )
-    average_rule = averages.build_average(settings.average, train.steps_per_epoch)
+    warm_steps = warm_up.steps(source, train.steps_per_epoch, total_steps)
+    end_step = warm_steps if warming else total_steps
+    _, optimizer, average_rule = build_learner(settings, task, total_steps, train.steps_per_epoch)
 
     with (
         jax.set_mesh(mesh),
@@ -125,25 +153,33 @@ def _train(
     ):
         # ---- State: initial values, weights from elsewhere, or the newest checkpoint.
         if distributed.is_main():
-            cleanup.enter_context(lock.held(workdir))
+            for folder in dict.fromkeys((whole_workdir, workdir)):
+                cleanup.enter_context(lock.held(folder))
         classes = experiment.Classes(data.num_classes, splits.class_names)
-        experiment.claim_workdir(workdir, config, classes, data, figures)
+        if warming:
+            experiment.claim_workdir(whole_workdir, whole, classes, data, figures)
+        experiment.claim_workdir(workdir, config, classes, data, figures, codes)
         distributed.barrier("the workdir", settings.peer_seconds)
         kept = Checkpoints(workdir, settings.keep_checkpoints, settings.keep_every_steps)
         checkpoints = cleanup.enter_context(contextlib.closing(kept))
         abstract = abstract_state(task, optimizer, average_rule, mesh, settings.shard_backbone)
-        space = task.head.label_space
-        meta: dict = {"label_space": describe_space(space), "best": None, "last": None, "seconds": 0.0}
+        described = describe_space(space, codes)
+        meta: dict = {"label_space": described, "best": None, "last": None, "seconds": 0.0}
         if checkpoints.latest_step is not None:
-            state, meta = checkpoints.restore(abstract, space)
+            state, meta = checkpoints.restore(abstract, space, codes)
         else:
             if distributed.is_main():
                 skips.write(workdir)
             state = create_state(task, optimizer, average_rule, abstract, settings.seed)
-            weights = weights_of(state)
-            started_from = experiment.initial_weights(settings, weights, space)
-            state = state if started_from is weights else with_weights(state, started_from, average_rule)
-            del weights, started_from  # the state is donated to the first step
+            if warm_steps and not warming:
+                carried_over = warm_up.carried_over(state, config, workdir, data, mesh, train.steps_per_epoch)
+                state, meta["seconds"] = carried_over
+                del carried_over
+            else:
+                weights = weights_of(state)
+                started_from = experiment.initial_weights(settings, weights, space, codes)
+                state = state if started_from is weights else with_weights(state, started_from, average_rule)
+                del weights, started_from  # the state is donated to the first step
         step = int(state.step)
 
         # ---- The compiled program, and what it will need.
@@ -166,7 +202,7 @@ def _train(
         evaluate_every = settings.duration("eval_every", train.steps_per_epoch)
         save_every = settings.duration("checkpoint_every", train.steps_per_epoch)
         stops = [every for every in (evaluate_every, save_every) if every]
-        last_step = min(total_steps, interrupt_at or total_steps)
+        last_step = min(end_step, interrupt_at or end_step)
         trace = profile.Profile(profile_steps, total_steps, workdir / "profile", distributed.is_main())
 
         def next_chunk():
@@ -279,13 +315,13 @@ def _train(
         result["facts"] = splits.facts
         if splits.test is not None and step == total_steps:
             del state
-            best, best_step = checkpoints.restore_weights(weights_of(abstract), space)
+            best, best_step = checkpoints.restore_weights(weights_of(abstract), space, codes)
             watchdog.beat()
             test = cleanup.enter_context(contextlib.closing(build_evaluator(task, splits.test, batch_size, mesh)))
             result["test"] = {"step": best_step, **test(fsdp.whole(best, mesh), watchdog.beat)}
             if ran:  # a finished run that is started again has this event already
                 writer.write("test", step, epoch(step), result["test"])
-        result["interrupted"] = step < total_steps
+        result["interrupted"] = step < end_step
         result |= {"seconds_to_first_step": seconds_to_first_step, **report.peak_memory()}
         result["skipped_batches"] = skips.ranges
         result["bad_examples"] = distributed.bad_examples(train) + evaluator.bad_examples

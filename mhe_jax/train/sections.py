@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
+from mhe_jax.codes.sources import SOURCES
 from mhe_jax.data.build import DATA
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.texts.dataset import TextData
@@ -35,6 +36,7 @@ def registries(data_name: str) -> dict[str, Registry]:
         "head": heads,
         "head.margin": MARGINS,
         "head.sampler": SAMPLERS,
+        "codes": SOURCES,
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
         "average": AVERAGES,

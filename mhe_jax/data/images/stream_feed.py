@@ -153,7 +153,9 @@ class StreamFeed(Feed):
         else:
             images = images.copy()
             self._free.append(batch.slot)
-        return {"image": images, "label": batch.labels.copy(), "weight": batch.weight}
+        codes = self._split.code_of_label
+        labels = batch.labels.copy() if codes is None else codes[batch.labels]
+        return {"image": images, "label": labels, "weight": batch.weight}
 
     def _fill(self, batch: _Batch) -> None:
         """Rows of weight 0 get a good example: batch statistics then see no artificial image."""

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
-from mhe_jax.labels import LabelSpace
+from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.train.checkpoints import same_model, seals
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.reporting import report, writers
@@ -89,16 +89,19 @@ class Checkpoints:
         """The newest step that has a checkpoint, whole or damaged."""
         return self._manager.latest_step()
 
-    def restore(self, abstract: TrainState, label_space: LabelSpace) -> tuple[TrainState, dict]:
+    def restore(
+        self, abstract: TrainState, label_space: LabelSpace, codes: LabelCodes | None = None
+    ) -> tuple[TrainState, dict]:
         """The newest checkpoint that is whole, on the shapes and shardings of `abstract`, which may be of another mesh.
 
         Raises:
           ValueError: if none is whole, or they belong to another model; the message names the folders.
         """
+        classes = same_model.describe_space(label_space, codes)
 
         def load(step: int) -> tuple[TrainState, dict]:
             meta = self._meta(step)
-            self._check_same_model(step, meta, self._shapes(step), abstract, label_space)
+            self._check_same_model(step, meta, self._shapes(step), abstract, classes)
             args = ocp.args.PyTreeRestore(abstract, restore_args=_restore_args(abstract))
             return self._read(step, state=args)["state"], meta
 
@@ -106,12 +109,15 @@ class Checkpoints:
         self._best.step = meta["best"] and meta["best"]["step"]
         return state, meta
 
-    def restore_weights(self, abstract: dict, label_space: LabelSpace) -> tuple[dict, int]:
+    def restore_weights(
+        self, abstract: dict, label_space: LabelSpace, codes: LabelCodes | None = None
+    ) -> tuple[dict, int]:
         """The weights to predict with, averaged if the run averaged, from the best checkpoint.
 
         Args:
           abstract: {'params': ..., 'batch_stats': ...} or a part of it, with shapes and shardings.
-          label_space: the classes, which must be those of the checkpoint if `abstract` has a head.
+          label_space, codes: the classes, which must be those of the checkpoint if `abstract` has a head; without codes
+            they are the ids.
 
         Returns:
           weights of that structure, and their step: another than the best, with a warning, if that one is damaged.
@@ -119,14 +125,14 @@ class Checkpoints:
         Raises:
           ValueError: if there is no checkpoint, or as `restore`.
         """
+        classes = same_model.describe_space(label_space, codes) if "head" in abstract["params"] else None
 
         def load(step: int) -> tuple[dict, int]:
             stored = self._shapes(step)
             averaged = any(name.startswith("average/") for name in stored)
             wanted: dict[str, Any] = {"average": {"weights": abstract}} if averaged else abstract
             stored = {name: shape for name, shape in stored.items() if name in same_model.shapes(wanted)}
-            space = label_space if "head" in abstract["params"] else None
-            self._check_same_model(step, self._meta(step), stored, wanted, space)
+            self._check_same_model(step, self._meta(step), stored, wanted, classes)
             args = ocp.args.PyTreeRestore(wanted, restore_args=_restore_args(wanted), partial_restore=True)
             tree = self._read(step, state=args)["state"]
             return (tree["average"]["weights"] if averaged else tree), step
@@ -230,13 +236,10 @@ class Checkpoints:
     def _damaged(self, step: int, reason: str) -> DamagedCheckpointError:
         return DamagedCheckpointError(f"checkpoint {self.folder / str(step)} cannot be read: {reason}")
 
-    def _check_same_model(
-        self, step: int, meta: dict, stored: dict, abstract: Any, label_space: LabelSpace | None
-    ) -> None:
+    def _check_same_model(self, step: int, meta: dict, stored: dict, abstract: Any, classes: str | None) -> None:
         different = same_model.differences(stored, abstract)
-        if label_space is not None and meta["label_space"] != same_model.describe_space(label_space):
-            here = same_model.describe_space(label_space)
-            different.insert(0, f"the classes are {meta['label_space']} in the file and {here} here")
+        if classes is not None and meta["label_space"] != classes:
+            different.insert(0, f"the classes are {meta['label_space']} in the file and {classes} here")
         if different:
             shown = "; ".join(different[:5]) + ("; ..." if len(different) > 5 else "")
             raise ValueError(

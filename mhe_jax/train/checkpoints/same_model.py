@@ -4,12 +4,13 @@ from typing import Any
 
 import jax
 
-from mhe_jax.labels import LabelSpace
+from mhe_jax.labels import LabelCodes, LabelSpace
 
 
-def describe_space(space: LabelSpace) -> str:
-    """The form in which a checkpoint's `meta["label_space"]` holds the classes."""
-    return f"{space.num_classes} as {'x'.join(map(str, space.head_sizes))}"
+def describe_space(space: LabelSpace, codes: LabelCodes | None = None) -> str:
+    """The form in which a checkpoint's `meta["label_space"]` holds the classes; without `codes` they are the ids."""
+    digits = f"{space.num_classes} as {'x'.join(map(str, space.head_sizes))}"
+    return digits if codes is None or codes.is_identity else f"{digits} by codes {codes.digest}"
 
 
 def shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,1 @@
+"""Which class gets which code: from files, from a tree, from vectors of the classes by clustering."""

@@ -1,0 +1,46 @@
+"""Exchanges the ids of a loaded data set for codes: the one place where labels enter training and its metrics."""
+
+import dataclasses
+from typing import Any
+
+import scipy.sparse
+
+from mhe_jax.data.dataset import ArraySplit, PairedSplit, StreamSplit
+from mhe_jax.data.images.dataset import Images
+from mhe_jax.data.texts.dataset import Texts, TextSplit
+from mhe_jax.labels import LabelCodes
+
+
+def relabelled(data: Images | Texts, codes: LabelCodes) -> Any:
+    """A loaded data set whose labels are codes, in all that a batch holds: labels, filtered ones, propensities.
+
+    Metrics do not change, as all that is about a class moves together. Names and facts stay: they are of ids. So do the
+    pairs of faces, which have no classes. The identity gives back `data` itself.
+    """
+    if codes.is_identity:
+        return data
+    splits = {name: _split(getattr(data, name), codes) for name in ("train", "eval", "test")}
+    return dataclasses.replace(data, **splits)
+
+
+def _split(split: Any, codes: LabelCodes) -> Any:
+    if split is None or isinstance(split, PairedSplit):
+        return split
+    if isinstance(split, ArraySplit):
+        return dataclasses.replace(split, labels=codes.codes(split.labels))
+    if isinstance(split, StreamSplit):
+        return dataclasses.replace(split, code_of_label=codes.code_of_id)
+    assert isinstance(split, TextSplit)
+    filtered, propensity, listed = split.filtered, split.inverse_propensity, split.listed
+    return dataclasses.replace(
+        split,
+        labels=_columns(split.labels, codes),
+        filtered=None if filtered is None else _columns(filtered, codes),
+        inverse_propensity=None if propensity is None else codes.in_code_order(propensity),
+        listed=None if listed is None else codes.codes(listed),
+    )
+
+
+def _columns(matrix: scipy.sparse.csr_matrix, codes: LabelCodes) -> scipy.sparse.csr_matrix:
+    """CSR [N, L] with other columns; the entries of a row stay in their order, which batches show."""
+    return scipy.sparse.csr_matrix((matrix.data, codes.codes(matrix.indices), matrix.indptr), matrix.shape)

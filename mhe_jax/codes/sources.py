@@ -1,0 +1,126 @@
+"""Where the codes of a run come from: the section `config.codes`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from ml_collections import ConfigDict
+
+from mhe_jax import registry
+from mhe_jax.codes.clustering import clustered
+from mhe_jax.codes.files import read_codes
+from mhe_jax.codes.label_vectors import label_vectors
+from mhe_jax.codes.taxonomy import codes_of_tree, read_taxonomy
+from mhe_jax.data.texts.dataset import TextSplit
+from mhe_jax.labels import LabelCodes, LabelSpace
+from mhe_jax.settings import option
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """Base of the sources. All of them take all fields, for the command line to set with the name; `reads` are theirs.
+
+    Attributes:
+      path: of 'file' and 'taxonomy', the file.
+      epochs: of 'warmup', how long it is.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    path: str = option("", free=True)
+    epochs: float = 2.0
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name not in self.reads and value != field.default:
+                raise ValueError(
+                    f"config.codes.{field.name} is {value!r}, but codes.name = {name_of(self)!r} does not read it: "
+                    f"leave it at {field.default!r}"
+                )
+        if "path" in self.reads and not self.path:
+            raise ValueError(f"config.codes.path is empty, but codes.name = {name_of(self)!r} reads a file")
+
+    def codes(self, space: LabelSpace, names: Sequence[str], train: Any, seed: int) -> LabelCodes:
+        """The codes of the classes of `space`.
+
+        Args:
+          space: the classes and their digits.
+          names: of the classes, by id.
+          train: the training split, with ids as labels.
+          seed: of the run.
+
+        Raises:
+          ValueError: if the source is missing or damaged.
+        """
+        raise NotImplementedError
+
+
+class Identity(Source):
+    """The code of a class is its id: its rank among folder names or label strings."""
+
+    def codes(self, space, names, train, seed):
+        return LabelCodes.identity(space.num_classes)
+
+
+class File(Source):
+    """Codes from a file, see `mhe_jax.codes.files.read_codes`; `mhe codes` writes such files."""
+
+    reads = ("path",)
+
+    def codes(self, space, names, train, seed):
+        return read_codes(pathlib.Path(self.path), space.num_classes, names)
+
+
+class Taxonomy(Source):
+    """Codes from a tree of classes or coarse labels, see `mhe_jax.codes.taxonomy`."""
+
+    reads = ("path",)
+
+    def codes(self, space, names, train, seed):
+        return codes_of_tree(read_taxonomy(pathlib.Path(self.path), space.num_classes, names), space)
+
+
+class Labels(Source):
+    """Clusters of the labels of texts by the words of their training documents, see `mhe_jax.codes.label_vectors`."""
+
+    def codes(self, space, names, train, seed):
+        if not isinstance(train, TextSplit):
+            raise ValueError("config.codes.name is 'labels', but only the labels of texts are told apart by words")
+        vectors = label_vectors(train, seed=seed)
+        return clustered(vectors.vectors, space, seed, vectors.present)
+
+
+class WarmUp(Source):
+    """Clusters of the class means of the run's own features after a warm-up, see `mhe_jax.train.warm_up`.
+
+    The run trains a one-hot head for `epochs` of its epochs first, and goes on from that backbone.
+    """
+
+    reads = ("epochs",)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.epochs > 0:
+            raise ValueError(f"config.codes.epochs is {self.epochs}; it must be positive")
+
+
+SOURCES: dict[str, type[Source]] = {
+    "identity": Identity,
+    "file": File,
+    "taxonomy": Taxonomy,
+    "labels": Labels,
+    "warmup": WarmUp,
+}
+
+
+def name_of(source: Source) -> str:
+    """The name of a source in a config."""
+    return next(name for name, kind in SOURCES.items() if kind is type(source))
+
+
+def build_source(section: ConfigDict) -> Source:
+    """The source of `config.codes`; raises ValueError naming a wrong field."""
+    source: Source = registry.build(SOURCES, section, "config.codes")
+    return source

@@ -1,0 +1,95 @@
+"""The codes of a run: decided before its first step, kept in its folder, and the same in all its processes."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mhe_jax.codes.files import FILE, read_codes, write_codes
+from mhe_jax.codes.sources import Identity, Source, WarmUp, name_of
+from mhe_jax.labels import LabelCodes, LabelSpace
+
+
+def stored(workdir: pathlib.Path, num_classes: int) -> LabelCodes:
+    """The codes of the run in `workdir`; the identity where it keeps none, as runs from before there were codes.
+
+    Raises:
+      ValueError: if the file is damaged, or of other classes.
+    """
+    path = workdir / FILE
+    return read_codes(path, num_classes) if path.exists() else LabelCodes.identity(num_classes)
+
+
+def keep(workdir: pathlib.Path, codes: LabelCodes) -> None:
+    """Writes them into a run's folder; the identity leaves no file."""
+    if codes.is_identity:
+        (workdir / FILE).unlink(missing_ok=True)
+    else:
+        write_codes(workdir / FILE, codes)
+
+
+def decided(
+    source: Source,
+    workdir: pathlib.Path,
+    space: LabelSpace,
+    names: Sequence[str],
+    train: Any,
+    seed: int,
+    warmed_up: Callable[[], LabelCodes],
+) -> LabelCodes:
+    """The codes of a run.
+
+    Args:
+      source: of `config.codes`.
+      workdir: of the run; one that has trained has its codes there.
+      space: the classes and their digits.
+      names: of the classes.
+      train: the training split, with ids as labels.
+      seed: of the run.
+      warmed_up: finds the codes after a warm-up.
+
+    Raises:
+      ValueError: if the head has no digits that codes could change, the source is damaged, or the run has other codes.
+    """
+    if isinstance(source, Identity):
+        return LabelCodes.identity(space.num_classes)
+    check_digits(source, space)
+    if any(workdir.glob("checkpoints/*")):
+        codes = stored(workdir, space.num_classes)
+        _check_same_file(source, workdir, codes, space, names)
+        return codes
+    found = warmed_up() if isinstance(source, WarmUp) else source.codes(space, names, train, seed)
+    return same_everywhere(found)
+
+
+def check_digits(source: Source, space: LabelSpace) -> None:
+    """Raises ValueError if a head has no digits that codes could change."""
+    if not isinstance(source, Identity) and space.num_heads == 1:
+        raise ValueError(
+            f"config.codes.name is {name_of(source)!r}, but the head has one digit, which may as well be the class's "
+            "own number: set codes.name = 'identity'"
+        )
+
+
+def same_everywhere(codes: LabelCodes) -> LabelCodes:
+    """The codes of process 0, in every process, as sums may differ in their last bits from host to host."""
+    if jax.process_count() == 1:
+        return codes
+    ids = np.arange(codes.num_classes, dtype=np.int32) if codes.id_of_code is None else codes.id_of_code
+    return LabelCodes.of(np.asarray(multihost_utils.broadcast_one_to_all(ids)))
+
+
+def _check_same_file(
+    source: Source, workdir: pathlib.Path, codes: LabelCodes, space: LabelSpace, names: Sequence[str]
+) -> None:
+    """Raises ValueError if the file of a config, where it is still there, is not what the run was begun with."""
+    if source.reads == ("path",) and pathlib.Path(source.path).exists():
+        here = source.codes(space, names, None, 0)
+        if here.digest != codes.digest:
+            raise ValueError(
+                f"config.codes.path: {source.path} leads to other codes than {workdir / FILE}, with which the run has "
+                "trained: choose another --workdir"
+            )

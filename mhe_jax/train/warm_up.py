@@ -1,0 +1,154 @@
+"""Codes from the run itself: a one-hot head for some epochs, then clusters of what the backbone makes of the classes.
+
+    epochs 0 .. e          one-hot head, backbone, schedule of the whole run      WORKDIR/warmup
+    one pass               class means of the training features -> codes.npy      WORKDIR
+    epochs e .. the end    the config's head, new; the backbone goes on           WORKDIR
+
+The warm-up is a run of the same loop that leaves after `epochs`. It is a whole one, with checkpoints of its own, and so
+is interrupted and resumed as any other. The run proper begins at the step where it ended.
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mhe_jax.codes.clustering import clustered
+from mhe_jax.codes.sources import Source, WarmUp
+from mhe_jax.labels import LabelCodes, LabelSpace
+from mhe_jax.settings import Settings, defaults
+from mhe_jax.train import experiment
+from mhe_jax.train.checkpoints.checkpoint import Checkpoints
+from mhe_jax.train.class_means import class_means
+from mhe_jax.train.learner import build_learner
+from mhe_jax.train.optim import averages
+from mhe_jax.train.parallel.mesh import put
+from mhe_jax.train.state import TrainState, abstract_state
+
+# In a run's folder: that of its warm-up.
+FOLDER = "warmup"
+
+
+def is_due(source: Source, workdir: pathlib.Path) -> bool:
+    """Whether a run has still to warm up; one whose warm-up is done, and no more, goes through it without a step."""
+    return isinstance(source, WarmUp) and not experiment.is_begun(workdir)
+
+
+def config_of(config: ConfigDict) -> ConfigDict:
+    """The config of a run's warm-up: the same with a one-hot head by ids, trained as all else.
+
+    Raises:
+      ValueError: if the run's head shall not begin anew, which it does after a warm-up.
+    """
+    if config.init_from and "head" in config.init_parts:
+        raise ValueError(
+            f"config.init_parts is {tuple(config.init_parts)}, but after a warm-up (config.codes) the head begins "
+            "anew: set init_parts = ('backbone',)"
+        )
+    config = config.copy_and_resolve_references()
+    usual = defaults()
+    with config.unlocked():
+        margin = {"margin": config.head.margin} if "margin" in config.head else {}
+        config.head = ConfigDict({"name": "ohe", "head_sizes": (), **margin})
+        config.codes, config.table_optimizer = usual["codes"], usual["table_optimizer"]
+    return config
+
+
+def steps(source: Source, steps_per_epoch: int, total_steps: int) -> int:
+    """The length of a warm-up in steps; 0 for another source.
+
+    Raises:
+      ValueError: if nothing of the run would be left.
+    """
+    if not isinstance(source, WarmUp):
+        return 0
+    count = max(1, round(source.epochs * steps_per_epoch))
+    if count >= total_steps:
+        raise ValueError(
+            f"config.codes.epochs is {source.epochs}: the warm-up would take {count} steps, but the run has "
+            f"{total_steps}"
+        )
+    return count
+
+
+def learned(
+    config: ConfigDict, workdir: pathlib.Path, data: Any, train: Any, mesh: Mesh, space: LabelSpace
+) -> LabelCodes:
+    """The codes that a finished warm-up leads to: clusters of the class means of its features.
+
+    Args:
+      config: of the run, as is `workdir`.
+      data: the data set, loaded.
+      train: its training split, with ids as labels.
+      mesh: of the run.
+      space: the classes and their digits in the run.
+    """
+    settings = Settings.from_config(config_of(config))
+    task = experiment.build_task(settings, settings.head, data, space.num_classes)
+    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
+        weights, _ = experiment.trained_weights(settings, task, mesh, workdir / FOLDER)
+        means = class_means(task, weights, train, settings.global_batch_size, mesh, space.num_classes)
+    return clustered(means.vectors, space, settings.seed, means.present)
+
+
+def carried_over(
+    state: TrainState,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    data: Any,
+    mesh: Mesh,
+    steps_per_epoch: int,
+) -> tuple[TrainState, float]:
+    """A new state as it goes on from the warm-up: its step, its backbone with the optimizer's slots, its statistics.
+
+    The head, its slots and the average begin anew. Counts of steps go on, so that the rate is that of the whole run.
+
+    Args:
+      state: of the run, newly made.
+      config, workdir: of the run.
+      data: the data set, loaded.
+      mesh: the ambient one.
+      steps_per_epoch: of the training split.
+
+    Returns:
+      the state, and the seconds that the warm-up took.
+    """
+    settings = Settings.from_config(config_of(config))
+    task = experiment.build_task(settings, settings.head, data, data.num_classes)
+    total_steps = settings.duration("total", steps_per_epoch)
+    learner = build_learner(settings, task, total_steps, steps_per_epoch)
+    abstract = abstract_state(task, learner.optimizer, learner.average_rule, mesh, settings.shard_backbone)
+    with contextlib.closing(Checkpoints(workdir / FOLDER, read_only=True)) as checkpoints:
+        before, meta = checkpoints.restore(abstract, task.head.label_space)
+    params = {**state.params, "backbone": jax.tree.map(put, before.params["backbone"], state.params["backbone"])}
+    batch_stats = jax.tree.map(put, before.batch_stats, state.batch_stats)
+    average = averages.start(
+        learner.average_rule, jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
+    )
+    state = dataclasses.replace(
+        state,
+        step=put(before.step, state.step),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=_without_head(before.opt_state, state.opt_state),
+        average=average,
+    )
+    return state, meta["seconds"]
+
+
+def _without_head(before: Any, new: Any) -> Any:
+    """The new optimizer state with what `before` has of it under the same path, but for the head."""
+    if isinstance(new, dict):  # beside the slots of a table's own rule, which are the head's
+        return {**new, "dense": _without_head(before, new["dense"])}
+    kept = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(before)}
+
+    def chosen(path: Any, leaf: Any) -> Any:
+        name = jax.tree_util.keystr(path)
+        return leaf if "['head']" in name else put(kept[name], leaf)
+
+    return jax.tree_util.tree_map_with_path(chosen, new)

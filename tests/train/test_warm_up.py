@@ -1,0 +1,113 @@
+"""Codes that a run finds for itself: a warm-up, codes, and the run proper, by one command, interrupted anywhere."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from mhe_jax.recipes import heads
+from mhe_jax.train import experiment, label_codes
+from mhe_jax.train.loop import train_and_evaluate
+from mhe_jax.train.reporting import writers
+from tests import tiny_config, tiny_face_config, tiny_text_config
+from tests.train.saved import assert_same, final_weights
+
+HEADS = {
+    tiny_config: heads.mhc((4, 5)),
+    tiny_text_config: {**heads.xmc_mhc((11, 5)), "num_candidates": 4, "hidden_dim": 8},
+    tiny_face_config: {**heads.face_mhc((4, 5)), "margin": heads.margin("arcface", scale=16.0, m=0.2)},
+}
+
+
+def warmed(kind=tiny_config, **fields):
+    """Six steps, of which an epoch, three of pictures, is the warm-up."""
+    config = kind.get_config()
+    config.head = HEADS[kind]
+    config.codes = {"name": "warmup", "epochs": 1.0}
+    config.total_steps, config.eval_every_steps, config.checkpoint_every_steps = 6, 6, 2
+    for name, value in fields.items():
+        config[name] = value
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A finished run on pictures."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    train_and_evaluate(warmed(), workdir)
+    return workdir
+
+
+def steps_of(workdir, split="train"):
+    return [event["step"] for event in writers.read_events(workdir / "metrics.jsonl") if event["split"] == split]
+
+
+def test_one_command_warms_up_finds_codes_and_trains(whole):
+    codes = label_codes.stored(whole, 19)
+    assert not codes.is_identity
+    assert steps_of(whole / "warmup") == [1, 2, 3]
+    assert steps_of(whole) == [4, 5, 6]
+    result = json.loads((whole / "result.json").read_text())
+    assert (result["head"], result["step"], result["interrupted"]) == ("mhc", 6, False)
+    before = json.loads((whole / "warmup" / "result.json").read_text())
+    assert (before["head"], before["step"], before["interrupted"]) == ("ohe", 3, False)
+    assert result["seconds"] > before["seconds"]
+    # The schedule and its counts are those of the whole run.
+    assert experiment.read_workdir(whole)[0].codes.name == "warmup"
+
+
+def test_the_backbone_goes_on_and_the_head_begins_anew(tmp_path, whole):
+    """One step after the warm-up, at a rate that changes nothing to speak of."""
+    config = warmed(schedule={"name": "constant", "learning_rate": 1e-7}, optimizer={"name": "adamw"})
+    train_and_evaluate(config, tmp_path, interrupt_at=4)
+    before, after = final_weights(tmp_path / "warmup"), final_weights(tmp_path)
+    names = [name for name in after if name.startswith(("['params']['backbone']", "['batch_stats']"))]
+    assert names
+    for name in names:
+        np.testing.assert_allclose(after[name], before[name], atol=0.3 if "batch_stats" in name else 1e-5)
+    assert after["['step']"] == 4
+    counts = [name for name in after if name.endswith("['count']")]
+    assert counts
+    assert all(after[name] == 4 for name in counts)
+    moments = [name for name in before if "['mu']['backbone']" in name and name.endswith("['kernel']")]
+    assert moments
+    assert all(np.corrcoef(before[name].ravel(), after[name].ravel())[0, 1] > 0.3 for name in moments)
+
+
+@pytest.mark.parametrize("stops", [(2, 4), (3, 5)])
+def test_interrupted_in_both_phases_and_resumed_equals_uninterrupted(tmp_path, whole, stops):
+    for stop in stops:
+        result = train_and_evaluate(warmed(), tmp_path, interrupt_at=stop)
+        assert result["interrupted"]
+        # Whoever goes on with the folder alone finds the config of the whole run in it.
+        config, classes = experiment.read_workdir(tmp_path)
+        assert (config.head.name, classes.number) == ("mhc", 19)
+    train_and_evaluate(config, tmp_path)
+    assert_same(final_weights(whole), final_weights(tmp_path))
+    assert (tmp_path / "codes.npy").read_bytes() == (whole / "codes.npy").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [tiny_text_config, tiny_face_config], ids=["texts", "faces"])
+def test_texts_and_faces_warm_up_too(tmp_path, kind):
+    config = warmed(kind, codes={"name": "warmup", "epochs": 0.2}, total_steps=2, eval_every_steps=2)
+    result = train_and_evaluate(config, tmp_path)
+    assert result["step"] == 2
+    assert not label_codes.stored(tmp_path, config.data.num_classes).is_identity
+    assert json.loads((tmp_path / "warmup" / "result.json").read_text())["step"] < 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"codes": {"name": "warmup", "epochs": 2.0}}, "config.codes.epochs is 2.0: the warm-up would take 6 steps"),
+        ({"codes": {"name": "warmup", "epochs": 0.0}}, "config.codes.epochs is 0.0; it must be positive"),
+        ({"codes": {"name": "warmup", "path": "x"}}, "config.codes.path is 'x', but codes.name = 'warmup' does not"),
+        ({"head": heads.ohe()}, "config.codes.name is 'warmup', but the head has one digit"),
+        ({"init_from": "nowhere.pth"}, "config.init_parts is ('backbone', 'head'), but after a warm-up"),
+    ],
+)
+def test_a_wrong_section_is_an_error_before_anything_is_written(tmp_path, fields, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train_and_evaluate(warmed(**fields), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
