@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mhe_jax.labels import LabelCodes
+from mhe_jax.ops.storage import Scaled
 
 # Parameters with a row for each class, by code: of one-hot heads, and of the sampled one, whose groups are numbered.
 _ROWS = {"ohe": ("kernel", "bias"), "mhs": ("weight",)}
@@ -48,6 +49,9 @@ def in_order(table: Any, order: np.ndarray) -> Any:
       table: [R, ...] or, of groups, [n_0, n_1, D], with R or n_0 * n_1 at least C.
       order: int [C].
     """
+    if isinstance(table, Scaled):
+        rows = table.reshape(-1, table.shape[-1])
+        return Scaled(in_order(rows.values, order), in_order(rows.scales, order)).reshape(*table.shape)
     if isinstance(table, jax.Array):
         return jax.jit(lambda table: _in_order(table, order, jnp), out_shardings=table.sharding)(table)
     return _in_order(table, order, np)
