@@ -46,8 +46,8 @@ def read_taxonomy(path: pathlib.Path, num_classes: int, names: Sequence[str]) ->
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
-        name, tab, group = (part.strip() for part in line.partition("\t"))
-        if not (name and tab and group):
+        name, _, group = (part.strip() for part in line.partition("\t"))
+        if not (name and group):
             raise DataError(f"{path}:{number}: a line must be NAME<TAB>GROUP, not {line!r}")
         before = groups.setdefault(name, (group, number))
         if before[1] != number:
