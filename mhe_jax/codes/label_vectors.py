@@ -37,10 +37,9 @@ def _tf_idf(split: TextSplit) -> scipy.sparse.csr_matrix:
     """CSR float32 [N, V], rows of length 1."""
     tokens = np.asarray(split.tokens)
     size = int(tokens.max(initial=0)) + 1
-    # CSR adds up what stands twice in a row.
-    matrix = scipy.sparse.csr_matrix(
-        (np.ones(len(tokens), np.float32), tokens, split.offsets), (split.num_examples, size)
-    )
+    shape, ones = (split.num_examples, size), np.ones(len(tokens), np.float32)
+    # A copy: adding up what stands twice in a row moves the tokens, which are the run's.
+    matrix = scipy.sparse.csr_matrix((ones, tokens, split.offsets), shape, copy=True)
     matrix.sum_duplicates()
     rarity = np.log(split.num_examples / np.maximum(np.bincount(matrix.indices, minlength=size), 1)).astype(np.float32)
     matrix.data = (1 + np.log(matrix.data)) * rarity[matrix.indices]

@@ -58,6 +58,13 @@ def test_relevances_do_not_count():
     np.testing.assert_array_equal(label_vectors(split).vectors, before)
 
 
+def test_the_documents_stay_as_they_are():
+    split = documents()
+    split.tokens.flags.writeable = split.offsets.flags.writeable = False
+    label_vectors(split)
+    np.testing.assert_array_equal(split.tokens, documents().tokens)
+
+
 def test_documents_that_are_all_alike_tell_nothing():
     labels = scipy.sparse.csr_matrix(np.eye(3))
     split = TextSplit(np.array([5, 5, 5], np.int32), np.arange(4), labels, 1, (1,), 1)
