@@ -140,6 +140,15 @@ class Head(nn.Module):
         """The running statistics after a batch with the metrics `values` of `loss`; rows of weight 0 do not count."""
         return statistics
 
+    def from_one_hot(self, params: dict, one_hot: dict) -> dict:
+        """Parameters to begin with where a one-hot head over the same features has got to; `params` if it is no use.
+
+        Args:
+          params: this head's, newly made.
+          one_hot: {'kernel': [C, D], perhaps 'bias': [C]}, by code, with rows of padding.
+        """
+        return params
+
     def memory_advice(self, batch_size: int) -> str:
         """What else to lower where a step does not fit, with figures: the end of an error message, or nothing."""
         return ""

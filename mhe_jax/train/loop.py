@@ -172,9 +172,8 @@ def _train(
                 skips.write(workdir)
             state = create_state(task, optimizer, average_rule, abstract, settings.seed)
             if warm_steps and not warming:
-                carried_over = warm_up.carried_over(state, config, workdir, data, mesh, train.steps_per_epoch)
-                state, meta["seconds"] = carried_over
-                del carried_over
+                begun = config, workdir, data, mesh, train.steps_per_epoch, task.head, codes
+                state, meta["seconds"] = warm_up.carried_over(state, *begun)
             else:
                 weights = weights_of(state)
                 started_from = experiment.initial_weights(settings, weights, space, codes)

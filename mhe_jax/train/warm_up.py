@@ -15,11 +15,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mhe_jax.codes.clustering import clustered
 from mhe_jax.codes.sources import Source, WarmUp
+from mhe_jax.heads.base import Head
+from mhe_jax.interop import class_rows
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.settings import Settings, defaults
 from mhe_jax.train import experiment
@@ -103,10 +107,13 @@ def carried_over(
     data: Any,
     mesh: Mesh,
     steps_per_epoch: int,
+    head: Head,
+    codes: LabelCodes,
 ) -> tuple[TrainState, float]:
-    """A new state as it goes on from the warm-up: its step, its backbone with the optimizer's slots, its statistics.
+    """A new state as it goes on from the warm-up: its step, its backbone, its statistics, and its head where one can be
+    made of it (`Head.from_one_hot`).
 
-    The head, its slots and the average begin anew. Counts of steps go on, so that the rate is that of the whole run.
+    The optimizer and the average begin anew, but at the rate that the whole run has there.
 
     Args:
       state: of the run, newly made.
@@ -114,6 +121,8 @@ def carried_over(
       data: the data set, loaded.
       mesh: the ambient one.
       steps_per_epoch: of the training split.
+      head: of the run.
+      codes: of the run.
 
     Returns:
       the state, and the seconds that the warm-up took.
@@ -125,30 +134,39 @@ def carried_over(
     abstract = abstract_state(task, learner.optimizer, learner.average_rule, mesh, settings.shard_backbone)
     with contextlib.closing(Checkpoints(workdir / FOLDER, read_only=True)) as checkpoints:
         before, meta = checkpoints.restore(abstract, task.head.label_space)
-    params = {**state.params, "backbone": jax.tree.map(put, before.params["backbone"], state.params["backbone"])}
+    one_hot = {
+        name: class_rows.in_order(rows, codes.in_code_order(np.arange(codes.num_classes)))
+        for name, rows in before.params["head"].items()
+    }
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state.params["head"])
+    begun = jax.jit(head.from_one_hot, out_shardings=shardings)(state.params["head"], one_hot)
+    params = {"backbone": jax.tree.map(put, before.params["backbone"], state.params["backbone"]), "head": begun}
     batch_stats = jax.tree.map(put, before.batch_stats, state.batch_stats)
     average = averages.start(
         learner.average_rule, jax.tree.map(jnp.copy, {"params": params, "batch_stats": batch_stats})
     )
+    step = put(before.step, state.step)
     state = dataclasses.replace(
         state,
-        step=put(before.step, state.step),
+        step=step,
         params=params,
         batch_stats=batch_stats,
-        opt_state=_without_head(before.opt_state, state.opt_state),
+        opt_state=_with_rate_of(state.opt_state, step),
         average=average,
     )
     return state, meta["seconds"]
 
 
-def _without_head(before: Any, new: Any) -> Any:
-    """The new optimizer state with what `before` has of it under the same path, but for the head."""
-    if isinstance(new, dict):  # beside the slots of a table's own rule, which are the head's
-        return {**new, "dense": _without_head(before, new["dense"])}
-    kept = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(before)}
+def _with_rate_of(opt_state: Any, step: jax.Array) -> Any:
+    """A new optimizer state whose learning rate is that of a step; moments, and the count that corrects them, are new.
 
-    def chosen(path: Any, leaf: Any) -> Any:
-        name = jax.tree_util.keystr(path)
-        return leaf if "['head']" in name else put(kept[name], leaf)
-
-    return jax.tree_util.tree_map_with_path(chosen, new)
+    Moments that had been kept for the backbone alone would go with a count that lets the head's first steps, whose
+    squares are not yet known, be several times too long.
+    """
+    of_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)
+    of_adam = lambda node: isinstance(node, optax.ScaleByAdamState)
+    has_schedule = any(map(of_schedule, jax.tree.leaves(opt_state, is_leaf=of_schedule)))
+    # A rule without a schedule of its own takes the rate by the moments' count.
+    counts = of_schedule if has_schedule else of_adam
+    at_step = lambda node: node._replace(count=jnp.copy(step).astype(node.count.dtype)) if counts(node) else node
+    return jax.tree.map(at_step, opt_state, is_leaf=counts)

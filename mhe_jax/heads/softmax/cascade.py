@@ -20,6 +20,7 @@ from mhe_jax.heads.base import (
     check_smoothing,
     symmetric_uniform,
 )
+from mhe_jax.heads.softmax import from_one_hot
 from mhe_jax.ops import candidates, losses, sharded
 
 OBJECTIVES = ("path", "candidates")
@@ -86,6 +87,18 @@ class CascadeHead(Head):
             xavier = symmetric_uniform(math.sqrt(6 / (nodes * sizes[level] + self.hidden_dim)))
             tables[level] = self.class_table(f"table_{level}", xavier, nodes, sizes[level], self.hidden_dim)
         self.projections, self.tables = projections, tables
+
+    def from_one_hot(self, params: dict, one_hot: dict) -> dict:
+        columns = [one_hot["kernel"], one_hot["bias"][:, None]] if self.use_bias else [one_hot["kernel"]]
+        rows = jnp.concatenate(columns, axis=1)[: self.label_space.num_classes]
+        found, dim = dict(params), self.features_dim
+        for level, (linear, table) in enumerate(from_one_hot.cascade(rows, self.label_space, self.hidden_dim)):
+            of_map = {"kernel": linear[:dim], **({"bias": linear[dim]} if self.use_bias else {})}
+            found[f"project_{level}" if level else "root"] = of_map
+            if table is not None:
+                missing = params[f"table_{level}"].shape[0] - table.shape[0]
+                found[f"table_{level}"] = jnp.pad(table, ((0, missing), (0, 0), (0, 0)))
+        return found
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         features, batch = features.astype(self.dtype), labels.shape[0]

@@ -18,6 +18,12 @@ class SampledHead(GroupTable):
 
     sampler: Sampler = PerExample()
 
+    def from_one_hot(self, params: dict, one_hot: dict) -> dict:
+        weight = params["weight"]
+        rows = one_hot["kernel"][: self.label_space.num_classes].astype(jnp.float32)
+        missing = weight.shape[0] * weight.shape[1] - rows.shape[0]
+        return {"weight": jnp.pad(rows, ((0, missing), (0, 0))).reshape(weight.shape)}
+
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         groups = self.sample_groups(labels, context.key)
         if self.sampler.one_set:

@@ -23,7 +23,7 @@ from mhe_jax.train.reporting.head_costs import HeadCost, ambient, checked, measu
 RANKED = {
     "images": {
         "ohe": (heads.ohe, "image_folder_ohe"),
-        "mhs": (heads.mhs, "image_folder_mhs"),
+        "mhs": (heads.mhs_of_batch, "image_folder_mhs"),
         "mhc": (heads.mhc, "image_folder_mhc"),
         "mhp": (heads.mhp, "image_folder_mhp"),
     },
