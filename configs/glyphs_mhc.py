@@ -11,4 +11,4 @@ from mhe_jax.recipes import glyphs, heads
 
 
 def get_config(arg=""):
-    return glyphs.make(heads.mhc, arg)
+    return glyphs.make(heads.mhc, arg, heads.WARM_UP)

@@ -13,4 +13,4 @@ from mhe_jax.recipes import heads, image_folder
 
 
 def get_config(arg=""):
-    return image_folder.make(heads.mhc, arg)
+    return image_folder.make(heads.mhc, arg, heads.WARM_UP)

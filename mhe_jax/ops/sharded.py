@@ -14,17 +14,14 @@ over blocks it would add up the devices' gradients block by block, and gather al
 A table's leading axis must be a multiple of the devices along 'class'; masks hide the padding.
 """
 
-import dataclasses
 import functools
-import math
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from mhe_jax.ops import blocked_bce, blocks, chunked, per_row
+from mhe_jax.ops import blocked_bce, blocks, chunked, per_row, splits
 from mhe_jax.ops import candidate_logits as candidate_ops
 from mhe_jax.ops import cosines as cosine_ops
 from mhe_jax.ops import rows as row_ops
@@ -34,55 +31,55 @@ from mhe_jax.ops.storage import Scaled
 
 def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool, visit: Visit | None = None):
     """`chunked.blocked_lse` of a table [C, D] split over 'class'; results are split over 'data'."""
-    if _is_one_device():
+    if splits.is_one_device():
         return chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total, visit)
 
-    rows = _rows(features)
+    over = splits.split_of(features)
 
     def local(features, kernel, bias, labels, mask, visit):
-        features, kernel, visit, bias = _align_visited(rows, features, kernel, visit, bias)
-        labels = labels - _first_row(kernel)
-        return _combine(*chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total, visit))
+        features, kernel, visit, bias = splits.align_visited(over, features, kernel, visit, bias)
+        labels = labels - splits.first_row(kernel)
+        return splits.combine(*chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total, visit))
 
-    batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P("class"), batch, P("class"), _visit_specs(visit))
+    batch = P(over.axis)
+    in_specs = (over.own, P("class"), P("class"), batch, P("class"), splits.visit_specs(visit))
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, kernel, bias, labels, mask, visit)
 
 
 def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None, visit: Visit | None = None):
     """`blocked_bce.blocked_bce` of a table [C, D] split over 'class'; labels int [B, W]. Split over 'data'."""
-    if _is_one_device():
+    if splits.is_one_device():
         return blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size, visit)
 
-    rows = _rows(features)
+    over = splits.split_of(features)
 
     def local(features, kernel, bias, labels, mask, want_value, visit):
-        features, kernel, visit, bias = _align_visited(rows, features, kernel, visit, bias)
-        labels = labels - _first_row(kernel)
+        features, kernel, visit, bias = splits.align_visited(over, features, kernel, visit, bias)
+        labels = labels - splits.first_row(kernel)
         loss = blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size, visit)
         return lax.psum(loss, "class")
 
-    batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P("class"), batch, P("class"), P(), _visit_specs(visit))
+    batch = P(over.axis)
+    in_specs = (over.own, P("class"), P("class"), batch, P("class"), P(), splits.visit_specs(visit))
     arguments = features, kernel, bias, labels, mask, want_value, visit
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
 def topk(features, kernel, bias, mask, k: int, block_size: int | None, unit_rows: bool = False):
     """`chunked.blocked_topk` of a table split over 'class': each device's own best k, merged."""
-    if _is_one_device():
+    if splits.is_one_device():
         return chunked.blocked_topk(features, kernel, bias, mask, k, block_size, unit_rows)
 
-    rows = _rows(features)
+    over = splits.split_of(features)
 
     def local(features, kernel, bias, mask):
-        features, kernel, bias = _align(rows, features, kernel, bias)
+        features, kernel, bias = splits.align(over, features, kernel, bias)
         best, ids, lse = chunked.blocked_topk(features, kernel, bias, mask, k, block_size, unit_rows)
-        return best, jnp.where(ids < 0, -1, ids + _first_row(kernel)), _combine_lse(lse)
+        return best, jnp.where(ids < 0, -1, ids + splits.first_row(kernel)), splits.combine_lse(lse)
 
     # The candidates stay split over 'class' until here; k * shards numbers of each example go to its device.
-    out_specs = (P(rows.axis, "class"), P(rows.axis, "class"), P(rows.axis))
-    in_specs = (rows.own, P("class"), P("class"), P("class"))
+    out_specs = (P(over.axis, "class"), P(over.axis, "class"), P(over.axis))
+    in_specs = (over.own, P("class"), P("class"), P("class"))
     best, ids, lse = jax.shard_map(local, in_specs=in_specs, out_specs=out_specs)(features, kernel, bias, mask)
     if best.shape[1] == k:
         return best, ids, lse
@@ -108,17 +105,17 @@ def candidate_logits(table, queries, block_ids, row_ids, split: bool = True, uni
     if not split or per_row.axis_size("class") == 1:
         return on_own_examples(score, table, queries, block_ids, row_ids)
 
-    rows = _rows(queries)
+    over = splits.split_of(queries)
 
     def local(table, queries, block_ids, row_ids):
-        queries, table = _align(rows, queries, table)
+        queries, table = splits.align(over, queries, table)
         first = lax.axis_index("class") * table.shape[0]
         # Ids that another device holds are outside here, and count 0.
         ids = block_ids - first, row_ids - first * table.shape[1]
-        return _sum_rows(rows, score(table, queries, *ids))
+        return splits.sum_rows(over, score(table, queries, *ids))
 
-    in_specs = (P("class"), rows.own, P(rows.axis), P(rows.axis))
-    return jax.shard_map(local, in_specs=in_specs, out_specs=rows.own)(table, queries, block_ids, row_ids)
+    in_specs = (P("class"), over.own, P(over.axis), P(over.axis))
+    return jax.shard_map(local, in_specs=in_specs, out_specs=over.own)(table, queries, block_ids, row_ids)
 
 
 def group_lse(
@@ -149,13 +146,13 @@ def group_lse(
         arguments = features, rows.table, rows.offsets, rows.labels, rows.mask, block_size, with_total, visit
         return chunked.blocked_lse(*arguments)
 
-    if _is_one_device():
+    if splits.is_one_device():
         return among(features, weight, groups, offsets, labels, num_codes, visit)
 
-    rows = _rows(features)
+    over = splits.split_of(features)
 
     def local(features, weight, groups, labels, visit, offsets):
-        features, weight, visit, offsets = _align_visited(rows, features, weight, visit, offsets)
+        features, weight, visit, offsets = splits.align_visited(over, features, weight, visit, offsets)
         first, size = lax.axis_index("class") * weight.shape[0], weight.shape[1]
         # The groups are sorted, so those of this device are a contiguous run, no longer than its part of the table.
         run = jnp.searchsorted(groups, first, method="scan_unrolled") + jnp.arange(min(len(groups), weight.shape[0]))
@@ -163,28 +160,28 @@ def group_lse(
         own_labels = jnp.where(labels < 0, -1, labels - first * size)
         own_offsets = None if offsets is None else jnp.take(offsets, run, mode="fill", fill_value=0.0)
         found = among(features, weight, held, own_offsets, own_labels, num_codes - first * size, visit)
-        return _combine(*found)
+        return splits.combine(*found)
 
-    batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P(), batch, _visit_specs(visit), P())
+    batch = P(over.axis)
+    in_specs = (over.own, P("class"), P(), batch, splits.visit_specs(visit), P())
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels, visit, offsets)
 
 
 def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None, visit: Visit | None = None):
     """`cosines.own_and_others` of a table [C, D] split over 'class'; results are split over 'data'."""
-    if _is_one_device():
+    if splits.is_one_device():
         return cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size, visit)
 
-    rows = _rows(queries)
+    over = splits.split_of(queries)
 
     def local(queries, table, labels, mask, hard, visit):
-        queries, table, visit = _align_visited(rows, queries, table, visit)
-        labels = labels - _first_row(table)
+        queries, table, visit = splits.align_visited(over, queries, table, visit)
+        labels = labels - splits.first_row(table)
         own, lse = cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size, visit)
-        return lax.psum(own, "class"), _combine_lse(lse)
+        return lax.psum(own, "class"), splits.combine_lse(lse)
 
-    batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), batch, P("class"), _hard_specs(hard, batch), _visit_specs(visit))
+    batch = P(over.axis)
+    in_specs = (over.own, P("class"), batch, P("class"), _hard_specs(hard, batch), splits.visit_specs(visit))
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(queries, table, labels, mask, hard, visit)
 
 
@@ -235,19 +232,27 @@ def group_cosines(
         arguments = queries, rows.table, rows.labels, rows.mask, scale, hard, block_size, visit, rows.offsets
         return cosine_ops.own_and_others(*arguments)
 
-    if _is_one_device():
+    if splits.is_one_device():
         return local(queries, weight, groups, labels, hard, visit, offsets, 0)
 
-    rows = _rows(queries)
+    over = splits.split_of(queries)
 
     def on_device(queries, weight, groups, labels, hard, visit, offsets):
-        queries, weight, visit, offsets = _align_visited(rows, queries, weight, visit, offsets)
+        queries, weight, visit, offsets = splits.align_visited(over, queries, weight, visit, offsets)
         first = lax.axis_index("class") * groups.shape[0]
         own, lse = local(queries, weight, groups, labels, hard, visit, offsets, first)
-        return lax.psum(own, "class"), _combine_lse(lse)
+        return lax.psum(own, "class"), splits.combine_lse(lse)
 
-    batch = P(rows.axis)
-    in_specs = (rows.own, P("class"), P("class"), batch, _hard_specs(hard, batch), _visit_specs(visit), P("class"))
+    batch = P(over.axis)
+    in_specs = (
+        over.own,
+        P("class"),
+        P("class"),
+        batch,
+        _hard_specs(hard, batch),
+        splits.visit_specs(visit),
+        P("class"),
+    )
     arguments = queries, weight, groups, labels, hard, visit, offsets
     return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(*arguments)
 
@@ -258,7 +263,7 @@ def on_own_examples(function, tables, *examples):
     Examples are split over both axes if they divide, or else over 'data'; without a mesh it is a plain call.
     """
     shape = jax.sharding.get_abstract_mesh().shape
-    axes = next((axes for axes in (("data", "class"), ("data",)) if _divides(examples[0], axes, shape)), None)
+    axes = next((axes for axes in (("data", "class"), ("data",)) if splits.divides(examples[0], axes, shape)), None)
     if axes is None:
         return function(tables, *examples)
 
@@ -272,95 +277,3 @@ def on_own_examples(function, tables, *examples):
 def _hard_specs(hard, batch):
     """Of `cosines.HardNegatives` the thresholds go with their examples, the boost is everybody's."""
     return P() if hard is None else cosine_ops.HardNegatives(batch, P())
-
-
-def _is_one_device() -> bool:
-    """Whether nothing is split: there is no ambient mesh with axis 'class', or it has one device."""
-    shape = jax.sharding.get_abstract_mesh().shape
-    return "class" not in shape or shape["class"] * shape.get("data", 1) == 1
-
-
-class _Rows(NamedTuple):
-    """How the examples of a call are split."""
-
-    own: P  # outside: over both axes, as far as they divide
-    axis: str | None  # inside: over 'data', or not at all
-
-    @property
-    def gathered(self) -> bool:
-        return self.own != P(self.axis)
-
-
-def _divides(features, axes, shape) -> bool:
-    """Whether a mesh has these axes, of more than one device, and the examples divide over them."""
-    devices = math.prod(shape.get(axis, 1) for axis in axes)
-    return devices > 1 and features.shape[0] % devices == 0
-
-
-def _rows(features) -> _Rows:
-    """The split of a batch; what does not divide, as a single example, stays whole."""
-    shape = jax.sharding.get_abstract_mesh().shape
-    if "data" not in shape:
-        raise ValueError(f"a mesh with axis 'class' needs axis 'data' too; the ambient mesh is {dict(shape)}")
-    if shape["class"] > 1 and _divides(features, ("data", "class"), shape):
-        return _Rows(P(("data", "class")), "data")
-    axis = "data" if features.shape[0] % shape["data"] == 0 else None
-    return _Rows(P(axis), axis)
-
-
-def _align(rows: _Rows, features, *tables):
-    """Inside shard_map: the features of all devices along 'class', and the tables marked as varying like the examples.
-
-    The scans of `chunked` need both to vary over the same axes; the transpose of the mark is the sum over devices in
-    the gradient, and that of the gather is the sum that leaves each device its own examples.
-    """
-    if rows.gathered:
-        features = lax.all_gather(features, "class", tiled=True)
-    else:
-        features = lax.pcast(features, "class", to="varying")
-    if rows.axis is not None:
-        tables = jax.tree.map(lambda table: lax.pcast(table, rows.axis, to="varying"), tables)
-    return features, *tables
-
-
-def _align_visited(rows: _Rows, features, table, visit: Visit | None, *tables):
-    """`_align`, and the visit as this device makes it.
-
-    A table that is visited is the same on all devices along 'data', before and after, and is not marked; the gradient
-    of each block is summed instead.
-    """
-    if visit is None:
-        features, table, *tables = _align(rows, features, table, *tables)
-        return features, table, None, *tables
-    features, *tables = _align(rows, features, *tables)
-    axes = () if rows.axis is None else (rows.axis,)
-    return features, table, dataclasses.replace(visit, first=_first_row(table), axes=axes), *tables
-
-
-def _visit_specs(visit: Visit | None):
-    """Slots are split as their table is."""
-    return P() if visit is None else dataclasses.replace(visit, learning_rate=P(), key=P(), slots=P("class"), first=P())
-
-
-def _sum_rows(rows: _Rows, tree):
-    """Inside shard_map: sums over 'class' of arrays [B, ...], to each device those of its own examples."""
-    if not rows.gathered:
-        return lax.psum(tree, "class")
-    return jax.tree.map(lambda x: lax.psum_scatter(x, "class", scatter_dimension=0, tiled=True), tree)
-
-
-def _first_row(table):
-    """Inside shard_map: the global index of this device's first row."""
-    return lax.axis_index("class") * math.prod(table.shape[:-1])
-
-
-def _combine(lse, target, total):
-    return _combine_lse(lse), lax.psum(target, "class"), lax.psum(total, "class")
-
-
-def _combine_lse(lse):
-    """Log-sum-exp over 'class' of local log-sum-exps; a shard may hold padding only, and then has -inf, as may all."""
-    peak = lax.pmax(lax.stop_gradient(lse), "class")
-    peak = jnp.where(peak == -jnp.inf, 0.0, peak)
-    total = lax.psum(jnp.exp(lse - peak), "class")
-    return jnp.where(total > 0, peak + jnp.log(jnp.where(total > 0, total, 1.0)), -jnp.inf)

@@ -35,8 +35,8 @@ def recipe():
     }
 
 
-def make(head, arg):
-    """The config of one head. Arguments: head sizes such as 56x56, `smoke`."""
+def make(head, arg, codes=None):
+    """The config of one head, perhaps with codes. Arguments: head sizes such as 56x56, `smoke`."""
     sizes, flags = parse(arg, "smoke")
     config = base_config()
     config.data = {
@@ -50,6 +50,9 @@ def make(head, arg):
     }
     config.head = head(sizes)
     config.update(recipe())
+    config.codes = dict(codes or config.codes)
     if "smoke" in flags:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 16, 1
+        if codes:
+            config.codes.epochs = 1e-6  # a step
     return config

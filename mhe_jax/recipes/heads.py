@@ -213,6 +213,9 @@ FACE_REFERENCE = {
     "mhc": {"mask_padding": False, "beam_width": 1},
 }
 
+# For `config.codes`: similar classes share digits, by the run's own features after its first two epochs.
+WARM_UP = {"name": "warmup", "path": "", "epochs": 2.0}
+
 # For `config.table_optimizer`: the tables' own learning rate is `rate` times the schedule's.
 # Ten times the rate stands in the place of .9 of momentum.
 OWNED_TABLES = {"name": "sgd", "updates": "owned", "storage": "bfloat16", "rate": 10.0, "weight_decay": 0.0}

@@ -5,8 +5,9 @@ from mhe_jax.recipes.arguments import parse
 from mhe_jax.recipes.base import base_config
 
 
-def make(head, arg):
-    """The config of one head. Arguments: head sizes such as 40x25, `small`, `tfds`, `smoke`.
+def make(head, arg, small_codes=None):
+    """The config of one head, perhaps with codes for `small`. Arguments: head sizes such as 40x25, `small`, `tfds`,
+    `smoke`.
 
     With `small` the pictures decide: colour ones are cropped and flipped, grey ones distorted as drawings, and few of
     them are trained on in small batches.
@@ -39,6 +40,7 @@ def make(head, arg):
         )
         config.data.update(mean=(0.5,), std=(0.5,))
         config.global_batch_size = 0
+        config.codes = dict(small_codes or config.codes)
         recipe = glyphs.recipe()
     else:
         recipe = {
@@ -67,6 +69,8 @@ def make(head, arg):
     if "smoke" in flags:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
         config.data.num_workers = 0
+        if "small" in flags and small_codes:
+            config.codes.epochs = 1e-6  # a step
         if "small" not in flags:
             config.data.image_size, config.backbone.depth, config.dtype = 64, 18, "float32"
     return config
