@@ -169,9 +169,7 @@ class Head(nn.Module):
             return table
         rows = padded_rows(shape[0], self.table_parts)
 
-        if self.storage not in STORAGES:
-            raise ValueError(f"storage is {self.storage!r}; it must be one of {', '.join(STORAGES)}")
-        storage = self.storage if name in self.owned_tables() else "float32"
+        storage = self.storage_of(name)
 
         def padded(key):
             values = init(key, shape, jnp.float32)
@@ -180,6 +178,12 @@ class Head(nn.Module):
 
         table = self.param(name, padded)
         return table
+
+    def storage_of(self, name: str) -> str:
+        """How a table is kept, see `mhe_jax.ops.storage`."""
+        if self.storage not in STORAGES:
+            raise ValueError(f"storage is {self.storage!r}; it must be one of {', '.join(STORAGES)}")
+        return self.storage if name in self.owned_tables() else "float32"
 
     def check_k(self, k: int) -> None:
         """Raises ValueError unless there are k classes."""

@@ -8,6 +8,7 @@ from mhe_jax.heads.group_table import GroupTable
 from mhe_jax.ops import losses, sharded
 from mhe_jax.ops.owned import Visit
 from mhe_jax.ops.sampling import PerExample, Sampler, as_one_set
+from mhe_jax.ops.storage import store
 
 
 class SampledHead(GroupTable):
@@ -22,7 +23,8 @@ class SampledHead(GroupTable):
         weight = params["weight"]
         rows = one_hot["kernel"][: self.label_space.num_classes].astype(jnp.float32)
         missing = weight.shape[0] * weight.shape[1] - rows.shape[0]
-        return {"weight": jnp.pad(rows, ((0, missing), (0, 0))).reshape(weight.shape)}
+        filled = jnp.pad(rows, ((0, missing), (0, 0))).reshape(weight.shape)
+        return {"weight": store(filled, self.storage_of("weight"))}
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         groups = self.sample_groups(labels, context.key)

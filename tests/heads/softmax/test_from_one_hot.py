@@ -68,11 +68,12 @@ def test_narrow_cascades_keep_the_most(problem):
     assert near[3] < 1e-3 < near[2] < near[0]
 
 
-def test_a_sampled_head_has_the_rows(problem):
-    head, params = begun("mhs", problem)
+@pytest.mark.parametrize(("storage", "atol"), [("float32", 1e-5), ("bfloat16", 0.1), ("float8", 1.0)])
+def test_a_sampled_head_has_the_rows(problem, storage, atol):
+    head, params = begun("mhs", problem, sampler={"name": "batch_union"}, storage=storage)
     everything = jnp.broadcast_to(jnp.arange(problem[0]), (BATCH, problem[0]))
     found = head.apply({"params": params}, problem[2], everything, method="scores")
-    np.testing.assert_allclose(found, log_probs(problem, bias=False), atol=1e-5)
+    np.testing.assert_allclose(found, log_probs(problem, bias=False), atol=atol)
 
 
 def test_others_begin_as_they_are(problem):
