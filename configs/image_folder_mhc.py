@@ -1,9 +1,9 @@
 """Your own pictures with the cascade head: `DIR/train/<class>/*.jpg`, `DIR/val/<class>/*.jpg`.
 
 Any number of classes: it is read from the folders, and split into balanced digits (or give sizes: `:40x25`).
-For so many classes that a one-hot table does not fit; else `image_folder_ohe` is more accurate.
 Small pictures that fit in memory: `:small`, a small network on 32x32, which is trained in colour or in grey, with the
-augmentation and the batch that fit what is there (docs/data.md). The default is ResNet-50, streamed at 224.
+augmentation and the batch that fit what is there (docs/data.md), and with codes from a warm-up of two epochs
+(docs/codes.md). The default is ResNet-50, streamed at 224, for so many classes that a one-hot table does not fit.
 Expected on Omniglot with `:small`: docs/heads.md.
 
     python main.py --config=configs/image_folder_mhc.py:small --config.data.path=DIR
