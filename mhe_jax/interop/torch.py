@@ -136,7 +136,7 @@ def export_state_dict(
             unexpected.append(path)
             continue
         name, transform = found[0], patterns.TRANSFORMS[found[1]]
-        values = np.asarray(widen(array))
+        values = np.asarray(widen(array) if isinstance(array, Scaled) else array)
         if values.dtype.name == "bfloat16":  # which NumPy knows by an extension, and torch does not take from it
             values = values.astype(np.float32)
         if transform.rows and label_space:

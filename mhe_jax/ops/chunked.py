@@ -64,7 +64,7 @@ def blocked_lse(
 
 def blocked_topk(
     features: Float[Array, "batch dim"],
-    kernel: Float[Array, "classes dim"],
+    kernel: Float[Array, "classes dim"] | Scaled,
     bias: Float[Array, "classes"] | None,
     mask: Bool[Array, "classes"],
     k: int,

@@ -81,7 +81,7 @@ def test_resumed_equals_uninterrupted_bitwise(rule, storage, tmp_path):
     train_and_evaluate(config, tmp_path / "parts")
     whole, parts = final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts")
     assert_same(whole, parts)
-    assert STORAGES[storage] in {value.dtype for value in whole.values()}
+    assert np.dtype(STORAGES[storage]) in {value.dtype for value in whole.values()}
 
 
 def test_meshes_agree_and_a_run_goes_on_on_another_one(tmp_path):

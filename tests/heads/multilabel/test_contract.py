@@ -227,5 +227,5 @@ def test_no_device_holds_the_whole_table_nor_any_the_logits_of_all_labels(name):
 def test_build_head_names_wrong_fields():
     with pytest.raises(ValueError, match="config.head.num_candidates is not a field of 'ohe'"):
         build_head(ConfigDict({"name": "ohe", "num_candidates": 3}), TWO, DIM, kind="multilabel")
-    with pytest.raises(ValueError, match="config.head.beam_width is not a field of 'mhc'"):
-        build_head(ConfigDict({"name": "mhc", "beam_width": 3}), TWO, DIM, kind="multilabel")
+    with pytest.raises(ValueError, match="config.head.objective is not a field of 'mhc'"):
+        build_head(ConfigDict({"name": "mhc", "objective": "path"}), TWO, DIM, kind="multilabel")
