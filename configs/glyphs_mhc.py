@@ -1,6 +1,6 @@
 """Glyphs with the cascade head: the characters of the DejaVu faces, two typefaces held out.
 
-Needs no download. Two of its epochs are a warm-up that finds codes (docs/codes.md). Expected: docs/heads.md, "Measured".
+Needs no download. Two of its epochs are a warm-up that finds codes (docs/codes.md). Expected: docs/heads.md, Measured.
 Hardware: two CPU cores, some minutes.
 
     python main.py --config=configs/glyphs_mhc.py
