@@ -12,6 +12,7 @@ import time
 from absl import app, flags
 
 from mhe_jax.cli import program
+from mhe_jax.recipes.arguments import head_sizes
 
 FLAGS = flags.FLAGS
 
@@ -48,12 +49,12 @@ def command(argv: list[str]) -> None:
 
         means, space = run_vectors(pathlib.Path(FLAGS.workdir))
         vectors, present = means.vectors, means.present
-        sizes = head_sizes(FLAGS.head_sizes) if FLAGS.head_sizes else space.head_sizes
+        sizes = given_sizes() if FLAGS.head_sizes else space.head_sizes
     else:
         if not FLAGS.head_sizes:
             raise ValueError("--head_sizes is missing: the digits of the codes, such as 41x40")
         vectors, present = from_files(pathlib.Path(FLAGS.features), FLAGS.labels, FLAGS.num_classes)
-        sizes = head_sizes(FLAGS.head_sizes)
+        sizes = given_sizes()
     if len(sizes) == 1:
         raise ValueError(f"--head_sizes is {sizes[0]}: one digit is the class itself, and has no groups")
     codes = clustered(vectors, LabelSpace(len(vectors), sizes), FLAGS.seed, present)
@@ -64,12 +65,12 @@ def command(argv: list[str]) -> None:
     print(f"{output}: {codes.num_classes:,} classes as {shown}{placed}, {time.monotonic() - started:.0f} s")
 
 
-def head_sizes(text: str) -> tuple[int, ...]:
-    """The digits of 41x40."""
-    try:
-        return tuple(int(size) for size in text.split("x"))
-    except ValueError:
-        raise ValueError(f"--head_sizes is {text}; it must be digits such as 41x40") from None
+def given_sizes() -> tuple[int, ...]:
+    """The digits of --head_sizes."""
+    sizes = head_sizes(FLAGS.head_sizes)
+    if not sizes:
+        raise ValueError(f"--head_sizes is {FLAGS.head_sizes}; it must be digits such as 41x40")
+    return sizes
 
 
 def from_files(features: pathlib.Path, labels: str | None, num_classes: int) -> tuple:

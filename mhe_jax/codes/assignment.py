@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 # Distances that are in memory at a time, 4 bytes each.
 _BLOCK = 2**22
 # Groups that a point asks for before it takes what is left.
-_CHOICES = 6
+_CHOICES = 4
 
 
 class Wanted(NamedTuple):
@@ -75,7 +75,7 @@ def assigned(
     found, room = np.full(len(points), -1, np.int32), room.copy()
     left = np.arange(len(points))
     while len(left):
-        free = np.flatnonzero(room)
+        free = np.flatnonzero(room).astype(np.int32)
         wanted = _wanted(points, left, centres[free], price[free])
         found[left] = _served(Wanted(free[wanted.groups], wanted.costs), room)
         left = left[found[left] < 0]
@@ -109,7 +109,8 @@ def _served(wanted: Wanted, room: np.ndarray) -> np.ndarray:
         regret = wanted.costs[asking, place + 1] - cost if place + 1 < count else -cost
         order = np.lexsort((-regret, group))
         by_group = group[order]
-        rank = np.arange(len(by_group)) - np.searchsorted(by_group, by_group)
+        asked = np.bincount(group, minlength=len(room))
+        rank = np.arange(len(by_group)) - (np.cumsum(asked) - asked)[by_group]
         served = order[rank < room[by_group]]
         found[asking[served]] = group[served]
         room -= np.bincount(group[served], minlength=len(room)).astype(room.dtype)

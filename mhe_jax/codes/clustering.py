@@ -20,8 +20,9 @@ _SAMPLE = 64
 _ITERATIONS = 20
 # A set of points that is small enough is clustered several times, and the best is kept.
 _SMALL, _STARTS = 2**20, 6
-# Distances of one split; above it groups are found in two steps: bunches of groups first.
-_MOST = 2**31
+# Distances of one split. Above it groups are found in two steps, bunches of groups first, as few as will do: the border
+# between two bunches cuts through clusters.
+_MOST = 2**32
 
 
 def clustered(
@@ -55,7 +56,8 @@ def clustered(
             raise ValueError(f"the vector of class {start + int(np.argmax(bad))} is not finite")
     rng = np.random.default_rng(seed)
     with tqdm.tqdm(total=len(vectors), desc="clustering", unit="class", disable=None) as bar:
-        order = [part for part in _ordered(vectors, present, np.arange(len(vectors)), space, 0, rng, bar.update)]
+        everything = np.arange(len(vectors), dtype=np.int32)
+        order = list(_ordered(vectors, present, everything, space, 0, rng, bar.update))
     return LabelCodes.of(np.concatenate(order))
 
 
@@ -87,7 +89,7 @@ def _split(
     if len(sizes) == 1:
         yield members
     elif len(members) * len(sizes) > _MOST:
-        bunch = math.isqrt(len(sizes) - 1) + 1
+        bunch = -(-len(sizes) // max(2, math.ceil(len(members) * len(sizes) / _MOST)))
         starts = np.arange(0, len(sizes), bunch)
         bunches = _split(vectors, present, members, np.add.reduceat(sizes, starts), rng)
         for start, group in zip(starts, bunches, strict=True):

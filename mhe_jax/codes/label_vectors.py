@@ -13,8 +13,8 @@ _BLOCK = 65536  # documents whose reduced vectors are added up at a time
 def label_vectors(split: TextSplit, dims: int = _DIMS, seed: int = 0) -> ClassMeans:
     """The directions of the labels' mean documents, by the tokens that the encoder will see.
 
-    A token weighs 1 + log of how often it is in a document, times the log of how rare documents with it are; documents
-    have length 1, and are reduced by a truncated SVD. Relevances do not count.
+    Documents are weighted as those of the baseline (`mhe_jax.evaluation.baselines`), by scikit-learn, and reduced by a
+    truncated SVD. Relevances do not count.
 
     Args:
       split: of training, with ids as labels.
@@ -35,19 +35,16 @@ def label_vectors(split: TextSplit, dims: int = _DIMS, seed: int = 0) -> ClassMe
 
 def _tf_idf(split: TextSplit) -> scipy.sparse.csr_matrix:
     """CSR float32 [N, V], rows of length 1."""
+    from sklearn.feature_extraction.text import TfidfTransformer  # slow to import
+
     tokens = np.asarray(split.tokens)
-    size = int(tokens.max(initial=0)) + 1
-    shape, ones = (split.num_examples, size), np.ones(len(tokens), np.float32)
+    shape, ones = (split.num_examples, int(tokens.max(initial=0)) + 1), np.ones(len(tokens), np.float32)
     # A copy: adding up what stands twice in a row moves the tokens, which are the run's.
-    matrix = scipy.sparse.csr_matrix((ones, tokens, split.offsets), shape, copy=True)
-    matrix.sum_duplicates()
-    rarity = np.log(split.num_examples / np.maximum(np.bincount(matrix.indices, minlength=size), 1)).astype(np.float32)
-    matrix.data = (1 + np.log(matrix.data)) * rarity[matrix.indices]
-    if not matrix.data.any():
+    counts = scipy.sparse.csr_matrix((ones, tokens, split.offsets), shape, copy=True)
+    counts.sum_duplicates()
+    if np.isin(counts.getnnz(axis=0), (0, split.num_examples)).all():
         raise ValueError("codes.name = 'labels' tells labels apart by their documents, but these have the same tokens")
-    lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    matrix.data /= np.repeat(np.where(lengths > 0, lengths, 1), np.diff(matrix.indptr)).astype(np.float32)
-    return matrix
+    return TfidfTransformer(sublinear_tf=True).fit(counts).transform(counts, copy=False)
 
 
 def _reduced(matrix: scipy.sparse.csr_matrix, dims: int, seed: int) -> np.ndarray:

@@ -34,11 +34,6 @@ class Groups:
 Table = jax.Array | Scaled | Groups
 
 
-def is_dense(num_chosen: int, num_groups: int) -> bool:
-    """Whether to go through all groups with a mask, rather than gather those that were chosen."""
-    return num_chosen >= _SHARE_TO_MASK * num_groups
-
-
 def of_groups(weight: Stored, ids: jax.Array, most_rows: int) -> Groups:
     """Some groups; long ones are cut into pieces of at most `most_rows`, if they divide.
 
@@ -90,7 +85,7 @@ def chosen(
       offsets: float [U], of each group.
     """
     groups, size, dim = weight.shape
-    if is_dense(ids.shape[0], groups):
+    if ids.shape[0] >= _SHARE_TO_MASK * groups:
         table: Table = weight.reshape(-1, dim)
         of_place = jnp.arange(groups)
         places = _or_beyond(ids, groups)

@@ -15,10 +15,15 @@ def parse(arg: str, *words: str) -> tuple[tuple[int, ...], set[str]]:
     sizes: tuple[int, ...] = ()
     flags = set()
     for part in filter(None, (arg or "").split(",")):
-        if re.fullmatch(r"\d+(x\d+)*", part):
-            sizes = tuple(int(n) for n in part.split("x"))
+        if found := head_sizes(part):
+            sizes = found
         elif part in words:
             flags.add(part)
         else:
             raise ValueError(f"config argument {part!r}: head sizes such as 5x20, or one of {', '.join(words)}")
     return sizes, flags
+
+
+def head_sizes(text: str) -> tuple[int, ...]:
+    """The sizes of 5x20; () of any other text."""
+    return tuple(int(n) for n in text.split("x")) if re.fullmatch(r"\d+(x\d+)*", text) else ()

@@ -12,7 +12,7 @@ import pytest
 from mhe_jax.inference.predict import predict_split
 from mhe_jax.inference.predictions import read_predictions
 from mhe_jax.train.loop import train_and_evaluate
-from tests import tiny_config, tiny_face_config, tiny_owned_config, tiny_text_config
+from tests import tiny_codes_config, tiny_config, tiny_face_config, tiny_owned_config, tiny_text_config
 from tests.multiprocess.launched import ROOT, assert_same_curve, curve, run
 
 TWENTY = {"total_steps": 20, "log_every_steps": 1, "eval_every_steps": 10, "checkpoint_every_steps": 10}
@@ -25,10 +25,11 @@ TWENTY = {"total_steps": 20, "log_every_steps": 1, "eval_every_steps": 10, "chec
         (tiny_config, (8, 1), {"shard_backbone": True}),
         (tiny_config, (2, 4), {}),
         (tiny_owned_config, (4, 2), {}),
+        (tiny_codes_config, (2, 4), {}),
         (tiny_text_config, (2, 4), {}),
         (tiny_face_config, (1, 8), {}),
     ],
-    ids=["images_8x1_sharded_backbone", "images_2x4", "owned_4x2", "texts_2x4", "faces_1x8"],
+    ids=["images_8x1_sharded_backbone", "images_2x4", "owned_4x2", "codes_2x4", "texts_2x4", "faces_1x8"],
 )
 def test_two_processes_equal_one(tmp_path, kind, mesh, more):
     config = kind.get_config()

@@ -3,6 +3,7 @@
 import json
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from mhe_jax.heads.softmax import from_one_hot
 from mhe_jax.labels import LabelSpace
 from mhe_jax.recipes import heads
-from mhe_jax.train import experiment, label_codes
+from mhe_jax.train import experiment, label_codes, warm_up
 from mhe_jax.train.loop import train_and_evaluate
+from mhe_jax.train.optim.optimizer import adamw
 from mhe_jax.train.reporting import writers
 from tests import tiny_config, tiny_face_config, tiny_text_config
 from tests.train.saved import assert_same, final_weights
@@ -80,6 +82,19 @@ def test_the_backbone_goes_on_and_the_head_begins_where_one_hot_has_got_to(tmp_p
     (root, _), (_, table) = from_one_hot.cascade(jnp.asarray(rows[in_order]), LabelSpace(19, (4, 5)), 256)
     np.testing.assert_allclose(after["['params']['head']['root']['kernel']"], root[:-1], atol=1e-5)
     np.testing.assert_allclose(after["['params']['head']['table_1']"], table, atol=1e-4)
+
+
+@pytest.mark.parametrize("decay_after", [False, True])
+def test_the_rate_goes_on_and_moments_begin_anew(decay_after):
+    """Also of the AdamW whose rate hangs on the count of its moments."""
+    schedule = lambda count: 0.1 / (1 + count)
+    params = {"backbone": jnp.ones(3), "head": jnp.ones(2)}
+    rule = adamw(schedule, weight_decay=0.0, decay_after=decay_after)
+    state = warm_up._with_rate_of(rule.init(params), jnp.int32(9))
+    # With all gradients alike a corrected Adam moves by its rate. The other corrects by the count that it has.
+    (moved, _) = rule.update(jax.tree.map(jnp.ones_like, params), state, params)
+    length = 0.1 / 0.001**0.5 * (1 - 0.999**10) ** 0.5 / (1 - 0.9**10) if decay_after else 1.0
+    np.testing.assert_allclose(moved["head"], -schedule(9) * length, rtol=1e-3)
 
 
 @pytest.mark.parametrize("stops", [(2, 4), (3, 5)])
