@@ -14,6 +14,7 @@ from mhe_jax.data.images.cifar import Cifar10
 from mhe_jax.data.texts.word_pieces import train_word_pieces
 from mhe_jax.recipes import heads
 from tests import tiny_config, tiny_face_config, tiny_text_config
+from tests.data.features.rows import write_features
 from tests.data.images.test_tfds import prepare
 
 Make = Callable[[], ConfigDict]
@@ -80,6 +81,8 @@ class Files:
             labels = [" ".join(map(str, rng.choice(9, size=rng.integers(1, 5), replace=False))) for _ in range(count)]
             (root / "documents" / f"{split}_labels.txt").write_text("".join(f"{line}\n" for line in labels))
         train_word_pieces(iter(words), 64).save_pretrained(str(root / "tokenizer"))
+        write_features(root / "features")
+        write_features(root / "features_multilabel", multilabel=True)
         prepare(root, "tiny", {"train": 20, "test": 8, "more": 24}, size=12)
 
 
@@ -93,6 +96,18 @@ def documents() -> ConfigDict:
     made = on_disk(texts, "documents", name="xmc", tokenizer=str(Files.root / "tokenizer"), max_length=16)()
     made.data.cache_dir = str(Files.root / "tokens")
     return made
+
+
+def features(**fields) -> ConfigDict:
+    """Of many labels a row, where `data__name` says so."""
+    many = fields.get("data__name") == "features_multilabel"
+    config = (texts if many else pictures)(head=heads.xmc_ohe() if many else heads.ohe())
+    config.data = {"name": "features", "features_dim": 0}
+    config.backbone = {"name": "identity"}
+    config.global_batch_size, config.total_steps = 8, 2
+    config = with_fields(config, fields)
+    config.data.path = str(Files.root / config.data.name)
+    return config
 
 
 CASCADE = {"num_candidates": 4, "hidden_dim": 8}
@@ -162,6 +177,7 @@ RUNS: dict[str, Make] = {
     ),
     "backbone:bert": lambda: texts(backbone={"name": "bert", "vocab_size": 97, **ENCODER, **DROPOUT}),
     "backbone:xlnet": lambda: texts(backbone={"name": "xlnet", "vocab_size": 97, **ENCODER, **DROPOUT}),
+    "backbone:identity": lambda: features(backbone__hidden_dims=(6,), backbone__dropout=0.1),
     "data:synthetic": lambda: pictures(),
     "data:glyphs": lambda: pictures(
         data={"name": "glyphs", "num_classes": 0, "image_size": 16}, head=heads.mhp(), total_steps=2
@@ -176,4 +192,6 @@ RUNS: dict[str, Make] = {
     "data:tfds": on_disk(pictures, name="tfds", dataset="tiny", image_size=8),
     "data:face_folder": on_disk(faces, "pictures", name="face_folder", eval_sets=("pairs.txt",), image_size=12),
     "data:xmc": documents,
+    "data:features": lambda: features(),
+    "data:features_multilabel": lambda: features(data__name="features_multilabel"),
 }

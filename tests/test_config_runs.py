@@ -17,10 +17,12 @@ from mhe_jax.data.texts.word_pieces import train_word_pieces
 from mhe_jax.interop import huggingface
 from mhe_jax.models import ENCODERS, build_backbone
 from tests.command_line import ROOT
-from tests.test_configs import FACES, FILES, TEXTS
+from tests.data.features.rows import write_features
+from tests.test_configs import FACES, FEATURES, FILES, TEXTS
 
 RUNS = [(path.stem, "smoke") for path in FILES] + [
     ("image_folder_mhc", "small,smoke"),
+    *((path.stem, "multilabel,smoke") for path in FILES if path.stem in FEATURES),
     ("cifar100_mhp", "reference,smoke"),
     ("imagenet_mhs", "reference,smoke"),
     ("xmc_eurlex4k", "ohe,reference,smoke"),
@@ -42,6 +44,8 @@ def data_folder(tmp_path_factory) -> pathlib.Path:
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     write_cifar(root, rng)
     write_documents(root / "documents", rng)
+    write_features(root / "features")
+    write_features(root / "features_multilabel", multilabel=True)
     for name in ENCODERS:
         write_encoder(root / name, name)
     for split, count in (("train", 3), ("val", 1)):
@@ -106,11 +110,13 @@ def start(*flags):
 
 
 def flags_of(name, arg, data_folder, workdir):
-    small = name not in TEXTS and (name not in WHOLE or "reference" in arg)
+    small = name not in [*TEXTS, *FEATURES] and (name not in WHOLE or "reference" in arg)
     config = f"tests/small_network.py:{name}," if small else f"configs/{name}.py:"
     flags = [f"--config={config}{arg}", f"--workdir={workdir}"]
     if name.startswith(("cifar", "image_folder")):
         flags.append(f"--config.data.path={data_folder}")
+    if name in FEATURES:
+        flags.append(f"--config.data.path={data_folder}/features{'_multilabel' * ('multilabel' in arg)}")
     if name == "arcface_folder":
         flags.append(f"--config.data.path={data_folder}/faces")
     elif name in FACES and name != "arcface_glyphs":

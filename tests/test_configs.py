@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data.build import DATA
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop import huggingface
-from mhe_jax.models import BACKBONES, ENCODERS
+from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES
 from mhe_jax.ops.margins import MARGINS
 from mhe_jax.ops.sampling import SAMPLERS
 from mhe_jax.recipes import heads, texts
@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text())
 REGISTRIES = {
     "data": DATA,
-    "backbone": {**BACKBONES, **ENCODERS, "pretrained": huggingface._pretrained},
+    "backbone": {**BACKBONES, **ENCODERS, **ON_FEATURES, "pretrained": huggingface._pretrained},
     "head": HEADS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
@@ -33,6 +33,7 @@ REGISTRIES = {
     "table_optimizer": TABLE_OPTIMIZERS,
 }
 TEXTS = [path.stem for path in FILES if path.stem.startswith("xmc_")]
+FEATURES = [path.stem for path in FILES if path.stem.startswith("features_")]
 FACES = [path.stem for path in FILES if path.stem.startswith("arcface_")]
 
 
@@ -45,7 +46,7 @@ def load(path: pathlib.Path, arg: str = "") -> ConfigDict:
 
 def test_there_is_a_config_for_each_data_set_and_head():
     names = {path.stem for path in FILES}
-    for pipeline in ("glyphs", "cifar10", "cifar100", "imagenet", "image_folder"):
+    for pipeline in ("glyphs", "cifar10", "cifar100", "imagenet", "image_folder", "features"):
         assert {f"{pipeline}_{head}" for head in HEADS} <= names
 
 
@@ -58,6 +59,15 @@ def test_every_field_is_one_that_is_read(path):
         accepted = inspect.signature(registry[config[section].name]).parameters
         declared = set(config[section]) - {"name", "head_sizes"}
         assert declared <= set(accepted), section
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_features_with_many_labels_take_the_heads_for_many_labels(name):
+    config = load(ROOT / "configs" / f"features_{name}.py", "multilabel")
+    Settings.from_config(config)
+    assert config.data.name == "features_multilabel"
+    accepted = inspect.signature(MULTILABEL_HEADS[name]).parameters
+    assert set(config.head) - {"name", "head_sizes"} <= set(accepted)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -161,6 +171,11 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
         ("image_folder_ohe", "small", {"data.channels": 0, "data.augmentation": "auto", "global_batch_size": 0}),
         ("image_folder_ohe", "", {"data.channels": 3, "data.augmentation": "flip_crop", "global_batch_size": 256}),
         ("image_folder_mhp", "small", {"head.rank": 8}),
+        ("features_ohe", "", {"codes.name": "identity", "data.name": "features", "global_batch_size": 0}),
+        ("features_mhc", "40x25", {"codes.name": "warmup", "head.head_sizes": (40, 25), "head.num_candidates": 10}),
+        ("features_mhc", "multilabel", {"codes.name": "labels", "head.reduction": "sum", "head.prior": 0.001}),
+        ("features_mhp", "", {"head.rank": 8}),
+        ("features_mhs", "multilabel,8x5", {"head.sampler.name": "batch_union", "head.head_sizes": (8, 5)}),
     ],
 )
 def test_argument_strings(file, arg, expected):

@@ -33,8 +33,14 @@ FLOORS = (
 # Of folders that are divided by kind: which of the other kinds each may use. The files beside them are what all share;
 # they use no kind, but for the listed ones, which choose one.
 KINDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "data": {"images": (), "texts": (), "faces": ("images",)},
-    "models": {"layers": (), "images": ("layers",), "texts": ("layers",), "faces": ("layers",)},
+    "data": {"images": (), "texts": (), "faces": ("images",), "features": ()},
+    "models": {
+        "layers": (),
+        "images": ("layers",),
+        "texts": ("layers",),
+        "faces": ("layers",),
+        "features": ("layers",),
+    },
     "heads": {"softmax": (), "multilabel": ("softmax",), "margin": ()},
 }
 CHOOSE_A_KIND = ("mhe_jax.data.build", "mhe_jax.data.feeds", "mhe_jax.models", "mhe_jax.heads")

@@ -30,11 +30,14 @@ def main(argv: list[str]) -> None:
 def command(_: list[str]) -> None:
     from mhe_jax.data.build import build_data
     from mhe_jax.data.faces.dataset import FaceData
+    from mhe_jax.data.features.dataset import FeatureData
     from mhe_jax.data.texts.dataset import TextData
     from mhe_jax.train.reporting import stored
 
     started = time.monotonic()
     data = build_data(FLAGS.config.data)
+    if isinstance(data, FeatureData):
+        raise app.UsageError("there is no baseline for features: features_ohe, a linear probe, is one")
     result = stored.read_object(pathlib.Path(FLAGS.compare)) if FLAGS.compare else {}
     compare = texts if isinstance(data, TextData) else faces if isinstance(data, FaceData) else pictures
     compare(data, result)

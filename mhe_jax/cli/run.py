@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
         "input",
         None,
         "predict: a picture, a folder of pictures, a .npy of uint8 images; a text, a file of texts, - for standard "
-        "input. Without it, a run on texts ranks the labels of its whole test split.",
+        "input; a .npy of features. Without it, a run with many labels an example ranks those of its whole test split.",
     )
     flags.DEFINE_string(
         "output",

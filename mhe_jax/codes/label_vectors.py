@@ -1,13 +1,18 @@
-"""Vectors of labels from the documents that have them, before any training: sums of TF-IDF vectors, reduced."""
+"""Vectors of labels from the documents that have them, before any training: sums of TF-IDF vectors, or of features."""
+
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from mhe_jax.codes.vectors import ClassMeans
+from mhe_jax.data.features.dataset import FeatureSplit
+from mhe_jax.data.ragged import columns_of
 from mhe_jax.data.texts.dataset import TextSplit
 
 _DIMS = 96
 _BLOCK = 65536  # documents whose reduced vectors are added up at a time
+_BLOCK_BYTES = 16 << 20  # of features that are added up at a time
 
 
 def label_vectors(split: TextSplit, dims: int = _DIMS, seed: int = 0) -> ClassMeans:
@@ -30,6 +35,22 @@ def label_vectors(split: TextSplit, dims: int = _DIMS, seed: int = 0) -> ClassMe
     for start in range(0, len(of_entry), _BLOCK):
         block = slice(start, start + _BLOCK)
         means.add(reduced[of_entry[block]], split.labels.indices[block])
+    return means
+
+
+def label_features(split: FeatureSplit) -> ClassMeans:
+    """The directions of the sums of the features of each label's rows; relevances do not count.
+
+    Args:
+      split: of training, with many labels a row, ids as labels.
+    """
+    labels: Any = split.labels
+    means = ClassMeans(labels.shape[1], split.features.shape[1])
+    rows = max(_BLOCK_BYTES // split.features[0].nbytes, 1)
+    for start in range(0, split.num_examples, rows):
+        index = np.arange(start, min(start + rows, split.num_examples))
+        width = int(np.diff(labels.indptr[start : index[-1] + 2]).max(initial=1))
+        means.add(split.features[index].astype(np.float32), columns_of(labels, index, width))
     return means
 
 

@@ -3,15 +3,17 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import scipy.sparse
 
 from mhe_jax.data.dataset import ArraySplit, PairedSplit, StreamSplit
+from mhe_jax.data.features.dataset import Features, FeatureSplit
 from mhe_jax.data.images.dataset import Images
 from mhe_jax.data.texts.dataset import Texts, TextSplit
 from mhe_jax.labels import LabelCodes
 
 
-def relabelled(data: Images | Texts, codes: LabelCodes) -> Any:
+def relabelled(data: Images | Texts | Features, codes: LabelCodes) -> Any:
     """A loaded data set whose labels are codes, in all that a batch holds: labels, filtered ones, propensities.
 
     Metrics do not change, as all that is about a class moves together. Names and facts stay: they are of ids. So do the
@@ -26,19 +28,21 @@ def relabelled(data: Images | Texts, codes: LabelCodes) -> Any:
 def _split(split: Any, codes: LabelCodes) -> Any:
     if split is None or isinstance(split, PairedSplit):
         return split
-    if isinstance(split, ArraySplit):
+    if isinstance(split, ArraySplit) or (isinstance(split, FeatureSplit) and isinstance(split.labels, np.ndarray)):
         return dataclasses.replace(split, labels=codes.codes(split.labels))
     if isinstance(split, StreamSplit):
         return dataclasses.replace(split, code_of_label=codes.code_of_id)
-    assert isinstance(split, TextSplit)
-    filtered, propensity, listed = split.filtered, split.inverse_propensity, split.listed
-    return dataclasses.replace(
+    assert isinstance(split, TextSplit | FeatureSplit)
+    filtered, propensity = split.filtered, split.inverse_propensity
+    split = dataclasses.replace(
         split,
         labels=_columns(split.labels, codes),
         filtered=None if filtered is None else _columns(filtered, codes),
         inverse_propensity=None if propensity is None else codes.in_code_order(propensity),
-        listed=None if listed is None else codes.codes(listed),
     )
+    if isinstance(split, TextSplit) and split.listed is not None:
+        split = dataclasses.replace(split, listed=codes.codes(split.listed))
+    return split
 
 
 def _columns(matrix: scipy.sparse.csr_matrix, codes: LabelCodes) -> scipy.sparse.csr_matrix:

@@ -5,13 +5,15 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.codes.clustering import clustered
 from mhe_jax.codes.files import read_codes
-from mhe_jax.codes.label_vectors import label_vectors
+from mhe_jax.codes.label_vectors import label_features, label_vectors
 from mhe_jax.codes.taxonomy import codes_of_tree, read_taxonomy
+from mhe_jax.data.features.dataset import FeatureSplit
 from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.settings import option
@@ -83,12 +85,18 @@ class Taxonomy(Source):
 
 
 class Labels(Source):
-    """Clusters of the labels of texts by the words of their training documents, see `mhe_jax.codes.label_vectors`."""
+    """Clusters of labels by their training documents: the words of texts, or features as they are on disk.
+
+    See `mhe_jax.codes.label_vectors`.
+    """
 
     def codes(self, space, names, train, seed):
-        if not isinstance(train, TextSplit):
-            raise ValueError("config.codes.name is 'labels', but only the labels of texts are told apart by words")
-        vectors = label_vectors(train, seed=seed)
+        if isinstance(train, FeatureSplit) and not isinstance(train.labels, np.ndarray):
+            vectors = label_features(train)
+        elif isinstance(train, TextSplit):
+            vectors = label_vectors(train, seed=seed)
+        else:
+            raise ValueError("config.codes.name is 'labels', but it is for data with many labels: take 'warmup'")
         return clustered(vectors.vectors, space, seed, vectors.present)
 
 

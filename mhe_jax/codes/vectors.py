@@ -1,6 +1,7 @@
 """Vectors of classes from those of their examples."""
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Bool, Float, Int
 
 
@@ -19,8 +20,12 @@ class ClassMeans:
         """Vectors of N examples with one label each, or with up to W and -1 where there is none."""
         labels = labels.reshape(len(vectors), -1)
         rows, columns = np.nonzero(labels >= 0)
-        np.add.at(self._sums, labels[rows, columns], vectors[rows])
-        np.add.at(self.counts, labels[rows, columns], 1)
+        classes, place, counts = np.unique(labels[rows, columns], return_inverse=True, return_counts=True)
+        # A product of matrices adds many times faster than one entry after the other.
+        ones = np.ones(len(rows), np.float32)
+        chosen = scipy.sparse.csr_matrix((ones, (place, rows)), (len(classes), len(vectors)))
+        self._sums[classes] += chosen @ vectors
+        self.counts[classes] += counts
 
     @property
     def vectors(self) -> Float[np.ndarray, "classes d"]:

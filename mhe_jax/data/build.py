@@ -6,6 +6,8 @@ from mhe_jax import registry
 from mhe_jax.data.faces.folder import FaceFolder, FaceRecords
 from mhe_jax.data.faces.glyphs import FaceGlyphs
 from mhe_jax.data.faces.synthetic import FaceSynthetic
+from mhe_jax.data.features.dataset import FeatureData
+from mhe_jax.data.features.folder import FeatureFolder, MultiLabelFolder
 from mhe_jax.data.images.cifar import Cifar10, Cifar100
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.images.folder import ImageFolder, ImageNet
@@ -24,6 +26,8 @@ DATA = {
     "face_glyphs": FaceGlyphs,
     "face_records": FaceRecords,
     "face_synthetic": FaceSynthetic,
+    "features": FeatureFolder,
+    "features_multilabel": MultiLabelFolder,
     "glyphs": Glyphs,
     "image_folder": ImageFolder,
     "imagenet": ImageNet,
@@ -34,7 +38,9 @@ DATA = {
     "xmc": XmcText,
 }
 
+Data = ImageData | TextData | FeatureData
 
-def build_data(section: ConfigDict) -> ImageData | TextData:
+
+def build_data(section: ConfigDict) -> Data:
     """The data set of `config.data`; reads no file. Raises ValueError for unknown names, fields and values."""
     return registry.build(DATA, section, "config.data")

@@ -3,6 +3,8 @@
 import math
 
 from mhe_jax.data.dataset import ArraySplit, PairedSplit, Split
+from mhe_jax.data.features.dataset import FeatureSplit
+from mhe_jax.data.features.feed import FeatureFeed
 from mhe_jax.data.feed import Feed
 from mhe_jax.data.images.feed import ArrayFeed
 from mhe_jax.data.images.stream_feed import StreamFeed
@@ -12,7 +14,7 @@ from mhe_jax.data.texts.feed import TextFeed
 
 
 def train_feed(
-    split: Split | TextSplit,
+    split: Split | TextSplit | FeatureSplit,
     batch_size: int,
     *,
     seed: int,
@@ -33,7 +35,7 @@ def train_feed(
 
 
 def eval_feed(
-    split: Split | PairedSplit | TextSplit,
+    split: Split | PairedSplit | TextSplit | FeatureSplit,
     batch_size: int,
     *,
     process_index: int = 0,
@@ -67,4 +69,6 @@ def _feed(split, order, seed, process_index, process_count, num_devices, process
         return ArrayFeed(split, order, process_index, process_count)
     if isinstance(split, TextSplit):
         return TextFeed(split, order, process_index, process_count)
+    if isinstance(split, FeatureSplit):
+        return FeatureFeed(split, order, process_index, process_count)
     return StreamFeed(split, order, seed, process_index, process_count, processes_here)

@@ -21,6 +21,25 @@ def pad_rows(values: np.ndarray, starts: np.ndarray, counts: np.ndarray, width: 
     return rows
 
 
+def columns_of(
+    matrix: scipy.sparse.csr_matrix, rows: np.ndarray, width: int, listed: np.ndarray | None = None
+) -> np.ndarray:
+    """The first `width` columns of the entries of each row, or of these in the order `listed`, padded with -1.
+
+    Args:
+      matrix: CSR [N, L].
+      rows: integers [B].
+      width: W.
+      listed: int32 [nnz], the columns row by row in another order.
+
+    Returns:
+      int32 [B, W].
+    """
+    starts = matrix.indptr[rows]
+    counts = np.minimum(matrix.indptr[rows + 1] - starts, width)
+    return pad_rows(matrix.indices if listed is None else listed, starts, counts, width, -1)
+
+
 def top_of(matrix: scipy.sparse.csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k highest stored scores of each row, best first, of equal ones the lower label first.
 

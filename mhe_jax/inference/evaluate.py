@@ -80,7 +80,7 @@ def _keep_predicted(task: Classification) -> Keep:
     """What `by_class` needs of each batch; XLA computes the features, which the metrics need too, once."""
 
     def keep(weights: dict, batch: dict) -> dict[str, jax.Array]:
-        _, ids = task.predict(weights, batch["image"], 1)
+        _, ids = task.predict(weights, task.asked(batch), 1)
         return {"label": batch["label"], "predicted": ids[:, 0], "real": batch["weight"] > 0}
 
     return keep

@@ -1,4 +1,4 @@
-"""What people ask a trained model about: pictures in files and folders, texts in files, on a pipe, or on the spot.
+"""What people ask a trained model about: pictures in files and folders, features, texts in files or on the spot.
 
 One input that cannot be read is no reason to leave the others without an answer: it is told to `Unreadable`, and left
 out.
@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mhe_jax.data.dataset import BadExample, DataError
-from mhe_jax.data.files import require_file
+from mhe_jax.data.features.arrays import not_finite, open_features
+from mhe_jax.data.files import mapped_array
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.images.listing import list_pictures, tell_left_out
 from mhe_jax.data.lines import decoded_line, json_field, json_record
@@ -78,17 +79,32 @@ def pictures(source: str, data: ImageData, batch_size: int, on_bad: Callable[[Ex
         yield [str(path) for path in some], images
 
 
+def features(source: str, width: int, batch_size: int, on_bad: Callable[[Exception], None]) -> Batches:
+    """Rows of a .npy of features as {'features': [N, D]}, at most `batch_size` at a time; a row's name has its number.
+
+    Args:
+      source: the file, float16 or float32 [M, D].
+      width: D.
+      batch_size: the most at a time.
+      on_bad: takes the error of a row with a NaN or an infinity, which is left out.
+
+    Raises:
+      ValueError: if there is no such file, or it holds anything else.
+    """
+    path = pathlib.Path(source)
+    rows = open_features(path, width)
+    for start in range(0, len(rows), batch_size):
+        block = rows[start : start + batch_size]
+        bad = not_finite(block)
+        for place in np.flatnonzero(bad):
+            on_bad(BadExample(f"{path}[{start + place}] holds a NaN or an infinity"))
+        if not bad.all():
+            yield [f"{path}[{start + place}]" for place in np.flatnonzero(~bad)], {"features": block[~bad]}
+
+
 def _array(path: pathlib.Path, image_shape: tuple[int, int, int]) -> np.ndarray:
     """The images of a .npy file, uint8 [N, H, W, C] and mapped into memory; raises ValueError for anything else."""
-    require_file(path)
-    with path.open("rb") as file:
-        begins = file.read(len(np.lib.format.MAGIC_PREFIX))
-    if begins != np.lib.format.MAGIC_PREFIX:  # numpy would open archives and pickles under this name, too
-        raise ValueError(f"{path} is not a readable .npy file: it begins with {begins!r}")
-    try:
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OverflowError) as error:
-        raise ValueError(f"{path} is not a readable .npy file: {' '.join(str(error).split())}") from None
+    images = mapped_array(path)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != image_shape or not len(images):
         expected = ", ".join(map(str, image_shape))
         raise ValueError(f"{path} holds {images.dtype} {list(images.shape)}; uint8 [N, {expected}] is needed")

@@ -13,9 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from mhe_jax.data.build import build_data
-from mhe_jax.data.images.dataset import ImageData
-from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.build import Data, build_data
 from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
 from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
@@ -39,7 +37,7 @@ class Trained:
 
     workdir: pathlib.Path
     settings: Settings
-    data: ImageData | TextData
+    data: Data
     classes: experiment.Classes
     codes: LabelCodes
     mesh: Mesh

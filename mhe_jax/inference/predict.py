@@ -1,4 +1,4 @@
-"""Top-k classes of one's own pictures or texts, as JSON lines; and the ranked labels of a whole evaluation split."""
+"""Top-k classes of one's own pictures, texts or features, as JSON lines; and the ranked labels of a whole split."""
 
 import contextlib
 import dataclasses
@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TextIO
+from typing import Any, TextIO
 
 import jax
 import numpy as np
@@ -14,16 +14,17 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
 from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.feeds import eval_feed
 from mhe_jax.data.ragged import top_of
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
 from mhe_jax.inference.class_names import with_names
 from mhe_jax.inference.embeddings import write_embeddings
-from mhe_jax.inference.inputs import Batches, Unreadable, pictures, texts
+from mhe_jax.inference.inputs import Batches, Unreadable, features, pictures, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.train.parallel import distributed
-from mhe_jax.train.parallel.mesh import BATCH, place, shares
+from mhe_jax.train.parallel.mesh import BATCH, place, replicate, shares
 from mhe_jax.train.reporting import stored
 
 # Labels kept per document of an evaluation split, as the published system and most later ones do.
@@ -38,7 +39,7 @@ def predict(
     output: pathlib.Path | None = None,
     class_names: pathlib.Path | None = None,
 ) -> int:
-    """Writes one line `{"input", "ids", "names", "scores"}` per picture or text; scores are probabilities, best first.
+    """Writes one line `{"input", "ids", "names", "scores"}` per picture, text or row; scores are probabilities.
 
     The lines of a batch are written as soon as it is through. An input that cannot be read has none: it is named on
     standard error, and an error at the end, after all lines, counts them. A run on faces writes embeddings instead, see
@@ -47,7 +48,7 @@ def predict(
     Args:
       config: the run's config; its data set need not be present.
       workdir: a trained run.
-      source: of pictures, see `mhe_jax.inference.inputs.pictures`; of texts, see `texts` there.
+      source: see `pictures`, `texts` and `features` of `mhe_jax.inference.inputs`.
       k: classes per example.
       output: file to write; standard output without one.
       class_names: readable names, see `mhe_jax.inference.class_names.with_names`.
@@ -70,6 +71,9 @@ def predict(
     unreadable, count = Unreadable(), 0
     if isinstance(data, TextData):
         batches = texts(source, data, BATCH_SIZE, unreadable)
+    elif isinstance(data, FeatureData):
+        rows = features(source, data.features_dim, BATCH_SIZE, unreadable)
+        batches = ((names, trained.task.asked(batch)) for names, batch in rows)
     else:
         batches = pictures(source, data, BATCH_SIZE, unreadable)
     with _opened(output) as stream:
@@ -126,7 +130,7 @@ def predict_split(
     output: pathlib.Path | None = None,
     class_names: pathlib.Path | None = None,
 ) -> pathlib.Path:
-    """Ranks the labels of every document of the test split, or of the evaluation split where there is no other.
+    """Ranks the labels of every document or row of the test split, or of the evaluation split where there is no other.
 
     With `output`, the first `k` labels of each are also written there, as `predict` does with `class_names`, `input`
     being its number.
@@ -135,10 +139,10 @@ def predict_split(
       the file written, `<workdir>/predictions.npz`, see `mhe_jax.inference.predictions`.
 
     Raises:
-      ValueError: if the run is not one on texts, or its data is another one now, or k exceeds the number of classes.
+      ValueError: if the run has one label an example, its data is another one now, or k exceeds the number of classes.
     """
-    if not isinstance(build_data(config.data), TextData):
-        raise ValueError("--input is missing: pictures to predict have to be named")
+    if not build_data(config.data).multilabel:
+        raise ValueError("--input is missing: only runs with many labels an example rank a whole split by default")
     trained = _named(opened(config, workdir), class_names)
     if output:
         _check_top_k(k, trained.classes.number)
@@ -146,15 +150,21 @@ def predict_split(
     name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
     kept = min(SPLIT_TOP_K, trained.classes.number)
     # With the numbers of the documents, which come from every process.
-    top = trained.compiled(
-        lambda weights, rows: (*trained.task.predict(weights, rows, kept), rows["index"], rows["weight"] > 0)
-    )
     feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
+    resident = replicate(trained.mesh, feed.resident)
+    task: Any = trained.task
+
+    def ranked(weights: dict, inputs: tuple) -> tuple:
+        batch = feed.batch(*inputs)
+        found = task.predict(weights, task.asked(batch), kept)
+        return (*found, batch["index"], batch["weight"] > 0)
+
+    top = trained.compiled(ranked)
     writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept)
     with contextlib.closing(feed):
         for step in range(feed.steps_per_epoch):
             rows = {name: part[0] for name, part in feed.chunk(step, 1).items()}
-            scores, ids, documents, real = jax.device_get(top(place(trained.mesh, rows, BATCH)))
+            scores, ids, documents, real = jax.device_get(top((resident, place(trained.mesh, rows, BATCH))))
             writer.add(documents[real], trained.codes.ids(ids[real]), np.exp(scores[real]))
     if not distributed.is_main():
         return workdir / predictions.FILE

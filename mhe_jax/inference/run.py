@@ -1,4 +1,4 @@
-"""A trained run in Python: classes and embeddings of pictures and texts, from a model that stays on the devices."""
+"""A trained run in Python: classes and embeddings of inputs, from a model that stays on the devices."""
 
 import functools
 import os
@@ -11,6 +11,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.features.arrays import DTYPES
+from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts import buckets
 from mhe_jax.data.texts.dataset import TextData
@@ -24,6 +26,7 @@ from mhe_jax.train import experiment
 Input = str | os.PathLike
 _TEXTS = str, "is a run on texts and takes strings"
 _PICTURES = (str, os.PathLike), "is a run on pictures and takes paths of files, or a uint8 array"
+_FEATURES = (), "is a run on features and takes a float array"
 
 # Places of some inputs, int [B], and the arrays that the task takes for them.
 Batches = Iterator[tuple[np.ndarray, Any]]
@@ -94,7 +97,7 @@ class Run:
 
         Args:
           inputs: of a run on texts a text or a list of texts; of one on pictures a path, a list of paths, or uint8
-            pictures [N, H, W, C] of the size that the run was trained on.
+            pictures [N, H, W, C] of the size that the run was trained on; of one on features float [N, D].
           top_k: each number is compiled anew.
 
         Raises:
@@ -136,9 +139,20 @@ class Run:
 
     def _checked(self, inputs: Any) -> np.ndarray | list:
         """One element an input; raises ValueError unless they are what the run takes."""
-        kind, takes = _PICTURES if isinstance(self._trained.data, ImageData) else _TEXTS
-        if isinstance(inputs, np.ndarray | jax.Array) and isinstance(self._trained.data, ImageData):
-            images, expected = np.asarray(inputs), self._trained.data.image_shape
+        data = self._trained.data
+        kind, takes = (
+            _PICTURES if isinstance(data, ImageData) else _FEATURES if isinstance(data, FeatureData) else _TEXTS
+        )
+        if isinstance(inputs, np.ndarray | jax.Array) and isinstance(data, FeatureData):
+            rows = np.asarray(inputs)
+            if rows.dtype.kind != "f" or rows.ndim != 2 or rows.shape[1] != data.features_dim:
+                raise ValueError(
+                    f"{self._trained.workdir} takes float features [N, {data.features_dim}], not {rows.dtype} "
+                    f"{list(rows.shape)}"
+                )
+            return rows if rows.dtype in DTYPES else rows.astype(np.float32)
+        if isinstance(inputs, np.ndarray | jax.Array) and isinstance(data, ImageData):
+            images, expected = np.asarray(inputs), data.image_shape
             if images.dtype != np.uint8 or images.shape[1:] != expected:
                 raise ValueError(
                     f"{self._trained.workdir} takes uint8 pictures [N, {', '.join(map(str, expected))}], not "
@@ -160,6 +174,9 @@ class Run:
             for places in _cut(np.argsort(length, kind="stable")):
                 width = buckets.fit(data.buckets, length[places].max())
                 yield places, {"input_ids": input_ids[places, :width], "length": length[places]}
+        elif isinstance(data, FeatureData):
+            for places in _cut(np.arange(len(asked))):
+                yield places, self._trained.task.asked({data.input_name: asked[places]})
         elif isinstance(asked, np.ndarray):
             for places in _cut(np.arange(len(asked))):
                 yield places, asked[places]

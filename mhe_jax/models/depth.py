@@ -47,6 +47,8 @@ _STRUCTURES = (
     _structure("patch positions", r"block_(\d+)", "norm mask_token features_1 features_1_bn features_2 features_2_bn"),
     # ConvNet.
     _structure("", r"(?:dense|bn)(\d+)", "dense_features bn_features"),
+    # Identity with dense layers.
+    _structure("norm", r"hidden_(\d+)"),
 )
 
 

@@ -28,6 +28,10 @@ class Task:
         """The context in which the head, and its gradient, have to be traced."""
         return jax.default_matmul_precision(self.head_precision) if self.head_precision else contextlib.nullcontext()
 
+    def asked(self, batch: dict) -> Any:
+        """What `predict` and `embed` take of a batch."""
+        raise NotImplementedError
+
     def head_loss(
         self, params: Any, features: jax.Array, batch: dict, context: Context
     ) -> tuple[jax.Array, dict, dict]:

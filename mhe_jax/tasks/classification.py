@@ -6,28 +6,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.tasks.base import Task
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Task):
-    """A backbone and a head on batches {'image': [B, ...], 'label': int32 [B], 'weight': float32 [B]}."""
+    """A backbone and a head on batches {'image': [B, ...], 'label': int32 [B], 'weight': float32 [B]}.
 
-    data: ImageData
+    Of features that another network made the batch has 'features' [B, D] in the place of 'image'; what is said of
+    images here is true of them.
+    """
+
+    data: ImageData | FeatureData
 
     def init(self, key: jax.Array) -> tuple[dict, Any]:
         """Parameters {'backbone', 'head'} with their partitioning metadata, and the backbone's running statistics."""
         backbone_key, head_key = jax.random.split(key)
-        images = jnp.zeros((1, *self.data.image_shape), jnp.float32)
+        images = jnp.zeros((1, *self.data.input_shape), jnp.float32)
         backbone = self.backbone.init(backbone_key, images, train=False)
         features = jnp.zeros((1, self.head.features_dim), jnp.float32)
         head = self.head.init(head_key, features, 1, method="topk")
-        return {"backbone": backbone["params"], "head": head["params"]}, backbone.get("batch_stats", {})
+        return {"backbone": backbone.get("params", {}), "head": head["params"]}, backbone.get("batch_stats", {})
+
+    def asked(self, batch: dict) -> jax.Array:
+        """The images of a batch."""
+        return batch[self.data.input_name]
 
     def train_inputs(self, batch: dict, key: jax.Array) -> jax.Array:
         """Augmented, normalised images, float32 [B, H, W, C]."""
-        return self.data.augment(batch["image"], key)
+        return self.data.augment(self.asked(batch), key)
 
     def train_features(
         self, params: Any, batch_stats: Any, images: jax.Array, key: jax.Array, train
@@ -44,7 +53,7 @@ class Classification(Task):
 
     def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
         """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
-        features = self._features(weights, batch["image"])
+        features = self._features(weights, self.asked(batch))
         k = min(5, self.head.label_space.num_classes)
         labels = batch["label"][:, None]
         _, ids, scores = self._head(weights, "topk_and_scores", features, k, labels)

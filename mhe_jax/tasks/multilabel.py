@@ -1,6 +1,7 @@
 """Many labels per document: a text encoder and a multi-label head, measured by the labels ranked first."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,27 +20,37 @@ class MultiLabel(Task):
 
     Labels are padded with -1. For evaluation the batch may hold `filtered` int32 [B, F], labels left out of the
     ranking, and `inverse_propensity` float32 [L].
+
+    Attributes:
+      example: what of a batch the backbone takes, in the order of its arguments, as shapes of one example:
+        tokens, or features that another network made.
     """
+
+    example: Mapping[str, jax.ShapeDtypeStruct]
 
     def init(self, key: jax.Array) -> tuple[dict, Any]:
         """Parameters {'backbone', 'head'} with their partitioning metadata; encoders keep no running statistics."""
         backbone_key, head_key = jax.random.split(key)
-        tokens, length = jnp.zeros((1, 4), jnp.int32), jnp.full(1, 4)
-        backbone = self.backbone.init(backbone_key, tokens, length, train=False)
+        inputs = [jnp.ones(leaf.shape, leaf.dtype) for leaf in self.example.values()]
+        backbone = self.backbone.init(backbone_key, *inputs, train=False)
         features = jnp.zeros((1, self.head.features_dim), jnp.float32)
         head = self.head.init(head_key, features, 1, method="topk")
-        return {"backbone": backbone["params"], "head": head["params"]}, {}
+        return {"backbone": backbone.get("params", {}), "head": head["params"]}, {}
 
-    def train_inputs(self, batch: dict, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def asked(self, batch: dict) -> dict[str, jax.Array]:
+        """The documents of a batch, {'input_ids', 'length'}, or what else the backbone takes."""
+        return {name: batch[name] for name in self.example}
+
+    def train_inputs(self, batch: dict, key: jax.Array) -> tuple[jax.Array, ...]:
         """Tokens and lengths; texts are not augmented."""
-        return batch["input_ids"], batch["length"]
+        return tuple(self.asked(batch).values())
 
     def train_features(self, params: Any, batch_stats: Any, inputs, key: jax.Array, train) -> tuple[jax.Array, Any]:
         """Features [B, D] of the encoder. `train`, possibly traced, says whether dropout is on."""
         features: Any = self.backbone.apply({"params": params}, *inputs, train=train, rngs={"dropout": key})
         return features, batch_stats
 
-    def frozen_features(self, params: Any, batch_stats: Any, inputs: tuple[jax.Array, jax.Array]) -> Any:
+    def frozen_features(self, params: Any, batch_stats: Any, inputs: tuple[jax.Array, ...]) -> Any:
         """Features [B, D] of the encoder as evaluation has them, without dropout."""
         return self.backbone.apply({"params": params}, *inputs, train=False)
 
@@ -78,5 +89,5 @@ class MultiLabel(Task):
         return self._features(weights, inputs).astype(jnp.float32)
 
     def _features(self, weights: dict, batch: dict) -> Any:
-        inputs = batch["input_ids"], batch["length"]
+        inputs = tuple(self.asked(batch).values())
         return self.frozen_features(weights["params"]["backbone"], weights["batch_stats"], inputs)

@@ -30,7 +30,7 @@ def class_means(task: Any, weights: dict, split: Any, batch_size: int, mesh: Mes
 
     def embedded(weights: dict, resident: dict, chunk: dict) -> tuple:
         batch = feed.batch(resident, jax.tree.map(lambda part: part[0], chunk))
-        return task.embed(weights, batch if "input_ids" in batch else batch["image"]), batch["label"], batch["weight"]
+        return task.embed(weights, task.asked(batch)), batch["label"], batch["weight"]
 
     def add(found: tuple) -> None:
         features, labels, weight = jax.device_get(found)

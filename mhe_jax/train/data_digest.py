@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError, PairedSplit
+from mhe_jax.data.features.dataset import Features
 from mhe_jax.data.images.dataset import Images
 from mhe_jax.data.texts.dataset import Texts, TextSplit
 from mhe_jax.train.parallel import distributed
@@ -19,7 +20,7 @@ from mhe_jax.train.reporting import stored
 Figures = dict[str, int | str]
 
 
-def figures(data: Images | Texts, num_classes: int) -> Figures:
+def figures(data: Images | Texts | Features, num_classes: int) -> Figures:
     """Sizes, and digests of labels, names and sources: of what decides which example is which.
 
     Contents are not looked at: reading all pictures takes hours, and another library may decode them otherwise. Of
@@ -47,7 +48,7 @@ def figures(data: Images | Texts, num_classes: int) -> Figures:
     return found
 
 
-def same_everywhere(data: Images | Texts, num_classes: int, seconds: float) -> Figures:
+def same_everywhere(data: Images | Texts | Features, num_classes: int, seconds: float) -> Figures:
     """`figures` of the data, which all processes of the run have to read; returns when every one is here.
 
     Raises:

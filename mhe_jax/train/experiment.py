@@ -13,15 +13,16 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mhe_jax.data.build import Data
 from mhe_jax.data.faces.dataset import FaceData
-from mhe_jax.data.images.dataset import ImageData
+from mhe_jax.data.features.dataset import FeatureData, MultiLabelData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.heads import build_head, digits_of
 from mhe_jax.interop import class_rows, huggingface
 from mhe_jax.interop.face_heads import is_face_folder, read_face_folder
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelCodes, LabelSpace
-from mhe_jax.models import build_backbone
+from mhe_jax.models import ON_FEATURES, build_backbone
 from mhe_jax.settings import Settings, defaults
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
@@ -48,13 +49,13 @@ class Classes:
         return self.names[index] if index < len(self.names) else str(index)
 
 
-def backbone_section(settings: Settings, data: ImageData | TextData, check_tokenizer: bool = True) -> ConfigDict:
-    """`config.backbone` with all its sizes: those of a pretrained checkpoint, and the tokenizer's vocabulary.
+def backbone_section(settings: Settings, data: Data, check_tokenizer: bool = True) -> ConfigDict:
+    """`config.backbone` with all sizes: a pretrained checkpoint's, the tokenizer's vocabulary, the width of features.
 
     Without `check_tokenizer` one that a checkpoint's sizes make unnecessary is not read.
 
     Raises:
-      ValueError: if there is no such checkpoint, or the tokenizer is of another one.
+      ValueError: if there is no such checkpoint, the tokenizer is of another one, or the data is not for this backbone.
     """
     section = settings.backbone.copy_and_resolve_references()
     if section.name == "pretrained":
@@ -68,13 +69,26 @@ def backbone_section(settings: Settings, data: ImageData | TextData, check_token
             raise ValueError(
                 f"config.data.max_length is {data.max_length} but the encoder has {section.max_positions} positions"
             )
+    if isinstance(data, FeatureData) != (section.name in ON_FEATURES):
+        raise ValueError(
+            f"config.backbone.name is {section.name!r}, but config.data.name {settings.data.name!r}: features, and "
+            f"they alone, go through {' or '.join(map(repr, ON_FEATURES))}"
+        )
+    if isinstance(data, FeatureData):
+        given = section.get("input_dim", 0)
+        if given not in (0, data.features_dim):
+            raise ValueError(
+                f"config.backbone.input_dim is {given}, but features have {data.features_dim}: leave it at 0"
+            )
+        with section.unlocked():
+            section.input_dim = data.features_dim
     return section
 
 
 def build_task(
     settings: Settings,
     head_section: ConfigDict,
-    data: ImageData | TextData,
+    data: Data,
     num_classes: int,
     check_tokenizer: bool = True,
 ) -> Task:
@@ -84,7 +98,7 @@ def build_task(
     space = digits_of(head_section.name, head_section.get("head_sizes", ()), num_classes)
     if isinstance(data, FaceData) and "margin" not in head_section:
         raise ValueError("config.head.margin is missing: faces are verified by angles, and trained by heads on cosines")
-    kind = "multilabel" if isinstance(data, TextData) else "softmax"
+    kind = "multilabel" if data.multilabel else "softmax"
     precision = settings.head_matmul_precision or None
     storage = settings.table_optimizer.get("storage", "float32")
     if storage != "float32" and settings.average.name != "none":
@@ -93,8 +107,8 @@ def build_task(
             "in it what a step adds: set average.name = 'none', or storage = 'float32'"
         )
     head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype, storage=storage)
-    if isinstance(data, TextData):
-        return MultiLabel(backbone, head, head_precision=precision)
+    if isinstance(data, TextData | MultiLabelData):
+        return MultiLabel(backbone, head, data.example, head_precision=precision)
     if settings.dropout_off_after_step:
         raise ValueError(
             f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but only encoders of texts switch "
@@ -109,7 +123,7 @@ def claim_workdir(
     workdir: pathlib.Path,
     config: ConfigDict,
     classes: Classes,
-    data: ImageData | TextData | None = None,
+    data: Data | None = None,
     figures: data_digest.Figures | None = None,
     codes: LabelCodes | None = None,
 ) -> None:

@@ -13,12 +13,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mhe_jax.data.images.dataset import ImageData
-from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.build import Data
 from mhe_jax.train import experiment, sections
 
 # By its path, the value by which a config leaves a field to the data.
-LEFT: dict[str, Any] = {"data.channels": 0, "data.augmentation": "auto", "global_batch_size": 0}
+LEFT: dict[str, Any] = {
+    "data.channels": 0,
+    "data.augmentation": "auto",
+    "data.features_dim": 0,
+    "global_batch_size": 0,
+}
 
 RATE = "schedule.learning_rate"
 STEPS_PER_EPOCH = 32
@@ -45,7 +49,7 @@ def as_trained(config: ConfigDict, workdir: pathlib.Path | None) -> ConfigDict:
     return _filled(config, {path: trained[path] for path in paths if path in trained})
 
 
-def by_data(config: ConfigDict, data: ImageData | TextData, num_examples: int, multiple: int) -> ConfigDict:
+def by_data(config: ConfigDict, data: Data, num_examples: int, multiple: int) -> ConfigDict:
     """The config with the fields that it leaves to the data as `data`, which is loaded, decides them.
 
     Args:

@@ -93,6 +93,6 @@ def make_embed(task, select: Callable, mesh: Mesh) -> Callable:
 
     def embed(weights: dict, resident: Any, chunk: Any):
         batch = select(resident, jax.tree.map(lambda leaf: leaf[0], chunk))
-        return task.embed(weights, batch["image"])
+        return task.embed(weights, task.asked(batch))
 
     return jax.jit(embed, out_shardings=whole(mesh))

@@ -11,10 +11,9 @@ from mhe_jax import registry
 from mhe_jax.codes.sources import SOURCES
 from mhe_jax.data.build import DATA
 from mhe_jax.data.faces.dataset import FaceData
-from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop.huggingface import PRETRAINED
-from mhe_jax.models import BACKBONES, ENCODERS
+from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES
 from mhe_jax.ops.margins import MARGINS
 from mhe_jax.ops.sampling import SAMPLERS
 from mhe_jax.registry import Registry
@@ -29,10 +28,16 @@ from mhe_jax.train.optim.schedules import SCHEDULES
 def registries(data_name: str) -> dict[str, Registry]:
     """The registry of each section by its path, outer sections first; what a head is depends on the data."""
     data = DATA.get(data_name, object)
-    heads = MULTILABEL_HEADS if issubclass(data, TextData) else MARGIN_HEADS if issubclass(data, FaceData) else HEADS
+    heads = (
+        MULTILABEL_HEADS
+        if getattr(data, "multilabel", False)
+        else MARGIN_HEADS
+        if issubclass(data, FaceData)
+        else HEADS
+    )
     return {
         "data": DATA,
-        "backbone": {**BACKBONES, **ENCODERS, **PRETRAINED},
+        "backbone": {**BACKBONES, **ENCODERS, **ON_FEATURES, **PRETRAINED},
         "head": heads,
         "head.margin": MARGINS,
         "head.sampler": SAMPLERS,

@@ -9,8 +9,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
+from mhe_jax.data.propensity import inverse_propensity
 from mhe_jax.data.texts.formats.layouts import read_corpora
-from mhe_jax.data.texts.propensity import inverse_propensity
 from mhe_jax.evaluation.baselines.pixels import pixel_figures
 from mhe_jax.evaluation.baselines.tfidf import NearestDocuments, measure
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from mhe_jax.codes.label_vectors import label_vectors
+from mhe_jax.codes.label_vectors import label_features, label_vectors
 from mhe_jax.codes.sources import Labels
 from mhe_jax.codes.vectors import ClassMeans
+from mhe_jax.data.features.dataset import FeatureSplit
 from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.labels import LabelSpace
 
@@ -72,6 +73,18 @@ def test_documents_that_are_all_alike_tell_nothing():
         label_vectors(split)
 
 
-def test_pictures_have_no_words():
-    with pytest.raises(ValueError, match="config.codes.name is 'labels', but only the labels of texts"):
+def test_one_label_an_example_has_no_documents():
+    with pytest.raises(ValueError, match="config.codes.name is 'labels', but it is for data with many labels"):
         Labels().codes(LabelSpace(4, (2, 2)), (), None, 0)
+
+
+def test_vectors_of_labels_are_the_directions_of_their_rows_sums():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(37, 5)).astype(np.float16)
+    labels = scipy.sparse.csr_matrix((rng.random((37, 7)) < 0.3) * (np.arange(7) != 3), dtype=np.float32)
+    found = label_features(FeatureSplit(features, labels, resident=False))
+    sums = (labels.toarray() != 0).T.astype(np.float32) @ features.astype(np.float32)
+    np.testing.assert_array_equal(found.present, np.arange(7) != 3)
+    expected = sums[found.present] / np.linalg.norm(sums[found.present], axis=1, keepdims=True)
+    np.testing.assert_allclose(found.vectors[found.present], expected, rtol=1e-5)
+    assert not found.vectors[3].any()

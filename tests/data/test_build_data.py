@@ -2,6 +2,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import DATA, build_data
+from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
 
 FIELDS = {
@@ -11,6 +12,8 @@ FIELDS = {
     "face_glyphs": {"image_size": 24},
     "face_records": {"path": "/none", "eval_sets": ["lfw.bin", "pairs.txt"]},
     "face_synthetic": {"num_classes": 5, "image_shape": [24, 24, 1]},
+    "features": {"path": "/none", "features_dim": 24},
+    "features_multilabel": {"path": "/none", "features_dim": 24, "propensity": [0.6, 2.6]},
     "glyphs": {"image_size": 24},
     "image_folder": {"path": "/none", "image_size": 24},
     "imagenet": {"path": "/none"},
@@ -45,6 +48,8 @@ def test_every_data_set_is_built_without_reading_a_file():
         assert data.last_batch == "keep"
         if isinstance(data, ImageData):
             assert data.image_shape == (SHAPES | DEFAULT_SHAPES)[name]
+        elif isinstance(data, FeatureData):
+            assert data.abstract_batch(3)["features"].shape == (3, 24)
         else:
             assert data.abstract_batch(3)["input_ids"].shape == (3, data.max_length)
 

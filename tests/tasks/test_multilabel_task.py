@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from mhe_jax.data.texts.synthetic import SyntheticText
 from mhe_jax.heads import build_head
 from mhe_jax.labels import LabelSpace
 from mhe_jax.models import build_backbone
@@ -17,7 +18,7 @@ def make_task():
     width = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8, "max_positions": 8}
     backbone = build_backbone(ConfigDict({"name": "bert", "vocab_size": 31, **width}), jnp.float32)
     head = build_head(ConfigDict({"name": "ohe"}), LabelSpace(LABELS, (LABELS,)), 8, kind="multilabel")
-    return MultiLabel(backbone, head)
+    return MultiLabel(backbone, head, SyntheticText(num_classes=LABELS).example)
 
 
 def test_filtered_labels_neither_rank_nor_count():

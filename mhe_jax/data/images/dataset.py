@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -35,11 +36,20 @@ class ImageData:
     last_batch: 'drop' or 'keep' the smaller batch at the end of a training epoch.
     """
 
+    # What of a batch the backbone takes.
+    input_name: ClassVar[str] = "image"
+    multilabel: ClassVar[bool] = False
+
     num_classes: int = 0
     last_batch: str = "drop"
 
     def __post_init__(self):
         require_one_of("last_batch", self.last_batch, ("drop", "keep"))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of an example as the backbone sees it."""
+        return self.image_shape
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

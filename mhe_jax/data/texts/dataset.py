@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -85,6 +85,8 @@ class TextData:
     sort_window: training documents are sorted by length within this many batches; 1 shuffles without regard to length.
     """
 
+    multilabel: ClassVar[bool] = True
+
     num_classes: int = 0
     last_batch: str = "drop"
     tokenizer: str = ""
@@ -107,6 +109,12 @@ class TextData:
     def vocab_size(self) -> int:
         """Token ids are below this number."""
         return self._text_tokenizer.vocab_size
+
+    @property
+    def example(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """What of a batch the backbone takes, in the order of its arguments, for one short document."""
+        shapes = {"input_ids": (1, 4), "length": (1,)}
+        return {name: jax.ShapeDtypeStruct(shape, np.int32) for name, shape in shapes.items()}
 
     @property
     def buckets(self) -> tuple[int, ...]:

@@ -12,10 +12,10 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError, require_at_least
+from mhe_jax.data.propensity import inverse_propensity
 from mhe_jax.data.texts.corpus import Corpora, Corpus
 from mhe_jax.data.texts.dataset import TextData, Texts, TextSplit
 from mhe_jax.data.texts.facts import popularity, split_facts
-from mhe_jax.data.texts.propensity import inverse_propensity
 from mhe_jax.data.texts.tokens import Tokens, cache_root, tokenised
 from mhe_jax.recipes.propensity import DEFAULT
 from mhe_jax.settings import option

@@ -7,7 +7,7 @@ import numpy as np
 
 from mhe_jax.data.feed import Feed, local_slice
 from mhe_jax.data.order import EpochOrder, EvalOrder
-from mhe_jax.data.ragged import pad_rows
+from mhe_jax.data.ragged import columns_of, pad_rows
 from mhe_jax.data.texts.buckets import LengthOrder
 from mhe_jax.data.texts.dataset import TextSplit
 
@@ -48,12 +48,12 @@ class TextFeed(Feed):
         piece = {
             "input_ids": pad_rows(split.tokens, starts, length, self._by_length.length(step), 0),
             "length": length.astype(np.int32),
-            "label": _columns(split.labels, documents, split.label_width, split.listed),
+            "label": columns_of(split.labels, documents, split.label_width, split.listed),
         }
         if self._evaluates:
             piece["index"] = documents.astype(np.int32)
             if self._filter_width:
-                piece["filtered"] = _columns(split.filtered, documents, self._filter_width)
+                piece["filtered"] = columns_of(split.filtered, documents, self._filter_width)
         shaped = {name: value.reshape(*index.shape, *value.shape[1:]) for name, value in piece.items()}
         return {**shaped, "weight": np.stack([row.weight[local] for row in rows])}
 
@@ -64,14 +64,3 @@ class TextFeed(Feed):
     @functools.cached_property
     def _filter_width(self) -> int:
         return 0 if self._split.filtered is None else int(np.diff(self._split.filtered.indptr).max(initial=0))
-
-
-def _columns(matrix, rows: np.ndarray, width: int, listed: np.ndarray | None = None) -> np.ndarray:
-    """The first `width` columns of the entries of each row, or of these in the order `listed`, padded with -1.
-
-    Returns:
-      int32 [N, width].
-    """
-    starts = matrix.indptr[rows]
-    counts = np.minimum(matrix.indptr[rows + 1] - starts, width)
-    return pad_rows(matrix.indices if listed is None else listed, starts, counts, width, -1)

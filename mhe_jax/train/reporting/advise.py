@@ -10,8 +10,9 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mhe_jax.data.build import build_data
+from mhe_jax.data.build import Data, build_data
 from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings
@@ -32,6 +33,18 @@ RANKED = {
         "mhc": (heads.xmc_mhc, "xmc_folder:mhc"),
         "mhs": (heads.xmc_mhs, "xmc_folder:mhs"),
         "mhp": (heads.xmc_mhp, "xmc_folder:mhp"),
+    },
+    "features": {
+        "ohe": (heads.ohe, "features_ohe"),
+        "mhs": (heads.mhs_of_batch, "features_mhs"),
+        "mhc": (heads.mhc, "features_mhc"),
+        "mhp": (heads.mhp, "features_mhp"),
+    },
+    "features_multilabel": {
+        "ohe": (heads.xmc_ohe, "features_ohe:multilabel"),
+        "mhc": (heads.xmc_mhc, "features_mhc:multilabel"),
+        "mhs": (heads.xmc_mhs, "features_mhs:multilabel"),
+        "mhp": (heads.xmc_mhp, "features_mhp:multilabel"),
     },
     "faces": {
         "ohe": (heads.face_ohe, "arcface_folder:full"),
@@ -131,8 +144,7 @@ def as_text(advice: Advice) -> str:
 
 
 def _choices(config: ConfigDict, target: Target | None) -> Iterator[Choice]:
-    data = build_data(config.data)
-    kind = "texts" if isinstance(data, TextData) else "faces" if isinstance(data, FaceData) else "images"
+    kind = _kind(build_data(config.data))
     for name, (section, shipped) in RANKED[kind].items():
         fields = ConfigDict(section())
         if kind == "faces" and "margin" in config.head:
@@ -148,6 +160,13 @@ def _choices(config: ConfigDict, target: Target | None) -> Iterator[Choice]:
                 changed.update_from_flattened_dict(changes)
             settings, mesh = checked(changed, target)
             yield Choice(name, shipped, changes, (settings, fields, mesh), _estimated(settings, fields, mesh))
+
+
+def _kind(data: Data) -> str:
+    """A key of `RANKED`."""
+    if isinstance(data, FeatureData):
+        return "features_multilabel" if data.multilabel else "features"
+    return "texts" if isinstance(data, TextData) else "faces" if isinstance(data, FaceData) else "images"
 
 
 def _platform(target: Target | None) -> str:

@@ -126,7 +126,7 @@ def compile_evaluation(settings: Settings, model: Model, mesh: Mesh, *, length: 
         embed: Any = make_embed(model.task, select, mesh)
         return _compiled(embed.lower(weights, {}, chunk), mesh)
     resident = {}
-    if isinstance(data, TextData):
+    if data.multilabel:
         scale = jax.ShapeDtypeStruct((settings.data.num_classes,), np.float32, sharding=whole(mesh))
         resident = {"inverse_propensity": scale}
     evaluation = make_evaluation(model.task, select, mesh)

@@ -9,9 +9,9 @@ from sklearn.model_selection import train_test_split
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.feeds import train_feed
+from mhe_jax.data.propensity import inverse_propensity
 from mhe_jax.data.texts.corpus import Corpora, Corpus
 from mhe_jax.data.texts.documents import CorpusText, choose
-from mhe_jax.data.texts.propensity import inverse_propensity
 from mhe_jax.data.texts.word_pieces import train_word_pieces
 
 WORDS = ["red", "green", "blue", "white", "black"]

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.texts.propensity import inverse_propensity
+from mhe_jax.data.propensity import inverse_propensity
 from mhe_jax.evaluation.baselines.tfidf import NearestDocuments, measure
 
 WORDS = ["red", "green", "blue", "fox", "frog", "toad", "runs", "leaps", "Sleeps", "x"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from mhe_jax.data.texts import propensity
+from mhe_jax.data import propensity
 from mhe_jax.recipes import propensity as constants
 from mhe_jax.recipes.files import load_config
 

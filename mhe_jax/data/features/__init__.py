@@ -1,0 +1,1 @@
+"""Features that a network made before, and their labels."""

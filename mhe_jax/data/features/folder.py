@@ -1,0 +1,139 @@
+"""Features in `train/features.npy` and `val/features.npy`, with labels beside them: made once, and trained on often."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from mhe_jax.data.dataset import DataError
+from mhe_jax.data.features import labels as files
+from mhe_jax.data.features.arrays import open_features, require_finite
+from mhe_jax.data.features.dataset import FeatureData, Features, FeatureSplit, MultiLabelData
+from mhe_jax.data.propensity import inverse_propensity
+
+FILE = "features.npy"
+TRAIN, VALID, TEST = "train", "val", "test"
+
+
+@dataclasses.dataclass(kw_only=True)
+class FeatureFolder(FeatureData):
+    """`path` holds train/, val/ and perhaps test/, or test/ alone beside train/, each with features.npy and labels.npy.
+
+    Labels are the numbers of the classes, or their names. classes.txt in `path` lists the names; without it names are
+    sorted, and numbers are counted up to the highest.
+    """
+
+    def load(self) -> Features:
+        folders = split_folders(self.path)
+        names = files.read_names(folders[TRAIN].parent)
+        where: object = folders[TRAIN].parent / files.NAMES if names else folders[TRAIN] / files.ONE
+        features = {name: read_features(self, folder) for name, folder in folders.items()}
+        found = {name: files.read_one(folder, len(features[name])) for name, folder in folders.items()}
+        named = found[TRAIN].dtype.kind == "U"
+        for name, labels in found.items():
+            if (labels.dtype.kind == "U") != named:
+                raise DataError(
+                    f"{folders[name] / files.ONE} holds {labels.dtype} labels, but that of {TRAIN}/ "
+                    f"{found[TRAIN].dtype}: all splits need strings, or all integers"
+                )
+        if named:
+            names = names or tuple(np.unique(found[TRAIN]).tolist())
+            if len(set(names)) < len(names):
+                raise DataError(f"{where} lists a name twice, but labels are names: make them differ")
+            number = len(names)
+        else:
+            where = where if names or not self.num_classes else "config.data.num_classes"
+            number = len(names) or self.num_classes or 1 + max(0, *(int(labels.max()) for labels in found.values()))
+        self.accept_classes(number, str(where))
+        splits = {
+            name: FeatureSplit(
+                features[name],
+                files.ids_of(folders[name] / files.ONE, labels, names, number, where),
+                fits_device(self, features[name]),
+            )
+            for name, labels in found.items()
+        }
+        return loaded(splits, names)
+
+
+@dataclasses.dataclass(kw_only=True)
+class MultiLabelFolder(MultiLabelData):
+    """The folder of `features` with labels.npz in the place of labels.npy: a sparse matrix of rows and labels.
+
+    filtered.npz beside it, another such matrix, has the labels that evaluation leaves out of a row's ranking.
+    """
+
+    def load(self) -> Features:
+        folders = split_folders(self.path)
+        names = files.read_names(folders[TRAIN].parent)
+        where = folders[TRAIN].parent / files.NAMES if names else folders[TRAIN] / files.MANY
+        features = {name: read_features(self, folder) for name, folder in folders.items()}
+        found = {name: files.read_many(folder, len(features[name])) for name, folder in folders.items()}
+        filtered = {
+            name: files.read_filtered(folder, len(features[name])) for name, folder in folders.items() if name != TRAIN
+        }
+        number = len(names) or found[TRAIN].shape[1]
+        for which, matrices in ((files.MANY, found), (files.FILTERED, filtered)):
+            for name, matrix in matrices.items():
+                if matrix is not None and matrix.shape[1] != number:
+                    raise DataError(
+                        f"{folders[name] / which} has {matrix.shape[1]} columns, but {where} {number} labels: a column "
+                        "for each is needed"
+                    )
+        if not found[TRAIN].nnz:
+            raise DataError(f"{folders[TRAIN] / files.MANY}: none of the {found[TRAIN].shape[0]} rows has a label")
+        self.accept_classes(number, str(where))
+        inverse = inverse_propensity(found[TRAIN], *self.propensity)
+        splits = {
+            name: FeatureSplit(
+                features[name],
+                labels,
+                fits_device(self, features[name]),
+                filtered.get(name),
+                None if name == TRAIN else inverse,
+            )
+            for name, labels in found.items()
+        }
+        return loaded(splits, names)
+
+
+def split_folders(path: str) -> dict[str, pathlib.Path]:
+    """The folders of the splits by name, train first; raises DataError unless one trains and one evaluates."""
+    root = pathlib.Path(path).expanduser()
+    if not path or not root.is_dir():
+        raise DataError(f"config.data.path is {path!r}, which is not a folder")
+    found = {name: root / name for name in (TRAIN, VALID, TEST) if (root / name).is_dir()}
+    if TRAIN not in found:
+        raise DataError(f"{root} holds no {TRAIN}/ folder with {FILE} and labels")
+    if len(found) == 1:
+        raise DataError(f"{root} holds no {VALID}/ or {TEST}/ folder with {FILE} and labels to evaluate")
+    return found
+
+
+def read_features(data: FeatureData, folder: pathlib.Path) -> np.ndarray:
+    """The features of a split, float16 or float32 [N, D]; D becomes that of the data set, if it has none yet."""
+    features = open_features(folder / FILE, data.features_dim)
+    data.features_dim = features.shape[1]
+    if data.check_finite:
+        require_finite(folder / FILE, features)
+    return features
+
+
+def fits_device(data: FeatureData, features: np.ndarray) -> bool:
+    """Whether the features of a split shall lie on each device."""
+    return features.nbytes <= data.device_mebibytes << 20
+
+
+def loaded(splits: dict[str, FeatureSplit], names: tuple[str, ...]) -> Features:
+    """The data set of the splits by name, of which val/ chooses the best checkpoint, or test/ where it is alone."""
+    evaluate = VALID if VALID in splits else TEST
+    width = splits[TRAIN].features.shape[1]
+    facts = {
+        "features_dim": width,
+        **{
+            name: {"rows": split.num_examples, "dtype": str(split.features.dtype), "on_device": split.resident}
+            for name, split in splits.items()
+        },
+        "chosen_on": evaluate,
+    }
+    return Features(splits[TRAIN], splits[evaluate], splits.get(TEST) if evaluate == VALID else None, names, facts)

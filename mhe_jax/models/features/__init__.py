@@ -1,0 +1,1 @@
+"""Networks on features that another network made."""

@@ -1,0 +1,68 @@
+"""What the configs of features share: a head on what another network made, trained in minutes."""
+
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.base import base_config
+
+# Of one label a row, and of many. A sum of eight products learns faster than one; groups are those of the batch.
+HEADS = {
+    "ohe": (heads.ohe, heads.xmc_ohe),
+    "mhp": (lambda sizes: heads.mhp(sizes, rank=8), heads.xmc_mhp),
+    "mhc": (heads.mhc, heads.xmc_mhc),
+    "mhs": (heads.mhs_of_batch, heads.xmc_mhs),
+}
+# Similar labels share digits, by the sums of the features of their rows.
+LABELS = {"name": "labels", "path": "", "epochs": 2.0}
+
+
+def make(head, arg):
+    """The config of one head. Arguments: sizes such as 40x25, `multilabel` for many labels a row, `smoke`."""
+    sizes, flags = parse(arg, "multilabel", "smoke")
+    many = "multilabel" in flags
+    config = base_config()
+    config.data = {
+        "name": "features_multilabel" if many else "features",
+        "path": "data",
+        # 0: those of the files; another number is checked against them.
+        "features_dim": 0,
+        "num_classes": 0,
+        "device_mebibytes": 512,
+        "check_finite": True,
+        "last_batch": "drop",
+    }
+    config.backbone = {
+        "name": "identity",
+        # Features come at any scale, and the rate below is meant for one.
+        "layer_norm": True,
+        # Widths of dense layers below the head; () is a linear probe.
+        "hidden_dims": (),
+        "l2_normalize": False,
+        "dropout": 0.0,
+    }
+    config.head = HEADS[head][many](sizes)
+    config.optimizer = {
+        "name": "adamw",
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": 0.05,
+        "decay_all": False,
+        "head_rate": 1.0,
+        "backbone_rate": 1.0,
+        "layer_decay": 1.0,
+    }
+    config.schedule = {
+        "name": "cosine",
+        "learning_rate": 0.003,
+        "end_learning_rate": 0.0,
+        "warmup_epochs": 1.0,
+        "per_epoch": False,
+    }
+    config.total_epochs, config.global_batch_size = 20.0, 0
+    if head == "mhc":
+        config.codes = dict(LABELS if many else heads.WARM_UP)
+    if "smoke" in flags:
+        config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
+        if head == "mhc" and not many:
+            config.codes.epochs = 1e-6  # a step
+    return config
