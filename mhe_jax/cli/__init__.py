@@ -19,6 +19,7 @@ VERBS = {
     "verify": "do two pictures show one person?",
     "ijb": "measure a run on faces on IJB-B or IJB-C",
     "ensemble": "average the predictions of several runs",
+    "embed": "features of a backbone, once, for heads that train in minutes",
     "codes": "codes of classes from their features, for codes.name = 'file'",
     "baseline": "what a trained model must beat on a config's data",
     "scaling": "tables of memory and traffic over classes and devices",
