@@ -4,7 +4,7 @@ Any number of classes: it is read from the labels, and split into balanced digit
 Similar classes share digits: by a warm-up of two epochs with a one-hot head (docs/codes.md), or with `:multilabel` by
 the sums of the features of each label's rows.
 `:multilabel` is for many labels a row, labels.npz. `mhe embed` writes such a folder; docs/features.md has the layout.
-Expected: the table in docs/features.md. Hardware: two CPU cores are enough for some 100,000 rows.
+Expected on features of glyphs: the table in docs/features.md, in about a minute on two CPU cores.
 
     python main.py --config=configs/features_mhc.py --config.data.path=DIR
 """

@@ -3,7 +3,7 @@
 Any number of classes: it is read from the labels, and split into balanced digits (or give sizes: `:40x25`).
 The smallest head, for so many classes that no table fits: a sum of eight Kronecker products.
 `:multilabel` is for many labels a row, labels.npz. `mhe embed` writes such a folder; docs/features.md has the layout.
-Expected: the table in docs/features.md. Hardware: two CPU cores are enough for some 100,000 rows.
+Expected on features of glyphs: the table in docs/features.md, in about a minute on two CPU cores.
 
     python main.py --config=configs/features_mhp.py --config.data.path=DIR
 """

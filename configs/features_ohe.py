@@ -3,7 +3,7 @@
 Any number of classes: it is read from the labels.
 The head to start with: while its table fits, it is the most accurate.
 `:multilabel` is for many labels a row, labels.npz. `mhe embed` writes such a folder; docs/features.md has the layout.
-Expected: the table in docs/features.md. Hardware: two CPU cores are enough for some 100,000 rows.
+Expected on features of glyphs: the table in docs/features.md, in about a minute on two CPU cores.
 
     python main.py --config=configs/features_ohe.py --config.data.path=DIR
 """

@@ -11,6 +11,7 @@ import scipy.sparse
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
+from mhe_jax.data.features.dataset import FeatureSplit
 from mhe_jax.data.ragged import pad_rows, top_of
 from mhe_jax.data.texts.dataset import TextData, TextSplit
 from mhe_jax.inference import predictions
@@ -103,7 +104,7 @@ def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Ranked]:
     return runs
 
 
-def true_split(runs: Sequence[Ranked]) -> TextSplit:
+def true_split(runs: Sequence[Ranked]) -> TextSplit | FeatureSplit:
     """The documents that all the runs ranked labels for, with their true labels.
 
     Raises:
@@ -121,7 +122,7 @@ def true_split(runs: Sequence[Ranked]) -> TextSplit:
     return split
 
 
-def evaluate(scores: scipy.sparse.csr_matrix, split: TextSplit) -> dict[str, float]:
+def evaluate(scores: scipy.sparse.csr_matrix, split: TextSplit | FeatureSplit) -> dict[str, float]:
     """Ranking metrics of CSR scores [N, L] against the labels of a split, see `mhe_jax.ops.ranking`."""
     documents, num_labels = scores.shape
     ks = tuple(k for k in KS if k <= num_labels)
@@ -184,13 +185,13 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _load_split(run: Ranked) -> TextSplit:
+def _load_split(run: Ranked) -> Any:
     data = build_data(experiment.portable(run.config, run.workdir).data)
-    if not isinstance(data, TextData):
-        raise ValueError(f"{run.workdir} is not a run on texts")
+    if not data.multilabel:
+        raise ValueError(f"{run.workdir} is not a run with many labels an example")
     splits = data.load()
     experiment.check_classes(run.workdir, experiment.Classes(data.num_classes, splits.class_names))
-    split = {"eval": splits.eval, "test": splits.test}.get(run.predictions.split)
+    split: Any = {"eval": splits.eval, "test": splits.test}.get(run.predictions.split)
     if split is None or split.labels.shape != run.predictions.scores.shape:
         found = "no such split" if split is None else f"labels {split.labels.shape}"
         raise ValueError(

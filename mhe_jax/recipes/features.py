@@ -53,12 +53,14 @@ def make(head, arg):
     }
     config.schedule = {
         "name": "cosine",
-        "learning_rate": 0.003,
+        "learning_rate": 0.005,
         "end_learning_rate": 0.0,
         "warmup_epochs": 1.0,
         "per_epoch": False,
     }
-    config.total_epochs, config.global_batch_size = 20.0, 0
+    # 0: by the number of rows, up to 256, and the rate with it.
+    config.global_batch_size = 0
+    config.total_epochs, config.eval_every_epochs, config.checkpoint_every_epochs = 10.0, 2.0, 2.0
     if head == "mhc":
         config.codes = dict(LABELS if many else heads.WARM_UP)
     if "smoke" in flags:

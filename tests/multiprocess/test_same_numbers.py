@@ -12,7 +12,15 @@ import pytest
 from mhe_jax.inference.predict import predict_split
 from mhe_jax.inference.predictions import read_predictions
 from mhe_jax.train.loop import train_and_evaluate
-from tests import tiny_codes_config, tiny_config, tiny_face_config, tiny_owned_config, tiny_text_config
+from tests import (
+    tiny_codes_config,
+    tiny_config,
+    tiny_face_config,
+    tiny_features_config,
+    tiny_owned_config,
+    tiny_text_config,
+)
+from tests.data.features.rows import write_features
 from tests.multiprocess.launched import ROOT, assert_same_curve, curve, run
 
 TWENTY = {"total_steps": 20, "log_every_steps": 1, "eval_every_steps": 10, "checkpoint_every_steps": 10}
@@ -63,6 +71,27 @@ def test_two_processes_equal_one(tmp_path, kind, mesh, more):
         config.mesh.update(data=-1, classes=1)
         predict_split(config, tmp_path / "two")
         np.testing.assert_allclose(on_two.toarray(), read_predictions(tmp_path / "two").scores.toarray(), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_read_their_rows_of_features(tmp_path):
+    """Each from the memory map; they take longer than ten seconds to start and to compile."""
+    write_features(tmp_path / "features", multilabel=True)
+    fields = {
+        **TWENTY,
+        "data.path": str(tmp_path / "features"),
+        "data.device_mebibytes": 0,
+        "mesh.data": 4,
+        "mesh.classes": 2,
+    }
+    config = tiny_features_config.get_config("multilabel")
+    config.update_from_flattened_dict(fields)
+    flags = [f"--config={ROOT / 'tests' / 'tiny_features_config.py'}:multilabel", f"--workdir={tmp_path / 'two'}"]
+    run(tmp_path / "log", 2, 4, *flags, *(f"--config.{name}={value}" for name, value in fields.items()))
+    whole = train_and_evaluate(config, tmp_path / "one")
+    assert_same_curve(tmp_path / "two", tmp_path / "one")
+    result = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert result["test"] == pytest.approx(whole["test"], rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mhe_jax
+from mhe_jax.inference import ensemble
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict, predict_split
 from mhe_jax.inference.predictions import read_predictions
@@ -148,6 +149,19 @@ def test_a_split_of_many_labels_is_ranked_and_one_of_one_label_is_not(whole, kin
     predict_split(config, workdir)
     found = read_predictions(workdir)
     assert (found.split, found.scores.shape) == ("test", (ROWS["test"], CLASSES))
+
+
+def test_runs_on_other_features_of_the_same_rows_are_an_ensemble(whole, folders, kind, tmp_path):
+    if not kind:
+        pytest.skip("ensembles are of many labels")
+    write_features(tmp_path / "features", multilabel=True, dtype=np.float32)
+    runs = [whole[0], tmp_path / "run"]
+    train_and_evaluate(tiny(folders, kind, "ohe", **{"data.path": str(tmp_path / "features")}), runs[1])
+    for run in runs:
+        predict_split(experiment.usable_config(run), run)
+    found = ensemble.run(runs, "score")
+    assert found["documents"] == ROWS["test"]
+    assert found["runs"][str(whole[0])]["P@1"] == pytest.approx(whole[1]["test"]["P@1"])
 
 
 def test_a_network_for_other_data_is_refused(folders, kind, tmp_path):
