@@ -56,6 +56,7 @@ OTHERS: dict[str, Any] = {
     "init_from": "nowhere.pth",
     "init_parts": ("backbone",),
     "last_batch": "keep",
+    "later_rates": (0.9,),
     "lengths": (5, 12),
     "matmul_precision": "highest",
     "head_matmul_precision": "highest",

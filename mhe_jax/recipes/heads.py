@@ -75,8 +75,8 @@ def sampler(name, **fields):
         "positive_only": {},
         # Parts of the groups that are sampled apart; 0: as many as devices along 'class'.
         "batch_union": {"parts": 0},
-        # Share of all groups in a step.
-        "random_groups": {"rate": 0.1, "parts": 0, "subtract_log_q": True},
+        # Share of all groups in a step; shares that follow it in equal parts of a run.
+        "random_groups": {"rate": 0.1, "later_rates": (), "parts": 0, "subtract_log_q": True},
     }
     return {"name": name, **defaults[name], **fields}
 
