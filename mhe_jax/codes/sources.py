@@ -11,6 +11,7 @@ from mhe_jax import registry
 from mhe_jax.codes.clustering import clustered
 from mhe_jax.codes.files import read_codes
 from mhe_jax.codes.label_vectors import label_vectors
+from mhe_jax.codes.name_vectors import name_vectors
 from mhe_jax.codes.taxonomy import codes_of_tree, read_taxonomy
 from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.labels import LabelCodes, LabelSpace
@@ -22,11 +23,13 @@ class Source:
     """Base of the sources. All of them take all fields, for the command line to set with the name; `reads` are theirs.
 
     Attributes:
-      path: of 'file' and 'taxonomy', the file.
+      path: of 'file' and 'taxonomy', the file; of 'names' the folder of a text encoder.
       epochs: of 'warmup', how long it is.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    # Whether `path` says the codes themselves, so that a run that has codes can tell whether they are still these.
+    says_codes: ClassVar[bool] = False
 
     path: str = option("", free=True)
     epochs: float = 2.0
@@ -40,7 +43,7 @@ class Source:
                     f"leave it at {field.default!r}"
                 )
         if "path" in self.reads and not self.path:
-            raise ValueError(f"config.codes.path is empty, but codes.name = {name_of(self)!r} reads a file")
+            raise ValueError(f"config.codes.path is empty, but codes.name = {name_of(self)!r} reads a file or folder")
 
     def codes(self, space: LabelSpace, names: Sequence[str], train: Any, seed: int) -> LabelCodes:
         """The codes of the classes of `space`.
@@ -68,6 +71,7 @@ class File(Source):
     """Codes from a file, see `mhe_jax.codes.files.read_codes`; `mhe codes` writes such files."""
 
     reads = ("path",)
+    says_codes = True
 
     def codes(self, space, names, train, seed):
         return read_codes(pathlib.Path(self.path), space.num_classes, names)
@@ -77,6 +81,7 @@ class Taxonomy(Source):
     """Codes from a tree of classes or coarse labels, see `mhe_jax.codes.taxonomy`."""
 
     reads = ("path",)
+    says_codes = True
 
     def codes(self, space, names, train, seed):
         return codes_of_tree(read_taxonomy(pathlib.Path(self.path), space.num_classes, names), space)
@@ -90,6 +95,20 @@ class Labels(Source):
             raise ValueError("config.codes.name is 'labels', but only the labels of texts are told apart by words")
         vectors = label_vectors(train, seed=seed)
         return clustered(vectors.vectors, space, seed, vectors.present)
+
+
+class Names(Source):
+    """Clusters of the classes by what their names mean to a text encoder, see `mhe_jax.codes.name_vectors`."""
+
+    reads = ("path",)
+
+    def codes(self, space, names, train, seed):
+        if len(names) != space.num_classes:
+            raise ValueError(
+                f"config.codes.name is 'names', but {len(names) or 'none'} of the {space.num_classes} classes have a "
+                "name: it is for data whose classes are named, by folders or label strings"
+            )
+        return clustered(name_vectors(names, pathlib.Path(self.path).expanduser()), space, seed)
 
 
 class WarmUp(Source):
@@ -111,6 +130,7 @@ SOURCES: dict[str, type[Source]] = {
     "file": File,
     "taxonomy": Taxonomy,
     "labels": Labels,
+    "names": Names,
     "warmup": WarmUp,
 }
 
