@@ -5,11 +5,13 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.codes.clustering import clustered
 from mhe_jax.codes.files import read_codes
+from mhe_jax.codes.frequencies import class_counts
 from mhe_jax.codes.label_vectors import label_vectors
 from mhe_jax.codes.name_vectors import name_vectors
 from mhe_jax.codes.taxonomy import codes_of_tree, read_taxonomy
@@ -111,6 +113,13 @@ class Names(Source):
         return clustered(name_vectors(names, pathlib.Path(self.path).expanduser()), space, seed)
 
 
+class Frequency(Source):
+    """The classes with most training examples first; those with equally many by id, see `mhe_jax.codes.frequencies`."""
+
+    def codes(self, space, names, train, seed):
+        return LabelCodes.of(np.argsort(-class_counts(train, space.num_classes), kind="stable"))
+
+
 class WarmUp(Source):
     """Clusters of the class means of the run's own features after a warm-up, see `mhe_jax.train.warm_up`.
 
@@ -131,6 +140,7 @@ SOURCES: dict[str, type[Source]] = {
     "taxonomy": Taxonomy,
     "labels": Labels,
     "names": Names,
+    "frequency": Frequency,
     "warmup": WarmUp,
 }
 

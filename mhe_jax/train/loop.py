@@ -127,7 +127,7 @@ def _train(
     config = left_to_data.by_data(config, data, splits.train.num_examples, parts["num_devices"])
     source, whole, whole_workdir = build_source(config.codes), config, workdir
     space = digits_of(config.head.name, config.head.get("head_sizes", ()), data.num_classes)
-    label_codes.check_digits(source, space)
+    label_codes.check_head(source, config.head, space)
     if warming:
         config, workdir = warm_up.config_of(config), workdir / warm_up.FOLDER
     settings = Settings.from_config(config)
