@@ -29,6 +29,7 @@ from mhe_jax.train.optim.averages import build_average
 from mhe_jax.train.optim.optimizer import build_optimizer
 from mhe_jax.train.optim.schedules import build_schedule
 from mhe_jax.train.parallel.mesh import check_batch, make_mesh, shares
+from mhe_jax.train.stages import staged
 from mhe_jax.train.state import TrainState, _boxed_state, _unbox
 from mhe_jax.train.step import StepOptions, make_eval_step, make_train_step
 
@@ -117,8 +118,9 @@ class Run:
             freeze_backbone=settings.freeze_backbone,
             steps_per_epoch=self.train.steps_per_epoch,
         )
-        step = make_train_step(self.task, self.optimizer, self.average, options)
-        return _traced(step, self._initial, self._batch)
+        step_of = lambda task: make_train_step(task, self.optimizer, self.average, options)
+        stages = staged(self.task, self.total_steps, step_of)
+        return "".join(_traced(stage.program, self._initial, self._batch) for stage in stages)
 
     def _evaluation(self) -> str:
         weights = {"params": self._initial.params, "batch_stats": self._initial.batch_stats}

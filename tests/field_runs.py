@@ -166,6 +166,8 @@ RUNS: dict[str, Make] = {
     "codes:file": lambda: pictures(codes={"name": "file", "path": "codes.npy"}),
     "codes:taxonomy": lambda: pictures(codes={"name": "taxonomy", "path": "tree.tsv"}),
     "codes:labels": lambda: texts(codes={"name": "labels"}),
+    "codes:names": lambda: pictures(codes={"name": "names", "path": "encoder"}),
+    "codes:frequency": lambda: pictures(codes={"name": "frequency"}),
     "codes:warmup": lambda: pictures(codes={"name": "warmup", "epochs": 0.5}),
     "backbone:convnet": lambda: pictures(),
     "backbone:resnet": lambda: pictures(backbone={"name": "resnet", "depth": 18}),

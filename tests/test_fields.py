@@ -59,6 +59,7 @@ OTHERS: dict[str, Any] = {
     "init_from": "nowhere.pth",
     "init_parts": ("backbone",),
     "last_batch": "keep",
+    "later_rates": (0.9,),
     "lengths": (5, 12),
     "matmul_precision": "highest",
     "head_matmul_precision": "highest",
@@ -105,6 +106,7 @@ WITH: dict[str, dict[str, Any]] = {
         f"head.sampler:random_groups{kind}.subtract_log_q": {"head.head_sizes": (0, 1), "head.sampler.rate": 0.95}
         for kind in ("", " of texts", " of faces")
     },
+    **{f"head:ohe{kind}.frequent": {"head.bottleneck": 3} for kind in ("", " of texts")},
     "optimizer:sgd.nesterov": {"optimizer.momentum": 0.9},
     # With their own backbone, of one layer, it is an error.
     "optimizer:adamw.layer_decay": {"backbone": {"name": "resnet_cifar", "depth": 18}},

@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 from mhe_jax import registry
 from mhe_jax.codes.clustering import clustered
 from mhe_jax.codes.files import read_codes
+from mhe_jax.codes.frequencies import class_counts
 from mhe_jax.codes.label_vectors import label_features, label_vectors
+from mhe_jax.codes.name_vectors import name_vectors
 from mhe_jax.codes.taxonomy import codes_of_tree, read_taxonomy
 from mhe_jax.data.features.dataset import FeatureSplit
 from mhe_jax.data.texts.dataset import TextSplit
@@ -24,11 +26,13 @@ class Source:
     """Base of the sources. All of them take all fields, for the command line to set with the name; `reads` are theirs.
 
     Attributes:
-      path: of 'file' and 'taxonomy', the file.
+      path: of 'file' and 'taxonomy', the file; of 'names' the folder of a text encoder.
       epochs: of 'warmup', how long it is.
     """
 
     reads: ClassVar[tuple[str, ...]] = ()
+    # Whether `path` says the codes themselves, so that a run that has codes can tell whether they are still these.
+    says_codes: ClassVar[bool] = False
 
     path: str = option("", free=True)
     epochs: float = 2.0
@@ -42,7 +46,7 @@ class Source:
                     f"leave it at {field.default!r}"
                 )
         if "path" in self.reads and not self.path:
-            raise ValueError(f"config.codes.path is empty, but codes.name = {name_of(self)!r} reads a file")
+            raise ValueError(f"config.codes.path is empty, but codes.name = {name_of(self)!r} reads a file or folder")
 
     def codes(self, space: LabelSpace, names: Sequence[str], train: Any, seed: int) -> LabelCodes:
         """The codes of the classes of `space`.
@@ -70,6 +74,7 @@ class File(Source):
     """Codes from a file, see `mhe_jax.codes.files.read_codes`; `mhe codes` writes such files."""
 
     reads = ("path",)
+    says_codes = True
 
     def codes(self, space, names, train, seed):
         return read_codes(pathlib.Path(self.path), space.num_classes, names)
@@ -79,6 +84,7 @@ class Taxonomy(Source):
     """Codes from a tree of classes or coarse labels, see `mhe_jax.codes.taxonomy`."""
 
     reads = ("path",)
+    says_codes = True
 
     def codes(self, space, names, train, seed):
         return codes_of_tree(read_taxonomy(pathlib.Path(self.path), space.num_classes, names), space)
@@ -100,6 +106,27 @@ class Labels(Source):
         return clustered(vectors.vectors, space, seed, vectors.present)
 
 
+class Names(Source):
+    """Clusters of the classes by what their names mean to a text encoder, see `mhe_jax.codes.name_vectors`."""
+
+    reads = ("path",)
+
+    def codes(self, space, names, train, seed):
+        if len(names) != space.num_classes:
+            raise ValueError(
+                f"config.codes.name is 'names', but {len(names) or 'none'} of the {space.num_classes} classes have a "
+                "name: it is for data whose classes are named, by folders or label strings"
+            )
+        return clustered(name_vectors(names, pathlib.Path(self.path).expanduser()), space, seed)
+
+
+class Frequency(Source):
+    """The classes with most training examples first; those with equally many by id, see `mhe_jax.codes.frequencies`."""
+
+    def codes(self, space, names, train, seed):
+        return LabelCodes.of(np.argsort(-class_counts(train, space.num_classes), kind="stable"))
+
+
 class WarmUp(Source):
     """Clusters of the class means of the run's own features after a warm-up, see `mhe_jax.train.warm_up`.
 
@@ -119,6 +146,8 @@ SOURCES: dict[str, type[Source]] = {
     "file": File,
     "taxonomy": Taxonomy,
     "labels": Labels,
+    "names": Names,
+    "frequency": Frequency,
     "warmup": WarmUp,
 }
 

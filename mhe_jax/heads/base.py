@@ -132,6 +132,10 @@ class Head(nn.Module):
         """
         return ()
 
+    def stages(self) -> tuple["Head", ...]:
+        """The heads that train the parameters in equal parts of a run, one after the other; the last one takes most."""
+        return (self,)
+
     def statistics(self) -> dict:
         """Running statistics of the training batches, before the first: arrays by name; most heads have none."""
         return {}

@@ -37,6 +37,9 @@ class GroupTable(Head):
     def owned_tables(self):
         return ("weight",) if self.sampler.one_set else ()
 
+    def stages(self):
+        return tuple(self.clone(sampler=sampler) for sampler in self.sampler.stages)
+
     def sample_groups(self, labels: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """The groups that a step trains: of each example, int [B, K], or a set for the batch, [parts, U]."""
         return self.sampler.draw(self._true_groups(labels), self.label_space.head_sizes[0], key)

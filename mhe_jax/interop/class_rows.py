@@ -38,6 +38,12 @@ def moved(params: dict[str, Any], head: str, theirs: LabelCodes, ours: LabelCode
             f"{where} has other codes than this run, and the weights of a head {head!r} belong to digits, not to "
             "classes: use the same codes (codes.name = 'file' with its codes.npy), or init_parts = ('backbone',)"
         )
+    if any(name.startswith("tail_") for name in params):
+        raise ValueError(
+            f"{where} has other codes than this run, and its frequent classes have longer rows than the others "
+            "(config.head.frequent): use the same codes (codes.name = 'file' with its codes.npy), or init_parts = "
+            "('backbone',)"
+        )
     order = theirs.codes(ours.in_code_order(np.arange(ours.num_classes, dtype=np.int32)))
     return {name: in_order(value, order) if name in _ROWS[head] else value for name, value in params.items()}
 

@@ -71,6 +71,20 @@ def _pretrained(
 PRETRAINED = {"pretrained": _pretrained}
 
 
+def check_folder(folder: pathlib.Path, where: str) -> None:
+    """Raises ValueError unless a folder has the config and the weights of a checkpoint; `where` is the field of it."""
+    if not folder.is_dir():
+        raise ValueError(f"{where}: there is no folder {folder}")
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    if not any((folder / name).is_file() for name in _WEIGHTS):
+        missing.append("model.safetensors (or pytorch_model.bin)")
+    if missing:
+        raise ValueError(
+            f"{where}: {folder} is no checkpoint of a text encoder: {' and '.join(missing)} missing; a folder of "
+            "Hugging Face's has config.json, the tokenizer's files and the weights"
+        )
+
+
 def load_encoder(checkpoint: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """An encoder's parameters from `model.safetensors` or `pytorch_model.bin`, in one file or in parts.
 
@@ -132,7 +146,7 @@ def check_vocabulary(tokenizer_size: int, vocab_size: int, where: str) -> None:
     Args:
       tokenizer_size: token ids are below it.
       vocab_size: word embeddings.
-      where: the config section that they are from, for the message.
+      where: the field that says so, for the message.
     """
     if vocab_size == tokenizer_size:
         return
@@ -147,7 +161,7 @@ def check_vocabulary(tokenizer_size: int, vocab_size: int, where: str) -> None:
         )
         return
     raise ValueError(
-        f"{where}.vocab_size is {vocab_size}, but the tokenizer has {tokenizer_size} tokens: "
+        f"{where} is {vocab_size}, but the tokenizer has {tokenizer_size} tokens: "
         "they must come from the same checkpoint"
     )
 

@@ -127,15 +127,14 @@ def export_state_dict(
         raise ValueError(f"head is {head!r}; it must be 'ohe', 'mhp', 'mhc', 'mhs' or None")
     flat = traverse_util.flatten_dict(nn.unbox(dict(variables)), sep="/")
     rules = _export_rules(layout, head, flat)
-    state, unexpected = {}, []
-    for path, array in flat.items():
-        if head is None and _part(path) == "head":
-            continue
-        found = patterns.translate(path, rules, to="torch")
-        if found is None:
-            unexpected.append(path)
-            continue
-        name, transform = found[0], patterns.TRANSFORMS[found[1]]
+    exported = {path: array for path, array in flat.items() if head is not None or _part(path) != "head"}
+    named = {path: patterns.translate(path, rules, to="torch") for path in exported}
+    if unexpected := [path for path, found in named.items() if found is None]:
+        raise ValueError(f"layout {layout!r} with head {head!r} lacks {len(unexpected)} names: {_first(unexpected)}")
+    state = {}
+    for path, found in named.items():
+        assert found is not None
+        array, name, transform = exported[path], found[0], patterns.TRANSFORMS[found[1]]
         values = np.asarray(widen(array) if isinstance(array, Scaled) else array)
         if values.dtype.name == "bfloat16":  # which NumPy knows by an extension, and torch does not take from it
             values = values.astype(np.float32)
@@ -149,8 +148,6 @@ def export_state_dict(
             space = _known(label_space, name)
             values = np.pad(values[: space.num_classes], [(0, _padding_rows(transform, space)), (0, 0)])
         state[name] = np.ascontiguousarray(values)
-    if unexpected:
-        raise ValueError(f"layout {layout!r} with head {head!r} lacks {len(unexpected)} names: {_first(unexpected)}")
     return state | faces.frozen(layout, state)
 
 

@@ -8,6 +8,9 @@ Where negatives are drawn, each stands for those that were not. With `subtract_l
 probability is subtracted from its logits, so that the expected softmax over the drawn is that over all; true groups are
 there with certainty, and stay as they are.
 
+How many groups a step trains is a shape. Where it grows in the course of a run it does so in `stages`, each with a
+sampler of its own.
+
 Source: the samplers of the reference's MHS heads; `RandomGroups` is PartialFC's rule (arXiv 2203.15565) on groups.
 The correction is that of sampled softmax (Bengio and Senecal 2008; `subtract_log_q` of TensorFlow), which the published
 system does not have.
@@ -26,8 +29,17 @@ from mhe_jax.ops import per_row
 Drawn = Float32[Array, "..."] | None  # a number for each drawn group
 
 
+class _Steady:
+    """A sampler that is the same from a run's first step to its last."""
+
+    @property
+    def stages(self):
+        """The samplers of equal parts of a run, one after the other."""
+        return (self,)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PositiveOnly:
+class PositiveOnly(_Steady):
     """Of each example its own group alone (ArcFaceMHS of the published system)."""
 
     one_set: ClassVar[bool] = False
@@ -41,7 +53,7 @@ class PositiveOnly:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PerExample:
+class PerExample(_Steady):
     """Of each example its own group and some random others (the published image heads).
 
     Attributes:
@@ -79,7 +91,7 @@ class PerExample:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BatchUnion:
+class BatchUnion(_Steady):
     """The true groups of the whole batch (ArcFaceMHS_B1 of the published system).
 
     Attributes:
@@ -108,12 +120,15 @@ class RandomGroups:
 
     Attributes:
       rate: share of the groups in a step; true groups beyond it are all kept.
+      later_rates: shares that follow `rate`, each above the one before: the run is cut into as many equal parts as
+        there are shares. With none it keeps `rate`.
       parts: equal parts of the groups that are sampled apart; 0: as many as devices along mesh axis 'class'. With the
         same number a run draws the same on every mesh.
       subtract_log_q: whether the logits of the random ones are corrected for how seldom they are drawn.
     """
 
     rate: float = 0.1
+    later_rates: tuple[float, ...] = ()
     parts: int = 0
     subtract_log_q: bool = False
     one_set: ClassVar[bool] = True
@@ -122,6 +137,18 @@ class RandomGroups:
         _check_parts(self.parts)
         if not 0 <= self.rate <= 1:
             raise ValueError(f"config.head.sampler.rate is {self.rate}; it must be in [0, 1]")
+        shares = (self.rate, *self.later_rates)
+        if sorted(set(shares)) != list(shares) or shares[-1] > 1:
+            raise ValueError(
+                f"config.head.sampler.later_rates is {self.later_rates}; from `rate`, {self.rate}, on shares must "
+                "rise, to 1 at most"
+            )
+
+    @property
+    def stages(self) -> tuple["RandomGroups", ...]:
+        """The samplers of equal parts of a run, one after the other: the last one draws most."""
+        shares = (self.rate, *self.later_rates)
+        return tuple(dataclasses.replace(self, rate=rate, later_rates=()) for rate in shares)
 
     def draw(
         self, groups: Int[Array, "..."], num_groups: int, key: jax.Array | None = None

@@ -11,6 +11,9 @@ def ohe(head_sizes=()):
         "head_sizes": head_sizes,
         # Width of a linear map before the table, which is as narrow then; 0: none.
         "bottleneck": 0,
+        # Classes, by `codes.name = 'frequency'` the most frequent ones, with rows of the whole width before the others,
+        # which alone have the bottleneck; 0: all rows are of one width.
+        "frequent": 0,
         "use_bias": True,
         "label_smoothing": 0.0,
         # Classes whose logits exist at one time; 0 lets the head choose.
@@ -75,8 +78,8 @@ def sampler(name, **fields):
         "positive_only": {},
         # Parts of the groups that are sampled apart; 0: as many as devices along 'class'.
         "batch_union": {"parts": 0},
-        # Share of all groups in a step.
-        "random_groups": {"rate": 0.1, "parts": 0, "subtract_log_q": True},
+        # Share of all groups in a step; shares that follow it in equal parts of a run.
+        "random_groups": {"rate": 0.1, "later_rates": (), "parts": 0, "subtract_log_q": True},
     }
     return {"name": name, **defaults[name], **fields}
 
@@ -215,6 +218,18 @@ FACE_REFERENCE = {
 
 # For `config.codes`: similar classes share digits, by the run's own features after its first two epochs.
 WARM_UP = {"name": "warmup", "path": "", "epochs": 2.0}
+
+
+def frequent(section, number, bottleneck=64):
+    """The section of a one-hot head, of one label or of many, with a table of the whole width for `number` classes.
+
+    The others are told apart by `bottleneck` numbers. `config.codes` has to be `FREQUENCY`, or a file in that order.
+    """
+    return {**section, "frequent": number, "bottleneck": bottleneck}
+
+
+# For `config.codes`: the most frequent classes first.
+FREQUENCY = {"name": "frequency", "path": "", "epochs": 2.0}
 
 # For `config.table_optimizer`: the tables' own learning rate is `rate` times the schedule's.
 # Ten times the rate stands in the place of .9 of momentum.

@@ -64,7 +64,7 @@ def backbone_section(settings: Settings, data: Data, check_tokenizer: bool = Tru
         if not section.get("vocab_size", 1):
             section.vocab_size = data.vocab_size
         if check_tokenizer or settings.backbone.name != "pretrained":
-            huggingface.check_vocabulary(data.vocab_size, section.vocab_size, "config.backbone")
+            huggingface.check_vocabulary(data.vocab_size, section.vocab_size, "config.backbone.vocab_size")
         if data.max_length > section.get("max_positions", data.max_length):
             raise ValueError(
                 f"config.data.max_length is {data.max_length} but the encoder has {section.max_positions} positions"

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
 from mhe_jax.codes.files import FILE, read_codes, write_codes
-from mhe_jax.codes.sources import Identity, Source, WarmUp, name_of
+from mhe_jax.codes.sources import File, Frequency, Identity, Source, WarmUp, name_of
 from mhe_jax.labels import LabelCodes, LabelSpace
 
 
@@ -52,11 +53,10 @@ def decided(
       warmed_up: finds the codes after a warm-up.
 
     Raises:
-      ValueError: if the head has no digits that codes could change, the source is damaged, or the run has other codes.
+      ValueError: if the source is damaged, or the run has other codes.
     """
     if isinstance(source, Identity):
         return LabelCodes.identity(space.num_classes)
-    check_digits(source, space)
     if any(workdir.glob("checkpoints/*")):
         codes = stored(workdir, space.num_classes)
         _check_same_file(source, workdir, codes, space, names)
@@ -65,9 +65,22 @@ def decided(
     return same_everywhere(found)
 
 
-def check_digits(source: Source, space: LabelSpace) -> None:
-    """Raises ValueError if a head has no digits that codes could change."""
-    if not isinstance(source, Identity) and space.num_heads == 1:
+def check_head(source: Source, head: ConfigDict, space: LabelSpace) -> None:
+    """Raises ValueError if codes could change nothing of a head, or are not in the order that it takes them to be in.
+
+    Args:
+      source: of `config.codes`.
+      head: `config.head`.
+      space: the classes and their digits.
+    """
+    if frequent := head.get("frequent", 0):
+        if not isinstance(source, Frequency | File):
+            raise ValueError(
+                f"config.head.frequent is {frequent}, for the classes with the first codes, but codes.name = "
+                f"{name_of(source)!r} does not order them by frequency: set codes.name = 'frequency', or 'file' with a "
+                "file that has the most frequent classes first"
+            )
+    elif not isinstance(source, Identity) and space.num_heads == 1:
         raise ValueError(
             f"config.codes.name is {name_of(source)!r}, but the head has one digit, which may as well be the class's "
             "own number: set codes.name = 'identity'"
@@ -86,7 +99,7 @@ def _check_same_file(
     source: Source, workdir: pathlib.Path, codes: LabelCodes, space: LabelSpace, names: Sequence[str]
 ) -> None:
     """Raises ValueError if the file of a config, where it is still there, is not what the run was begun with."""
-    if source.reads == ("path",) and pathlib.Path(source.path).exists():
+    if source.says_codes and pathlib.Path(source.path).exists():
         here = source.codes(space, names, None, 0)
         if here.digest != codes.digest:
             raise ValueError(

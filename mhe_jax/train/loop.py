@@ -28,9 +28,10 @@ from mhe_jax.train.parallel import deterministic, distributed, fsdp
 from mhe_jax.train.parallel.interruption import Interruption
 from mhe_jax.train.parallel.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
 from mhe_jax.train.parallel.watchdog import Watchdog
-from mhe_jax.train.reporting import profile, report, trackers, utilization, writers
+from mhe_jax.train.reporting import profile, report, trackers, writers
 from mhe_jax.train.reporting.meter import Meter, NonFiniteLossError
 from mhe_jax.train.skips import Skips
+from mhe_jax.train.stages import current, staged
 from mhe_jax.train.state import abstract_state, all_finite, create_state, weights_of, with_weights
 from mhe_jax.train.step import StepOptions, compile_train_program, dispatch_length, make_train_step
 
@@ -126,7 +127,7 @@ def _train(
     config = left_to_data.by_data(config, data, splits.train.num_examples, parts["num_devices"])
     source, whole, whole_workdir = build_source(config.codes), config, workdir
     space = digits_of(config.head.name, config.head.get("head_sizes", ()), data.num_classes)
-    label_codes.check_digits(source, space)
+    label_codes.check_head(source, config.head, space)
     if warming:
         config, workdir = warm_up.config_of(config), workdir / warm_up.FOLDER
     settings = Settings.from_config(config)
@@ -193,9 +194,11 @@ def _train(
             steps_per_epoch=train.steps_per_epoch,
             log_norms=settings.log_norms,
         )
-        train_step = make_train_step(task, optimizer, average_rule, options)
         dispatch = dispatch_length(settings.steps_per_dispatch, jax.default_backend(), train.streamed)
-        program = compile_train_program(train_step, train.batch, dispatch, abstract)
+        program_of = lambda task: compile_train_program(
+            make_train_step(task, optimizer, average_rule, options), train.batch, dispatch, abstract
+        )
+        stages = staged(task, total_steps, program_of)
         evaluator = build_evaluator(task, splits.eval, batch_size, mesh)
 
         evaluate_every = settings.duration("eval_every", train.steps_per_epoch)
@@ -206,7 +209,8 @@ def _train(
 
         def next_chunk():
             """The data of the steps up to the next stop, in the one shape that is compiled, and their number."""
-            stop = min([last_step, *(step - step % n + n for n in stops), *(cut for cut in trace.cuts if cut > step)])
+            ends = last_step, current(stages, step).end, *(step - step % n + n for n in stops)
+            stop = min(*ends, *(cut for cut in trace.cuts if cut > step))
             batch = skips.position(step)
             count = min(dispatch, stop - step, train.equal_steps(batch), skips.consecutive(step) or dispatch)
             rows = {name: _pad(part, dispatch) for name, part in train.chunk(batch, count).items()}
@@ -221,16 +225,14 @@ def _train(
         writer.say(report.parameter_table(abstract.params))
         if profile_steps and step >= profile_steps[1]:
             writer.say(f"--profile_steps: step {profile_steps[1]} is behind this start at {step}, nothing is traced")
-        peak_step_seconds = None
+        ready = lambda stage, *data: stage.compiled(state, resident, *data, task=task, batch=batch_size, say=writer.say)
+        stage, peak_step_seconds = current(stages, step), None
         if step < last_step:
             if meta["last"] is None:
                 evaluator.rehearse()  # what cannot be read ends the run now, and not after an epoch
             chunk, count = next_chunk()
-            traced = program.trace(state, resident, chunk, count)
-            peak_step_seconds = utilization.peak_step_seconds(traced.jaxpr, mesh.size)
-            memory = traced.lower().compile().memory_analysis()
-            writer.say(report.memory_line(memory))
-            report.check_memory(memory, task, settings.global_batch_size)
+            for one in dict.fromkeys((stages[-1], stage)):  # the last one takes most, and ought to fit now
+                peak_step_seconds = ready(one, chunk, count)
 
         # ---- Steps.
         epoch = lambda step: step / train.steps_per_epoch
@@ -274,11 +276,15 @@ def _train(
         if step and due(step, evaluate_every) and (meta["last"] or {}).get("step") != step:
             evaluate()  # which the start before this one could not, or had no time for
         while step < last_step and not stopping:
+            if stage is not current(stages, step):
+                stage = current(stages, step)
+                with meter.paused():
+                    meter.peak_step_seconds = ready(stage, chunk, count)
             if trace.starts(step):
                 with meter.paused():
                     trace.start(state)
             with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
-                state, sums = program(state, resident, chunk, count)
+                state, sums = stage.program(state, resident, chunk, count)
             step += int(count)
             if step < last_step:
                 # While the device works: the next data are read and sent.

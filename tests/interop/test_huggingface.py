@@ -292,9 +292,9 @@ def test_what_the_hubs_cache_has_in_any_form_is_used_without_network(tmp_path, m
 ])  # fmt: skip
 def test_a_tokenizer_of_another_checkpoint_is_refused(tokens, vocab, fits):
     if fits:
-        huggingface.check_vocabulary(tokens, vocab, "config.backbone")
+        huggingface.check_vocabulary(tokens, vocab, "config.backbone.vocab_size")
         return
     with pytest.raises(
         ValueError, match=f"config.backbone.vocab_size is {vocab}, but the tokenizer has {tokens} tokens"
     ):
-        huggingface.check_vocabulary(tokens, vocab, "config.backbone")
+        huggingface.check_vocabulary(tokens, vocab, "config.backbone.vocab_size")

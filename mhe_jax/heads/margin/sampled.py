@@ -51,6 +51,9 @@ class SampledMarginHead(MarginHead):
     def owned_tables(self):
         return ("weight",) if self.sampler.one_set else ()
 
+    def stages(self):
+        return tuple(self.clone(sampler=sampler) for sampler in self.sampler.stages)
+
     def blocks(self, features: Features, labels: Labels, context: Context = NOTHING) -> dict[str, jax.Array]:
         return {"weight": self._groups(jnp.maximum(labels, 0), context.key)} if self.sampler.one_set else {}
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
 from mhe_jax.heads.multilabel.checks import check_prior, check_reduction
-from mhe_jax.heads.one_hot_table import OneHotTable
+from mhe_jax.heads.one_hot_table import OneHotTable, Part
 from mhe_jax.ops import sharded
 
 
@@ -33,25 +33,19 @@ class MultiLabelOneHotHead(OneHotTable):
         check_reduction(self.reduction)
         super().setup()
 
-    def bias_init(self):
-        init = super().bias_init()
+    def bias_init(self, width):
+        init = super().bias_init(width)
         shift = math.log(self.prior / (1 - self.prior)) if self.prior else 0.0
         return lambda key, shape, dtype=jnp.float32: init(key, shape, dtype) + shift
 
-    def owned_tables(self):
-        return ("kernel",)
-
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
-        loss = sharded.bce(
-            self.queries(features),
-            self.kernel,
-            self.bias,
-            labels,
-            self.is_class,
-            context.want_value,
-            self.block_size,
-            context.visits.get("kernel"),
-        )
+        def of(part: Part) -> jax.Array:
+            among = part.places(labels), part.is_class, context.want_value, self.block_size
+            found: jax.Array = sharded.bce(part.queries, part.kernel, part.bias, *among, context.visits.get(part.name))
+            return found
+
+        first, *others = map(of, self.parts(features))
+        loss = sum(others, first)
         return loss / self.label_space.num_classes if self.reduction == "mean" else loss, {}
 
     def topk(self, features: Features, k: int) -> Best:

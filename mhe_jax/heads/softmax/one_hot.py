@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Ranked, Scores, check_smoothing
 from mhe_jax.heads.one_hot_table import OneHotTable
-from mhe_jax.ops import losses, sharded
+from mhe_jax.ops import losses
 
 
 class OneHotHead(OneHotTable):
@@ -22,12 +22,9 @@ class OneHotHead(OneHotTable):
         super().setup()
         check_smoothing(self.label_smoothing)
 
-    def owned_tables(self):
-        return ("kernel",)
-
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
-        smooth, visit = self.label_smoothing > 0, context.visits.get("kernel")
-        lse, target, total = self._statistics(features, jnp.maximum(labels, 0), smooth, visit)
+        smooth = self.label_smoothing > 0
+        lse, target, total = self.softmax_statistics(features, jnp.maximum(labels, 0), smooth, context.visits)
         num_classes = self.label_space.num_classes
         return losses.smoothed_cross_entropy(lse, target, total, num_classes, self.label_smoothing), {}
 
@@ -40,9 +37,5 @@ class OneHotHead(OneHotTable):
         return logits - lse[:, None], best, self.logits_of(features, ids) - lse[:, None]
 
     def scores(self, features: Features, ids: Ids) -> Scores:
-        lse, _, _ = self._statistics(features, jnp.full(ids.shape[0], -1))
+        lse, _, _ = self.softmax_statistics(features, jnp.full(ids.shape[0], -1), False, {})
         return self.logits_of(features, ids) - lse[:, None]
-
-    def _statistics(self, features, labels, with_total=False, visit=None):
-        queries = self.queries(features)
-        return sharded.lse(queries, self.kernel, self.bias, labels, self.is_class, self.block_size, with_total, visit)

@@ -1,11 +1,14 @@
 """What a config will cost, without reading data or running a step: label space, parameters, memory of each head."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
 from mhe_jax.heads import HEADS, digits_of
+from mhe_jax.heads.base import Head
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
 from mhe_jax.train.reporting import programs, remedies, report
@@ -48,6 +51,7 @@ def describe(config: ConfigDict, target: Target | None = None, siblings: bool = 
         f"classes       {space.num_classes:,}",
         f"head          {settings.head.name}, head_sizes {space.head_sizes}: "
         f"{space.num_codes:,} codes, {space.num_codes - space.num_classes:,} of them padding",
+        *_stages(model.task.head),
         f"features      {model.task.head.features_dim}",
         f"batch         {_batch_shapes(settings)}, compute in {settings.dtype}",
         "",
@@ -61,6 +65,15 @@ def describe(config: ConfigDict, target: Target | None = None, siblings: bool = 
     shape = {"data": mesh.shape["data"], "class": mesh.shape["class"]}
     kind = mesh.devices.flat[0].device_kind
     return Description(target, shape, kind, tuple(facts), tuple(heads), settings.head.name, helps)
+
+
+def _stages(head: Head) -> list[str]:
+    """What to know of a head that trains in stages."""
+    stages: Sequence[Any] = head.stages()
+    if len(stages) == 1:
+        return []
+    shares = ", ".join(f"{stage.sampler.rate:g}" for stage in stages)
+    return [f"stages        {shares} of the groups, each in a part of the run; what follows is of the last"]
 
 
 def _batch_shapes(settings: Settings) -> str:

@@ -51,7 +51,8 @@ class Meter:
         """`report(step, values)` gets the window's means and rates.
 
         The rates are `examples_per_second`, `data_wait` if `fetching` was used, and `flops_utilization` where it is
-        known how long a step takes at the devices' peak, `peak_step_seconds`.
+        known how long a step takes at the devices' peak, `peak_step_seconds`; where that changes within a window it
+        counts as it is at the end.
         """
         self._pending: collections.deque = collections.deque()
         self._log_every, self._report = log_every, report
@@ -59,7 +60,7 @@ class Meter:
         # The updates up to `_sound_step` are known to be finite.
         self._read_step = self._window_step = self._sound_step = start_step
         self._clock, self._seconds = time.perf_counter(), 0.0
-        self._peak_step_seconds = peak_step_seconds
+        self.peak_step_seconds = peak_step_seconds
         self._fetches: collections.deque = collections.deque()
         self._fetched, self._waited = False, 0.0
 
@@ -137,8 +138,8 @@ class Meter:
         rates = {"examples_per_second": examples / seconds}
         if self._fetched:
             rates["data_wait"] = self._waited / seconds
-        if self._peak_step_seconds is not None:
-            rates["flops_utilization"] = (self._read_step - self._window_step) * self._peak_step_seconds / seconds
+        if self.peak_step_seconds is not None:
+            rates["flops_utilization"] = (self._read_step - self._window_step) * self.peak_step_seconds / seconds
         self._report(self._read_step, {**metrics.means(known), **rates})
         self._window, self._window_step, self._clock, self._seconds = {}, self._read_step, now, 0.0
         self._waited = 0.0

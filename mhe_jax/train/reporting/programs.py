@@ -21,6 +21,7 @@ from mhe_jax.train.pairs_evaluator import make_embed
 from mhe_jax.train.parallel.collectives import collectives
 from mhe_jax.train.parallel.mesh import CHUNK, whole
 from mhe_jax.train.reporting import report
+from mhe_jax.train.stages import tasks_of
 from mhe_jax.train.state import TrainState, abstract_state, weights_of
 from mhe_jax.train.step import StepOptions, compile_train_program, make_train_step
 
@@ -109,7 +110,8 @@ def compile_train(
         shard_backbone=settings.shard_backbone,
         freeze_backbone=settings.freeze_backbone,
     )
-    step = make_train_step(model.task, model.optimizer, model.average_rule, options)
+    largest = tasks_of(model.task)[-1]
+    step = make_train_step(largest, model.optimizer, model.average_rule, options)
     program = compile_train_program(step, lambda resident, piece: piece, steps, model.state)
     count = jax.ShapeDtypeStruct((), np.int32)
     return _compiled(program.lower(model.state, {}, _chunk(settings, mesh, steps, length), count), mesh)

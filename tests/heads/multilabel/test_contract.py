@@ -18,6 +18,7 @@ RANDOM = {"name": "random_groups", "rate": 0.8, "parts": 1}
 
 VARIANTS = {
     "ohe": ({"name": "ohe", "block_size": 3}, TWO),
+    "ohe frequent": ({"name": "ohe", "block_size": 3, "bottleneck": 4, "frequent": 11}, TWO),
     "mhc": ({"name": "mhc", "hidden_dim": 5, "num_candidates": 4}, TWO),
     "mhc 3": ({"name": "mhc", "hidden_dim": 5, "num_candidates": 3, "reduction": "sum"}, THREE),
     "mhc published": (
@@ -35,7 +36,7 @@ VARIANTS = {
         TWO,
     ),
 }
-MESH = ["ohe", "mhc", "mhc 3", "mhc published", "mhs", "mhs corrected"]
+MESH = ["ohe", "ohe frequent", "mhc", "mhc 3", "mhc published", "mhs", "mhs corrected"]
 SPARSE = [name for name in VARIANTS if name[:3] in ("mhc", "mhs")]
 
 
@@ -54,7 +55,9 @@ def made(variant):
     fields, space = VARIANTS[variant]
     head = build_head(ConfigDict({**fields, "head_sizes": ()}), space, DIM, kind="multilabel")
     boxed = jax.eval_shape(lambda: head.init(jax.random.key(0), jnp.zeros((1, DIM)), 1, method="topk"))["params"]
-    table_rows = {"kernel": 53, "bias": 53, "table_1": space.head_sizes[0], "table_2": 20, "weight": 11}
+    first = fields.get("frequent", 53)
+    table_rows = {"kernel": first, "bias": first, "tail_kernel": 53 - first, "tail_bias": 53 - first}
+    table_rows |= {"table_1": space.head_sizes[0], "table_2": 20, "weight": 11}
 
     def draw(path, leaf):
         rng = np.random.default_rng(len(jax.tree_util.keystr(path)))

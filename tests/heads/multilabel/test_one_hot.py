@@ -32,6 +32,10 @@ def batch():
 
 
 def dense_logits(params, features):
+    if "tail_kernel" in params:
+        first = {name: params[name] for name in ("kernel", "bias")}
+        tail = {name.removeprefix("tail_"): params[name] for name in ("tail_kernel", "tail_bias", "projection")}
+        return jnp.concatenate([dense_logits(part, features) for part in (first, tail)], axis=1)
     if "projection" in params:
         features = features @ params["projection"]["kernel"] + params["projection"]["bias"][None, :]
     return features @ params["kernel"].T + (params["bias"][None, :] if "bias" in params else 0.0)
@@ -39,8 +43,14 @@ def dense_logits(params, features):
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"block_size": 10, "reduction": "mean"}, {"use_bias": False}, {"bottleneck": 3}],
-    ids=["sum", "mean", "no bias", "bottleneck"],
+    [
+        {},
+        {"block_size": 10, "reduction": "mean"},
+        {"use_bias": False},
+        {"bottleneck": 3},
+        *({"bottleneck": 3, "frequent": number, "reduction": "mean"} for number in (1, 20, CLASSES - 1)),
+    ],
+    ids=["sum", "mean", "no bias", "bottleneck", "one frequent", "frequent", "all but one"],
 )
 def test_loss_and_gradients_equal_dense_sigmoids(fields):
     head, params = initialised(**fields)
@@ -66,9 +76,10 @@ def test_without_its_value_the_gradient_is_the_same():
     jax.tree.map(np.testing.assert_array_equal, gradient, expected)
 
 
+@pytest.mark.parametrize("fields", [{}, *({"bottleneck": 3, "frequent": number} for number in (1, 20, CLASSES - 1))])
 @pytest.mark.parametrize("k", [1, 5, CLASSES])
-def test_topk_and_scores_are_log_probabilities_of_the_labels(k):
-    head, params = initialised(block_size=8)
+def test_topk_and_scores_are_log_probabilities_of_the_labels(k, fields):
+    head, params = initialised(block_size=8, **fields)
     features, _ = batch()
     log_probs = np.asarray(jax.nn.log_sigmoid(dense_logits(params, features)))
     scores, ids = jax.jit(lambda x: head.apply({"params": params}, x, k, method="topk"))(features)

@@ -16,6 +16,7 @@ SPACE, DIM, BATCH = LabelSpace(53, (5, 4, 3)), 6, 16
 VARIANTS = {
     "ohe": {"name": "ohe", "block_size": 3, "label_smoothing": 0.1},
     "ohe bottleneck": {"name": "ohe", "bottleneck": 4, "block_size": 3},
+    "ohe frequent": {"name": "ohe", "bottleneck": 4, "frequent": 11, "block_size": 3},
     "mhp": {"name": "mhp", "label_smoothing": 0.1},
     "mhp rank": {"name": "mhp", "rank": 2},
     "mhc": {"name": "mhc", "hidden_dim": 5, "beam_width": 3, "label_smoothing": 0.1},

@@ -25,6 +25,10 @@ def batch(size=7):
 
 
 def dense_logits(params, features):
+    if "tail_kernel" in params:
+        first = {name: params[name] for name in ("kernel", "bias")}
+        tail = {name.removeprefix("tail_"): params[name] for name in ("tail_kernel", "tail_bias", "projection")}
+        return jnp.concatenate([dense_logits(part, features) for part in (first, tail)], axis=1)
     if "projection" in params:
         features = features @ params["projection"]["kernel"] + params["projection"]["bias"][None, :]
     return features @ params["kernel"][:CLASSES].T + (params["bias"][None, :CLASSES] if "bias" in params else 0.0)
@@ -32,8 +36,16 @@ def dense_logits(params, features):
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"block_size": 10, "label_smoothing": 0.1}, {"use_bias": False}, {"bottleneck": 3, "block_size": 10}],
-    ids=["plain", "smooth", "no bias", "bottleneck"],
+    [
+        {},
+        {"block_size": 10, "label_smoothing": 0.1},
+        {"use_bias": False},
+        {"bottleneck": 3, "block_size": 10},
+        {"bottleneck": 3, "frequent": 1},
+        {"bottleneck": 3, "frequent": 20, "block_size": 7, "label_smoothing": 0.1},
+        {"bottleneck": 3, "frequent": CLASSES - 1},
+    ],
+    ids=["plain", "smooth", "no bias", "bottleneck", "one frequent", "frequent", "all but one"],
 )
 def test_loss_and_gradients_equal_a_dense_softmax(fields):
     head, params = initialised(**fields)
@@ -46,10 +58,12 @@ def test_loss_and_gradients_equal_a_dense_softmax(fields):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), ours, oracle)
 
 
-@pytest.mark.parametrize(("size", "bottleneck"), [(1, 0), (7, 0), (7, 3)])
+@pytest.mark.parametrize(
+    ("size", "bottleneck", "frequent"), [(1, 0, 0), (7, 0, 0), (7, 3, 0), (7, 3, 1), (7, 3, 20), (1, 3, CLASSES - 1)]
+)
 @pytest.mark.parametrize("k", [1, 5, CLASSES])
-def test_topk_and_scores_are_sorted_log_probabilities(size, bottleneck, k):
-    head, params = initialised(block_size=8, bottleneck=bottleneck)
+def test_topk_and_scores_are_sorted_log_probabilities(size, bottleneck, frequent, k):
+    head, params = initialised(block_size=8, bottleneck=bottleneck, frequent=frequent)
     features, _ = batch(size)
     log_probs = np.asarray(jax.nn.log_softmax(dense_logits(params, features)))
     scores, ids = jax.jit(lambda x: head.apply({"params": params}, x, k, method="topk"))(features)
@@ -92,6 +106,70 @@ def test_a_bottleneck_narrows_the_table_and_stays_out_of_what_is_owned():
     assert set(initialised(bottleneck=3, use_bias=False)[1]["projection"]) == {"kernel"}
     with pytest.raises(ValueError, match="config.head.bottleneck is -1; it must be at least 0"):
         initialised(bottleneck=-1)
+
+
+@pytest.mark.parametrize("frequent", [1, 20, CLASSES - 1])
+def test_frequent_classes_against_a_softmax_in_float64(frequent, mesh):
+    """Tables on devices, most with rows of padding: the loss and its gradients, and the best classes."""
+    head = OneHotHead(LabelSpace(CLASSES, (CLASSES,)), DIM, frequent=frequent, bottleneck=3, block_size=4)
+    params = meta.unbox(head.init(jax.random.key(0), jnp.zeros((1, DIM)), 1, method="topk"))["params"]
+    features, labels = batch(16)
+
+    @jax.jit
+    def run(params, features):
+        loss = lambda p, x: head.apply({"params": p}, x, labels, method="loss")[0].sum()
+        return jax.value_and_grad(loss, (0, 1))(params, features), head.apply(
+            {"params": params}, features, CLASSES, method="topk"
+        )
+
+    (value, (grads, d_features)), (scores, ids) = jax.tree.map(np.asarray, run(params, features))
+    wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    x, projection = np.asarray(features, np.float64), wide["projection"]
+    y = x @ projection["kernel"] + projection["bias"]
+    tables = [(wide["kernel"], wide["bias"], frequent), (wide["tail_kernel"], wide["tail_bias"], CLASSES - frequent)]
+    parts = [query @ table[:n].T + bias[:n] for query, (table, bias, n) in zip((x, y), tables, strict=True)]
+    logits = np.concatenate(parts, axis=1)
+    log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(value, -log_probs[np.arange(16), labels].sum(), rtol=1e-6)
+    d_logits = np.exp(log_probs) - np.eye(CLASSES)[np.asarray(labels)]
+    d_first, d_tail = d_logits[:, :frequent], d_logits[:, frequent:]
+    d_y = d_tail @ tables[1][0][: CLASSES - frequent]
+    expected = {
+        "kernel": d_first.T @ x,
+        "bias": d_first.sum(axis=0),
+        "tail_kernel": d_tail.T @ y,
+        "tail_bias": d_tail.sum(axis=0),
+        "projection": {"kernel": x.T @ d_y, "bias": d_y.sum(axis=0)},
+    }
+    rows = jax.tree.map(lambda ours, theirs: ours[: len(theirs)], grads, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), rows, expected)
+    np.testing.assert_allclose(
+        d_features, d_first @ tables[0][0][:frequent] + d_y @ projection["kernel"].T, rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_array_equal(ids, np.argsort(-logits, axis=1))
+    np.testing.assert_allclose(scores, -np.sort(-log_probs, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"frequent": -1, "bottleneck": 3}, r"config.head.frequent is -1; of 53 classes it must be in 1 \.\. 52, or 0"),
+        ({"frequent": 53, "bottleneck": 3}, r"config.head.frequent is 53; of 53 classes it must be in 1 \.\. 52, or 0"),
+        ({"frequent": 5}, "config.head.frequent is 5, but bottleneck is 0: it must be the width of the other classes'"),
+    ],
+)
+def test_impossible_numbers_of_frequent_classes_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        initialised(**fields)
+
+
+def test_frequent_classes_have_a_table_of_their_own():
+    head, params = initialised(bottleneck=3, frequent=20)
+    projection = {"kernel": (DIM, 3), "bias": (3,)}
+    shapes = {"kernel": (20, DIM), "bias": (20,), "tail_kernel": (33, 3), "tail_bias": (33,), "projection": projection}
+    assert jax.tree.map(jnp.shape, params) == shapes
+    assert head.owned_tables() == ("kernel", "tail_kernel")
+    assert float(jnp.abs(params["kernel"]).max()) <= DIM**-0.5 < float(jnp.abs(params["tail_kernel"]).max())
 
 
 def test_negative_labels_give_finite_losses_and_gradients():

@@ -1,0 +1,36 @@
+"""How many training examples each class has, as far as a split says without reading pictures."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from scipy import sparse
+
+from mhe_jax.data.dataset import StreamSplit
+
+
+def class_counts(train: Any, num_classes: int) -> Int[np.ndarray, "classes"]:
+    """Examples of each class, int64 [C]; a document counts for each of its labels.
+
+    Args:
+      train: the training split, with ids as labels.
+      num_classes: C.
+
+    Raises:
+      ValueError: if the labels are known only by reading all examples, or there are none.
+    """
+    if sparse.issparse(getattr(train, "labels", None)):
+        labels = train.labels.indices
+    elif isinstance(train, StreamSplit):
+        labels = getattr(getattr(train.load_example, "source", None), "labels", None)
+        if labels is None:
+            raise ValueError(
+                "config.codes.name is 'frequency', but these pictures tell their classes only as they are read: write "
+                "the classes, the most frequent ones first, into a file, and set codes.name = 'file'"
+            )
+    else:
+        labels = train.labels
+    counts = np.bincount(np.asarray(labels), minlength=num_classes)
+    if not counts.any():
+        raise ValueError("config.codes.name is 'frequency', but no training example has a class")
+    return counts
