@@ -2,6 +2,7 @@
 
 Paper, table 1 (their measurement, best epoch on the test set): top-1 {5,20} 74.29, {10,10} 75.46, {4,5,5} 74.34 %.
 Hardware: one GPU. `:reference` gives the published settings, and joins with sizes: `:5x20,reference`.
+`:small` is a network of three convolutions, 20 epochs, some minutes on two CPU cores (docs/heads.md).
 
     python main.py --config=configs/cifar100_mhp.py --config.data.path=DIR_OF_cifar-100-python
 """

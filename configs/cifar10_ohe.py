@@ -2,6 +2,7 @@
 
 Paper, table 1 (their measurement, best epoch on the test set): top-1 95.6 %.
 Hardware: one GPU. `:reference` gives the published settings.
+`:small` is a network of three convolutions, 20 epochs, some minutes on two CPU cores (docs/heads.md).
 
     python main.py --config=configs/cifar10_ohe.py --config.data.path=DIR_OF_cifar-10-batches-py
 """

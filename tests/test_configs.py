@@ -157,6 +157,7 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
         ("xmc_unicode", "mhp", {"head.name": "mhp", "head.rank": 8}),
         ("cifar100_mhp", "5x20,reference", {"head.head_sizes": (5, 20), "head.objective": "bce_concat"}),
         ("cifar100_mhc", "4x5x5", {"head.head_sizes": (4, 5, 5), "head.beam_width": 10}),
+        ("cifar100_mhc", "small,20x5", {"backbone.name": "convnet", "total_epochs": 20.0, "dtype": "float32"}),
         ("cifar100_mhc", "reference", {"head.beam_width": 1, "optimizer.decay_all": True, "data.last_batch": "keep"}),
         (
             "cifar100_mhs",

@@ -1,6 +1,6 @@
 """What the CIFAR configs share: the published recipe, and the corrected one that is the default."""
 
-from mhe_jax.recipes import heads
+from mhe_jax.recipes import glyphs, heads
 from mhe_jax.recipes.arguments import parse
 from mhe_jax.recipes.base import base_config
 
@@ -8,11 +8,15 @@ from mhe_jax.recipes.base import base_config
 def make(num_classes, head, arg, default_sizes):
     """The config of one head. Arguments: sizes such as 5x20, `r50` for ResNet-50, `ema`, `swa`, `reference`, `smoke`.
 
+    `small` is a network of three convolutions with its own recipe, for two CPU cores: 20 epochs.
+
     `reference` gives the published settings exactly: float32, decay on all parameters, a cosine stepped once an
     epoch that ends at 1e-5, the last smaller batch of each epoch kept, and the head's published loss and inference.
     """
-    sizes, flags = parse(arg, "reference", "r50", "ema", "swa", "smoke")
+    sizes, flags = parse(arg, "reference", "r50", "small", "ema", "swa", "smoke")
     reference = "reference" in flags
+    if "small" in flags and flags & {"reference", "r50"}:
+        raise ValueError("config argument 'small' is a network and a recipe of its own: leave out reference and r50")
     config = base_config()
     config.data = {
         "name": f"cifar{num_classes}",
@@ -43,6 +47,10 @@ def make(num_classes, head, arg, default_sizes):
     config.dtype = "float32" if reference else "bfloat16"
     config.matmul_precision = "highest" if reference else "default"
     config.checkpoint_every_epochs = 10.0
+    if "small" in flags:
+        del config.backbone, config.optimizer, config.schedule
+        config.update(glyphs.recipe())
+        config.total_epochs, config.dtype = 20.0, "float32"
     if "ema" in flags:
         config.average = {"name": "ema", "decay": 0.999}
     if "swa" in flags:
