@@ -4,8 +4,8 @@
     mhe codes --features=tree/train/features.npy --labels=tree/train/labels.npy --head_sizes=1000x1000 --output=c.npy
     mhe train --config=features_mhc:1000x1000 --config.data.path=tree --config.codes.name=file --config.codes.path=c.npy
 
-A node's vector is its parent's and a normal one of its own, shorter from level to level; a row is its class's vector
-and noise. The classes are numbered at random. The folder is one that `config.data.name = 'features'` reads, and tree.npy
+A node's vector is its parent's and a normal one of its own, shorter from level to level; a row is its class's
+vector and noise. The classes are numbered at random. `config.data.name = 'features'` reads the folder, whose tree.npy
 has the place of each class in the tree, so that its numbers are the best codes there are.
 """
 
