@@ -22,6 +22,7 @@ class Part(NamedTuple):
       queries: what its rows are multiplied with, in the compute dtype, [B, width].
       kernel: [rows, width], with rows behind those of the classes that fill it up to a multiple of the devices.
       bias: [rows], or None.
+      alone: whether all classes are these.
     """
 
     name: str
@@ -30,9 +31,12 @@ class Part(NamedTuple):
     queries: jax.Array
     kernel: Stored
     bias: jax.Array | None
+    alone: bool
 
     def places(self, ids: jax.Array) -> jax.Array:
         """The rows of classes, of any shape; -1 for classes that are none of these."""
+        if self.alone:
+            return ids
         return jnp.where((ids >= self.first) & (ids < self.first + self.size), ids - self.first, -1)
 
     @property
@@ -99,9 +103,9 @@ class OneHotTable(Head):
         narrow = self.projection(features).astype(self.dtype) if self.bottleneck else features
         classes, first = self.label_space.num_classes, self.frequent
         if not first:
-            return (Part("kernel", 0, classes, narrow, self.kernel, self.bias),)
-        tail = Part("tail_kernel", first, classes - first, narrow, self.tail_kernel, self.tail_bias)
-        return Part("kernel", 0, first, features, self.kernel, self.bias), tail
+            return (Part("kernel", 0, classes, narrow, self.kernel, self.bias, True),)
+        tail = Part("tail_kernel", first, classes - first, narrow, self.tail_kernel, self.tail_bias, False)
+        return Part("kernel", 0, first, features, self.kernel, self.bias, False), tail
 
     def softmax_statistics(
         self, features: jax.Array, labels: jax.Array, with_total: bool, visits: dict[str, Visit]
@@ -136,7 +140,10 @@ class OneHotTable(Head):
             places = part.places(ids)
             rows = part.kernel.reshape(-1, 1, part.kernel.shape[1])  # each class is a block of one
             logits = sharded.block_logits(rows, part.queries, places)[:, :, 0]  # 0 where there is no row
-            return logits if part.bias is None else logits + jnp.where(places < 0, 0.0, part.bias[places])
+            if part.bias is None:
+                return logits
+            bias = part.bias[places]
+            return logits + (bias if part.alone else jnp.where(places < 0, 0.0, bias))
 
         first, *others = map(of, self.parts(features))
         return sum(others, first)

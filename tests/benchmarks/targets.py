@@ -18,7 +18,7 @@ from mhe_jax.recipes.files import load_config, shipped_names
 from mhe_jax.targets import target as targets
 from mhe_jax.train.reporting.head_costs import HeadCost, checked, measure
 
-OWN_DATA = {"data.num_classes": 10_000, "data.channels": 3, "global_batch_size": 256}
+OWN_DATA = {"data.num_classes": 10_000, "data.features_dim": 512, "data.channels": 3, "global_batch_size": 256}
 
 
 def main() -> None:

@@ -46,6 +46,8 @@ def small(path, arg):
         if config.backbone.name == "iresnet":
             config.backbone.depth = 18
         config.data.num_classes = 101
+        if "features_dim" in config.data:
+            config.data.features_dim = 24
     return config
 
 
