@@ -211,3 +211,8 @@ def test_an_encoder_without_a_recipe_takes_that_of_the_default():
 def test_an_unknown_argument_is_named():
     with pytest.raises(ValueError, match="config argument 'refrence': head sizes such as 5x20, or one of reference"):
         load(ROOT / "configs" / "cifar100_mhc.py", "refrence")
+
+
+def test_a_small_network_has_no_published_settings():
+    with pytest.raises(ValueError, match="'small' is a network and a recipe of its own: leave out reference and r50"):
+        load(ROOT / "configs" / "cifar100_mhc.py", "small,reference")

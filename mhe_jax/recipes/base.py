@@ -10,3 +10,18 @@ def base_config() -> ConfigDict:
     return ConfigDict(
         {**{section: {} for section in ("data", "backbone", "head", "optimizer", "schedule")}, **defaults()}
     )
+
+
+def adamw(weight_decay):
+    """AdamW for what is trained from random values, by config field; biases and normalisations are not decayed."""
+    return {
+        "name": "adamw",
+        "b1": 0.9,
+        "b2": 0.999,
+        "eps": 1e-8,
+        "weight_decay": weight_decay,
+        "decay_all": False,
+        "head_rate": 1.0,
+        "backbone_rate": 1.0,
+        "layer_decay": 1.0,
+    }

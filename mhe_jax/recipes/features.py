@@ -2,7 +2,7 @@
 
 from mhe_jax.recipes import heads
 from mhe_jax.recipes.arguments import parse
-from mhe_jax.recipes.base import base_config
+from mhe_jax.recipes.base import adamw, base_config
 
 # Of one label a row, and of many. A sum of eight products learns faster than one; groups are those of the batch.
 HEADS = {
@@ -40,17 +40,7 @@ def make(head, arg):
         "dropout": 0.0,
     }
     config.head = HEADS[head][many](sizes)
-    config.optimizer = {
-        "name": "adamw",
-        "b1": 0.9,
-        "b2": 0.999,
-        "eps": 1e-8,
-        "weight_decay": 0.05,
-        "decay_all": False,
-        "head_rate": 1.0,
-        "backbone_rate": 1.0,
-        "layer_decay": 1.0,
-    }
+    config.optimizer = adamw(weight_decay=0.05)
     config.schedule = {
         "name": "cosine",
         "learning_rate": 0.005,

@@ -4,24 +4,14 @@ Sized for two CPU cores: a run takes some minutes.
 """
 
 from mhe_jax.recipes.arguments import parse
-from mhe_jax.recipes.base import base_config
+from mhe_jax.recipes.base import adamw, base_config
 
 
 def recipe():
     """A small network for small grey pictures and its optimisation, by config field."""
     return {
         "backbone": {"name": "convnet", "features_dim": 512, "widths": (32, 64, 128)},
-        "optimizer": {
-            "name": "adamw",
-            "b1": 0.9,
-            "b2": 0.999,
-            "eps": 1e-8,
-            "weight_decay": 0.05,
-            "decay_all": False,
-            "head_rate": 1.0,
-            "backbone_rate": 1.0,
-            "layer_decay": 1.0,
-        },
+        "optimizer": adamw(weight_decay=0.05),
         "schedule": {
             "name": "cosine",
             "learning_rate": 0.01,
