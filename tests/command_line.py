@@ -45,6 +45,17 @@ class CommandLine:
             self._server.communicate()
 
 
+def mhe(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs `mhe ARGUMENTS` in a process that begins with Python itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "mhe_jax", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def serve() -> list[str]:
     """Forks for each command of standard input, and prints its exit status; in the fork it returns the arguments."""
     for line in sys.stdin:

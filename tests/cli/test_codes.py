@@ -1,10 +1,5 @@
 """`mhe codes`: codes from files and from a run, and one line for each mistake."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -13,18 +8,11 @@ from mhe_jax.recipes import heads
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_config
 from tests.codes.test_clustering import planted
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.command_line import mhe
 
 
 def codes(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "mhe_jax", "codes", *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return mhe("codes", *arguments)
 
 
 def test_examples_and_their_classes_become_codes(tmp_path):

@@ -1,10 +1,6 @@
 """`mhe embed`: the features of a run's splits, and of a pretrained encoder's, as a folder that heads are trained on."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -21,9 +17,9 @@ from mhe_jax.models import build_backbone
 from mhe_jax.train import experiment
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_config, tiny_face_config, tiny_features_config, tiny_text_config
+from tests.command_line import mhe
 from tests.data.features.rows import write_features
 
-ROOT = pathlib.Path(__file__).parents[2]
 KINDS = {"pictures": tiny_config, "texts": tiny_text_config}
 
 
@@ -198,13 +194,7 @@ def test_a_backbone_without_weights_is_told(tmp_path):
 
 
 def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "mhe_jax", "embed", *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return mhe("embed", *arguments)
 
 
 @pytest.mark.slow

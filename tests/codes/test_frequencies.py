@@ -9,6 +9,7 @@ import scipy.sparse
 from mhe_jax.codes.frequencies import class_counts
 from mhe_jax.codes.sources import Frequency
 from mhe_jax.data.dataset import ArraySplit, StreamSplit
+from mhe_jax.data.features.dataset import FeatureSplit
 from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.labels import LabelSpace
 
@@ -26,16 +27,20 @@ class Listed:
     labels: np.ndarray
 
 
+MANY = scipy.sparse.csr_matrix((np.ones(7), LABELS, [0, 3, 3, 7]), (3, 7))
+
+
 def documents():
-    labels = scipy.sparse.csr_matrix((np.ones(7), LABELS, [0, 3, 3, 7]), (3, 7))
     fields = {field.name: None for field in dataclasses.fields(TextSplit)}
-    return TextSplit(**{**fields, "labels": labels})
+    return TextSplit(**{**fields, "labels": MANY})
 
 
 SPLITS = {
     "array": lambda: ArraySplit(np.zeros((7, 1, 1, 1), np.uint8), LABELS),
     "stream": lambda: StreamSplit(7, Load(Listed(LABELS))),
     "texts": documents,
+    "features": lambda: FeatureSplit(np.zeros((7, 2), np.float32), LABELS, True),
+    "features with many labels": lambda: FeatureSplit(np.zeros((3, 2), np.float32), MANY, True),
 }
 
 
