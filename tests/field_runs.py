@@ -16,6 +16,7 @@ from mhe_jax.recipes import heads
 from tests import tiny_config, tiny_face_config, tiny_text_config
 from tests.data.features.rows import write_features
 from tests.data.images.test_tfds import prepare
+from tests.data.texts.sparse import layouts
 
 Make = Callable[[], ConfigDict]
 
@@ -83,6 +84,8 @@ class Files:
         train_word_pieces(iter(words), 64).save_pretrained(str(root / "tokenizer"))
         write_features(root / "features")
         write_features(root / "features_multilabel", multilabel=True)
+        (root / "sparse").mkdir()
+        layouts.two_files(root / "sparse")
         prepare(root, "tiny", {"train": 20, "test": 8, "more": 24}, size=12)
 
 
@@ -108,6 +111,15 @@ def features(**fields) -> ConfigDict:
     config = with_fields(config, fields)
     config.data.path = str(Files.root / config.data.name)
     return config
+
+
+def bag(name: str, folder: str, **fields) -> ConfigDict:
+    """A run on sparse features, or on words."""
+    config = texts(head=heads.xmc_ohe())
+    config.data = {"name": name, "path": str(Files.root / folder)}
+    config.backbone = {"name": "bag", "features_dim": 8}
+    config.global_batch_size, config.total_steps = 8, 2
+    return with_fields(config, fields)
 
 
 CASCADE = {"num_candidates": 4, "hidden_dim": 8}
@@ -180,6 +192,7 @@ RUNS: dict[str, Make] = {
     "backbone:bert": lambda: texts(backbone={"name": "bert", "vocab_size": 97, **ENCODER, **DROPOUT}),
     "backbone:xlnet": lambda: texts(backbone={"name": "xlnet", "vocab_size": 97, **ENCODER, **DROPOUT}),
     "backbone:identity": lambda: features(backbone__hidden_dims=(6,), backbone__dropout=0.1),
+    "backbone:bag": lambda: bag("sparse", "sparse", backbone__dropout=0.1, backbone__feature_dropout=0.1),
     "data:synthetic": lambda: pictures(),
     "data:glyphs": lambda: pictures(
         data={"name": "glyphs", "num_classes": 0, "image_size": 16}, head=heads.mhp(), total_steps=2
@@ -194,6 +207,8 @@ RUNS: dict[str, Make] = {
     "data:tfds": on_disk(pictures, name="tfds", dataset="tiny", image_size=8),
     "data:face_folder": on_disk(faces, "pictures", name="face_folder", eval_sets=("pairs.txt",), image_size=12),
     "data:xmc": documents,
+    "data:sparse": lambda: bag("sparse", "sparse"),
+    "data:words": lambda: bag("words", "documents"),
     "data:features": lambda: features(),
     "data:features_multilabel": lambda: features(data__name="features_multilabel"),
 }

@@ -18,11 +18,13 @@ from mhe_jax.interop import huggingface
 from mhe_jax.models import ENCODERS, build_backbone
 from tests.command_line import ROOT
 from tests.data.features.rows import write_features
-from tests.test_configs import FACES, FEATURES, FILES, TEXTS
+from tests.data.texts.sparse import layouts
+from tests.test_configs import BAGS, FACES, FEATURES, FILES, TEXTS
 
 RUNS = [(path.stem, "smoke") for path in FILES] + [
     ("image_folder_mhc", "small,smoke"),
     *((path.stem, "multilabel,smoke") for path in FILES if path.stem in FEATURES),
+    ("bag_mhc", "sparse,smoke"),
     ("cifar100_mhp", "reference,smoke"),
     ("imagenet_mhs", "reference,smoke"),
     ("xmc_eurlex4k", "ohe,reference,smoke"),
@@ -45,6 +47,8 @@ def data_folder(tmp_path_factory) -> pathlib.Path:
     write_cifar(root, rng)
     write_documents(root / "documents", rng)
     write_features(root / "features")
+    (root / "sparse").mkdir()
+    layouts.one_file(root / "sparse")
     write_features(root / "features_multilabel", multilabel=True)
     for name in ENCODERS:
         write_encoder(root / name, name)
@@ -110,13 +114,15 @@ def start(*flags):
 
 
 def flags_of(name, arg, data_folder, workdir):
-    small = name not in [*TEXTS, *FEATURES] and (name not in WHOLE or "reference" in arg)
+    small = name not in [*TEXTS, *FEATURES, *BAGS] and (name not in WHOLE or "reference" in arg)
     config = f"tests/small_network.py:{name}," if small else f"configs/{name}.py:"
     flags = [f"--config={config}{arg}", f"--workdir={workdir}"]
     if name.startswith(("cifar", "image_folder")):
         flags.append(f"--config.data.path={data_folder}")
     if name in FEATURES:
         flags.append(f"--config.data.path={data_folder}/features{'_multilabel' * ('multilabel' in arg)}")
+    if name in BAGS:
+        flags.append(f"--config.data.path={data_folder}/{'sparse' if 'sparse' in arg else 'documents'}")
     if name == "arcface_folder":
         flags.append(f"--config.data.path={data_folder}/faces")
     elif name in FACES and name != "arcface_glyphs":

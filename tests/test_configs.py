@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data.build import DATA
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop import huggingface
-from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES
+from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES, ON_SPARSE
 from mhe_jax.ops.margins import MARGINS
 from mhe_jax.ops.sampling import SAMPLERS
 from mhe_jax.recipes import heads, texts
@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text())
 REGISTRIES = {
     "data": DATA,
-    "backbone": {**BACKBONES, **ENCODERS, **ON_FEATURES, "pretrained": huggingface._pretrained},
+    "backbone": {**BACKBONES, **ENCODERS, **ON_FEATURES, **ON_SPARSE, "pretrained": huggingface._pretrained},
     "head": HEADS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
@@ -33,6 +33,7 @@ REGISTRIES = {
     "table_optimizer": TABLE_OPTIMIZERS,
 }
 TEXTS = [path.stem for path in FILES if path.stem.startswith("xmc_")]
+BAGS = [path.stem for path in FILES if path.stem.startswith("bag_")]
 FEATURES = [path.stem for path in FILES if path.stem.startswith("features_")]
 FACES = [path.stem for path in FILES if path.stem.startswith("arcface_")]
 
@@ -46,7 +47,7 @@ def load(path: pathlib.Path, arg: str = "") -> ConfigDict:
 
 def test_there_is_a_config_for_each_data_set_and_head():
     names = {path.stem for path in FILES}
-    for pipeline in ("glyphs", "cifar10", "cifar100", "imagenet", "image_folder", "features"):
+    for pipeline in ("glyphs", "cifar10", "cifar100", "imagenet", "image_folder", "features", "bag"):
         assert {f"{pipeline}_{head}" for head in HEADS} <= names
 
 
@@ -54,7 +55,7 @@ def test_there_is_a_config_for_each_data_set_and_head():
 def test_every_field_is_one_that_is_read(path):
     config = load(path)
     Settings.from_config(config)
-    head_registry = MULTILABEL_HEADS if path.stem in TEXTS else MARGIN_HEADS if path.stem in FACES else HEADS
+    head_registry = MULTILABEL_HEADS if path.stem in TEXTS + BAGS else MARGIN_HEADS if path.stem in FACES else HEADS
     for section, registry in {**REGISTRIES, "head": head_registry}.items():
         accepted = inspect.signature(registry[config[section].name]).parameters
         declared = set(config[section]) - {"name", "head_sizes"}

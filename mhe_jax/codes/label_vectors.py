@@ -9,6 +9,7 @@ from mhe_jax.codes.vectors import ClassMeans
 from mhe_jax.data.features.dataset import FeatureSplit
 from mhe_jax.data.ragged import columns_of
 from mhe_jax.data.texts.dataset import TextSplit
+from mhe_jax.data.texts.sparse.dataset import SparseSplit
 
 _DIMS = 96
 _BLOCK = 65536  # documents whose reduced vectors are added up at a time
@@ -16,7 +17,7 @@ _BLOCK_BYTES = 16 << 20  # of features that are added up at a time
 
 
 def label_vectors(split: TextSplit, dims: int = _DIMS, seed: int = 0) -> ClassMeans:
-    """The directions of the labels' mean documents, by the tokens that the encoder will see.
+    """The directions of the labels' mean documents, by the tokens that the encoder will see, or by sparse features.
 
     Documents are weighted as those of the baseline (`mhe_jax.evaluation.baselines`), by scikit-learn, and reduced by a
     truncated SVD. Relevances do not count.
@@ -29,7 +30,8 @@ def label_vectors(split: TextSplit, dims: int = _DIMS, seed: int = 0) -> ClassMe
     Raises:
       ValueError: if all documents have the same tokens, by which nothing can be told apart.
     """
-    reduced = _reduced(_tf_idf(split), dims, seed)
+    weighted = split.matrix if isinstance(split, SparseSplit) else _tf_idf(split)
+    reduced = _reduced(weighted, dims, seed)
     means = ClassMeans(split.labels.shape[1], reduced.shape[1])
     of_entry = np.repeat(np.arange(split.num_examples), np.diff(split.labels.indptr))
     for start in range(0, len(of_entry), _BLOCK):

@@ -16,6 +16,9 @@ from mhe_jax.data.images.synthetic import Synthetic
 from mhe_jax.data.images.tfds import TfdsImages
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.folder import XmcText
+from mhe_jax.data.texts.sparse.dataset import SparseData
+from mhe_jax.data.texts.sparse.folder import SparseFolder
+from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.data.texts.synthetic import SyntheticText
 from mhe_jax.data.texts.unicode_names import UnicodeNames
 
@@ -31,14 +34,16 @@ DATA = {
     "glyphs": Glyphs,
     "image_folder": ImageFolder,
     "imagenet": ImageNet,
+    "sparse": SparseFolder,
     "synthetic": Synthetic,
     "synthetic_text": SyntheticText,
     "tfds": TfdsImages,
     "unicode": UnicodeNames,
+    "words": WordData,
     "xmc": XmcText,
 }
 
-Data = ImageData | TextData | FeatureData
+Data = ImageData | TextData | FeatureData | SparseData
 
 
 def build_data(section: ConfigDict) -> Data:

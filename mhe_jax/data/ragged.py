@@ -5,10 +5,10 @@ import scipy.sparse
 
 
 def pad_rows(values: np.ndarray, starts: np.ndarray, counts: np.ndarray, width: int, fill: int) -> np.ndarray:
-    """Row i is `values[starts[i] : starts[i] + counts[i]]`, filled up to `width`: int32 [N, width].
+    """Row i is `values[starts[i] : starts[i] + counts[i]]`, filled up to `width`: int32 or float32 [N, width].
 
     Args:
-      values: int32 [M], the rows end to end; a memory map is read only where it is needed.
+      values: integers or floats [M], the rows end to end; a memory map is read only where it is needed.
       starts: integers [N].
       counts: integers [N], none above `width`.
       width: length of every row.
@@ -16,7 +16,7 @@ def pad_rows(values: np.ndarray, starts: np.ndarray, counts: np.ndarray, width: 
     """
     columns = np.arange(width)
     taken = columns[None, :] < counts[:, None]
-    rows = np.full((len(starts), width), fill, np.int32)
+    rows = np.full((len(starts), width), fill, np.float32 if values.dtype.kind == "f" else np.int32)
     rows[taken] = values[(starts[:, None] + columns[None, :])[taken]]
     return rows
 

@@ -18,11 +18,14 @@ import numpy as np
 
 from mhe_jax.data.dataset import BadExample, DataError
 from mhe_jax.data.features.arrays import not_finite, open_features
-from mhe_jax.data.files import mapped_array
+from mhe_jax.data.files import mapped_array, require_file
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.images.listing import list_pictures, tell_left_out
 from mhe_jax.data.lines import decoded_line, json_field, json_record
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.dataset import SparseData
+from mhe_jax.data.texts.sparse.formats import load_matrix
+from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.train.parallel import distributed
 
 # Names of some examples, and the arrays that the task takes for them.
@@ -102,6 +105,27 @@ def features(source: str, width: int, batch_size: int, on_bad: Callable[[Excepti
             yield [f"{path}[{start + place}]" for place in np.flatnonzero(~bad)], {"features": block[~bad]}
 
 
+def sparse_rows(source: str, data: SparseData, batch_size: int) -> Batches:
+    """Rows of a .npz of sparse features, see `SparseData.padded`, at most `batch_size` at a time.
+
+    Args:
+      source: the file, a matrix [M, V] of scipy.sparse.save_npz.
+      data: what cuts a row.
+      batch_size: the most at a time.
+
+    Raises:
+      ValueError: if there is no such file, or it holds anything else.
+    """
+    path = pathlib.Path(source)
+    require_file(path)
+    matrix = load_matrix(path)
+    if matrix.shape[1] != data.features_dim:
+        raise ValueError(f"{path} has {matrix.shape[1]} features, but {data.features_dim} are expected")
+    for start in range(0, matrix.shape[0], batch_size):
+        block = matrix[start : start + batch_size]
+        yield [f"{path}[{start + place}]" for place in range(block.shape[0])], data.padded(block)
+
+
 def _array(path: pathlib.Path, image_shape: tuple[int, int, int]) -> np.ndarray:
     """The images of a .npy file, uint8 [N, H, W, C] and mapped into memory; raises ValueError for anything else."""
     images = mapped_array(path)
@@ -148,14 +172,14 @@ def read_ahead(
                 yield good, np.stack(arrays)
 
 
-def texts(source: str, data: TextData, batch_size: int, on_bad: Callable[[Exception], None]) -> Batches:
-    """Tokens of texts as {'input_ids', 'length'}, at most `batch_size` at a time; a text is its own name.
+def texts(source: str, data: TextData | WordData, batch_size: int, on_bad: Callable[[Exception], None]) -> Batches:
+    """Tokens of texts as {'input_ids', 'length'}, or words, at most `batch_size` at a time; a text is its own name.
 
     Args:
       source: `-` for standard input or the path of a file, also of a .gz, one text a line (in a .jsonl or .json file,
         one object a line with a field `text`); or, if there is no such file, the text itself. A single word that ends
         in one of these, .txt, .csv or .tsv, or begins with a slash or a dot, is meant as a file.
-      data: the tokenizer.
+      data: what reads texts.
       batch_size: the most at a time.
       on_bad: takes the error of a line that is not UTF-8, or of a .jsonl file holds no text, and is left out.
 
@@ -164,8 +188,7 @@ def texts(source: str, data: TextData, batch_size: int, on_bad: Callable[[Except
         UTF-8.
     """
     for some in _batched(_texts(source, on_bad), batch_size):
-        input_ids, length = data.encode(some)
-        yield list(some), {"input_ids": input_ids, "length": length}
+        yield list(some), data.inputs_of(some)
 
 
 def _texts(source: str, on_bad: Callable[[Exception], None]) -> Iterator[str]:

@@ -18,10 +18,12 @@ from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.feeds import eval_feed
 from mhe_jax.data.ragged import top_of
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.dataset import SparseData
+from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference import predictions
 from mhe_jax.inference.class_names import with_names
 from mhe_jax.inference.embeddings import write_embeddings
-from mhe_jax.inference.inputs import Batches, Unreadable, features, pictures, texts
+from mhe_jax.inference.inputs import Batches, Unreadable, features, pictures, sparse_rows, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import BATCH, place, replicate, shares
@@ -48,7 +50,7 @@ def predict(
     Args:
       config: the run's config; its data set need not be present.
       workdir: a trained run.
-      source: see `pictures`, `texts` and `features` of `mhe_jax.inference.inputs`.
+      source: see `pictures`, `texts`, `features` and `sparse_rows` of `mhe_jax.inference.inputs`.
       k: classes per example.
       output: file to write; standard output without one.
       class_names: readable names, see `mhe_jax.inference.class_names.with_names`.
@@ -69,8 +71,10 @@ def predict(
     _check_top_k(k, trained.classes.number)
     data = trained.data
     unreadable, count = Unreadable(), 0
-    if isinstance(data, TextData):
+    if isinstance(data, TextData | WordData):
         batches = texts(source, data, BATCH_SIZE, unreadable)
+    elif isinstance(data, SparseData):
+        batches = sparse_rows(source, data, BATCH_SIZE)
     elif isinstance(data, FeatureData):
         rows = features(source, data.features_dim, BATCH_SIZE, unreadable)
         batches = ((names, trained.task.asked(batch)) for names, batch in rows)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy.sparse
 from ml_collections import ConfigDict
 
 from mhe_jax.data.faces.dataset import FaceData
@@ -16,6 +17,9 @@ from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts import buckets
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.dataset import SparseData
+from mhe_jax.data.texts.sparse.rows import canonical_features
+from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.inputs import read_ahead
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
@@ -27,6 +31,7 @@ Input = str | os.PathLike
 _TEXTS = str, "is a run on texts and takes strings"
 _PICTURES = (str, os.PathLike), "is a run on pictures and takes paths of files, or a uint8 array"
 _FEATURES = (), "is a run on features and takes a float array"
+_SPARSE = (), "is a run on sparse features and takes a matrix of scipy.sparse"
 
 # Places of some inputs, int [B], and the arrays that the task takes for them.
 Batches = Iterator[tuple[np.ndarray, Any]]
@@ -97,7 +102,8 @@ class Run:
 
         Args:
           inputs: of a run on texts a text or a list of texts; of one on pictures a path, a list of paths, or uint8
-            pictures [N, H, W, C] of the size that the run was trained on; of one on features float [N, D].
+            pictures [N, H, W, C] of the size that the run was trained on; of one on features float [N, D], of one on
+            sparse features a matrix of scipy.sparse [N, V].
           top_k: each number is compiled anew.
 
         Raises:
@@ -110,7 +116,7 @@ class Run:
         if not 1 <= top_k <= trained.classes.number:
             raise ValueError(f"top_k is {top_k}; it must be between 1 and the {trained.classes.number} classes")
         asked = self._checked(inputs)
-        found: list[list[Prediction]] = [[] for _ in asked]
+        found: list[list[Prediction]] = [[] for _ in range(_count(asked))]
         program = functools.partial(self._predict, k=top_k)
         for places, (scores, ids) in trained.results(program, self._batches(asked)):
             rows = zip(places, np.exp(scores).tolist(), trained.codes.ids(ids).tolist(), strict=True)
@@ -132,17 +138,22 @@ class Run:
           ValueError: for inputs of another kind, and a picture that cannot be read.
         """
         asked = self._checked(inputs)
-        features = np.zeros((len(asked), self._trained.task.head.features_dim), np.float32)
+        features = np.zeros((_count(asked), self._trained.task.head.features_dim), np.float32)
         for places, part in self._trained.results(self._embed, self._batches(asked)):
             features[places] = part
         return unit_length(features) if isinstance(self._trained.data, FaceData) else features
 
-    def _checked(self, inputs: Any) -> np.ndarray | list:
+    def _checked(self, inputs: Any) -> Any:
         """One element an input; raises ValueError unless they are what the run takes."""
         data = self._trained.data
-        kind, takes = (
-            _PICTURES if isinstance(data, ImageData) else _FEATURES if isinstance(data, FeatureData) else _TEXTS
-        )
+        kind, takes = _kind(data)
+        if scipy.sparse.issparse(inputs) and kind == () and isinstance(data, SparseData):
+            matrix = canonical_features(inputs, "the matrix")
+            if matrix.shape[1] != data.features_dim:
+                raise ValueError(
+                    f"{self._trained.workdir} takes sparse features [N, {data.features_dim}], not {list(matrix.shape)}"
+                )
+            return matrix
         if isinstance(inputs, np.ndarray | jax.Array) and isinstance(data, FeatureData):
             rows = np.asarray(inputs)
             if rows.dtype.kind != "f" or rows.ndim != 2 or rows.shape[1] != data.features_dim:
@@ -174,6 +185,12 @@ class Run:
             for places in _cut(np.argsort(length, kind="stable")):
                 width = buckets.fit(data.buckets, length[places].max())
                 yield places, {"input_ids": input_ids[places, :width], "length": length[places]}
+        elif isinstance(data, WordData):
+            for places in _cut(np.arange(len(asked))):
+                yield places, data.inputs_of([asked[place] for place in places])
+        elif isinstance(data, SparseData):
+            for places in _cut(np.arange(asked.shape[0])):
+                yield places, data.padded(asked[places])
         elif isinstance(data, FeatureData):
             for places in _cut(np.arange(len(asked))):
                 yield places, self._trained.task.asked({data.input_name: asked[places]})
@@ -187,6 +204,18 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self._trained.workdir)!r}, {self._trained.classes.number} classes)"
+
+
+def _kind(data: Any) -> tuple[Any, str]:
+    """The types of an input that a run takes, and what to say of others."""
+    for of, found in ((ImageData, _PICTURES), (FeatureData, _FEATURES), (WordData, _TEXTS), (SparseData, _SPARSE)):
+        if isinstance(data, of):
+            return found
+    return _TEXTS
+
+
+def _count(asked: Any) -> int:
+    return asked.shape[0] if scipy.sparse.issparse(asked) else len(asked)
 
 
 def _cut(places: np.ndarray) -> Iterator[np.ndarray]:

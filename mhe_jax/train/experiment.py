@@ -17,12 +17,14 @@ from mhe_jax.data.build import Data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.features.dataset import FeatureData, MultiLabelData
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.dataset import SparseData
+from mhe_jax.data.texts.sparse.words import FOLDER, WordData
 from mhe_jax.heads import build_head, digits_of
 from mhe_jax.interop import class_rows, huggingface
 from mhe_jax.interop.face_heads import is_face_folder, read_face_folder
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelCodes, LabelSpace
-from mhe_jax.models import ON_FEATURES, build_backbone
+from mhe_jax.models import ON_FEATURES, ON_SPARSE, build_backbone
 from mhe_jax.settings import Settings, defaults
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
@@ -69,12 +71,13 @@ def backbone_section(settings: Settings, data: Data, check_tokenizer: bool = Tru
             raise ValueError(
                 f"config.data.max_length is {data.max_length} but the encoder has {section.max_positions} positions"
             )
-    if isinstance(data, FeatureData) != (section.name in ON_FEATURES):
-        raise ValueError(
-            f"config.backbone.name is {section.name!r}, but config.data.name {settings.data.name!r}: features, and "
-            f"they alone, go through {' or '.join(map(repr, ON_FEATURES))}"
-        )
-    if isinstance(data, FeatureData):
+    for kind, backbones, what in ((FeatureData, ON_FEATURES, "features"), (SparseData, ON_SPARSE, "sparse features")):
+        if isinstance(data, kind) != (section.name in backbones):
+            raise ValueError(
+                f"config.backbone.name is {section.name!r}, but config.data.name {settings.data.name!r}: {what}, and "
+                f"they alone, go through {' or '.join(map(repr, backbones))}"
+            )
+    if isinstance(data, FeatureData | SparseData):
         given = section.get("input_dim", 0)
         if given not in (0, data.features_dim):
             raise ValueError(
@@ -107,7 +110,7 @@ def build_task(
             "in it what a step adds: set average.name = 'none', or storage = 'float32'"
         )
     head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype, storage=storage)
-    if isinstance(data, TextData | MultiLabelData):
+    if isinstance(data, TextData | MultiLabelData | SparseData):
         return MultiLabel(backbone, head, data.example, head_precision=precision)
     if settings.dropout_off_after_step:
         raise ValueError(
@@ -156,6 +159,8 @@ def claim_workdir(
         label_codes.keep(workdir, codes or LabelCodes.identity(classes.number))
         if figures is not None:
             write_atomically(workdir / "data.json", json.dumps(figures, indent=2) + "\n")
+        if isinstance(data, WordData):
+            data.save_vectorizer(workdir / FOLDER)
         if isinstance(data, TextData):
             data.save_tokenizer(workdir / "tokenizer")
             section = backbone_section(Settings.from_config(config), data)
@@ -234,12 +239,14 @@ def _stored_classes(path: pathlib.Path, fields: dict[str, Any]) -> Classes:
 
 
 def portable(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
-    """The config of a run for use with its folder alone, with the tokenizer and the encoder's sizes kept there."""
+    """The config of a run for use with its folder alone, with what reads texts and the encoder's sizes kept there."""
     config = config.copy_and_resolve_references()
     if (workdir / "backbone.json").exists():
         with config.unlocked():
             config.data.tokenizer = str(workdir / "tokenizer")
             config.backbone = ConfigDict(stored.read_object(workdir / "backbone.json"))
+    if (workdir / FOLDER).is_dir() and "vectorizer" in config.data:
+        config.data.vectorizer = str(workdir / FOLDER)
     return config
 
 

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data.build import DATA, build_data
 from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
+from mhe_jax.data.texts.sparse.dataset import SparseData
 
 FIELDS = {
     "cifar10": {"path": "/none"},
@@ -17,10 +18,12 @@ FIELDS = {
     "glyphs": {"image_size": 24},
     "image_folder": {"path": "/none", "image_size": 24},
     "imagenet": {"path": "/none"},
+    "sparse": {"path": "/none"},
     "synthetic": {"num_classes": 5, "image_shape": [24, 24, 1]},
     "synthetic_text": {"num_classes": 5, "lengths": [3, 9]},
     "tfds": {"path": "/none", "dataset": "x"},
     "unicode": {"max_length": 24},
+    "words": {"path": "/none", "ngrams": [1, 2]},
     "xmc": {"path": "/none", "tokenizer": "/none", "bucket_lengths": [8, 24]},
 }
 SHAPES = {
@@ -48,6 +51,8 @@ def test_every_data_set_is_built_without_reading_a_file():
         assert data.last_batch == "keep"
         if isinstance(data, ImageData):
             assert data.image_shape == (SHAPES | DEFAULT_SHAPES)[name]
+        elif isinstance(data, SparseData):
+            assert data.abstract_batch(3)["feature_ids"].shape == (3, 512)
         elif isinstance(data, FeatureData):
             assert data.abstract_batch(3)["features"].shape == (3, 24)
         else:

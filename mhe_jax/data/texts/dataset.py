@@ -134,6 +134,11 @@ class TextData:
         width = int(buckets.fit(self.buckets, counts.max(initial=1)))
         return pad_rows(tokens, np.cumsum(counts) - counts, counts, width, 0), counts.astype(np.int32)
 
+    def inputs_of(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """What the backbone takes of texts, as evaluation would see them, see `encode`."""
+        input_ids, length = self.encode(texts)
+        return {"input_ids": input_ids, "length": length}
+
     def save_tokenizer(self, folder: str | pathlib.Path) -> None:
         """Writes the tokenizer so that `tokenizer` may name the folder."""
         self._text_tokenizer.save(folder)

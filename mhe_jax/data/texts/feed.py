@@ -45,17 +45,23 @@ class TextFeed(Feed):
         documents, split = index.ravel(), self._split
         starts = split.offsets[documents]
         length = split.offsets[documents + 1] - starts
-        piece = {
-            "input_ids": pad_rows(split.tokens, starts, length, self._by_length.length(step), 0),
-            "length": length.astype(np.int32),
-            "label": columns_of(split.labels, documents, split.label_width, split.listed),
-        }
+        piece = self._inputs(documents, starts, length, self._by_length.length(step))
+        piece["label"] = columns_of(split.labels, documents, split.label_width, split.listed)
         if self._evaluates:
             piece["index"] = documents.astype(np.int32)
             if self._filter_width:
                 piece["filtered"] = columns_of(split.filtered, documents, self._filter_width)
         shaped = {name: value.reshape(*index.shape, *value.shape[1:]) for name, value in piece.items()}
         return {**shaped, "weight": np.stack([row.weight[local] for row in rows])}
+
+    def _inputs(
+        self, documents: np.ndarray, starts: np.ndarray, length: np.ndarray, width: int
+    ) -> dict[str, np.ndarray]:
+        """What the backbone takes of documents [B], which start at `starts` and are `length` long, at one width."""
+        return {
+            "input_ids": pad_rows(self._split.tokens, starts, length, width, 0),
+            "length": length.astype(np.int32),
+        }
 
     @staticmethod
     def batch(resident: dict[str, jax.Array], piece: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -14,6 +14,7 @@ from mhe_jax.data.build import Data, build_data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
@@ -166,6 +167,8 @@ def _kind(data: Data) -> str:
     """A key of `RANKED`."""
     if isinstance(data, FeatureData):
         return "features_multilabel" if data.multilabel else "features"
+    if isinstance(data, SparseData):
+        return "sparse"
     return "texts" if isinstance(data, TextData) else "faces" if isinstance(data, FaceData) else "images"
 
 

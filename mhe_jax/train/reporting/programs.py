@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data.build import build_data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.settings import Settings
 from mhe_jax.train import experiment
 from mhe_jax.train.evaluator import make_evaluation
@@ -91,7 +92,7 @@ def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
 def lengths(settings: Settings) -> tuple[int, ...]:
     """The lengths of texts that programs are compiled for, ascending; none for pictures."""
     data = build_data(settings.data)
-    return data.buckets if isinstance(data, TextData) else ()
+    return data.buckets if isinstance(data, TextData | SparseData) else ()
 
 
 def compile_train(
@@ -159,6 +160,6 @@ def _compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> jax.stages.Compiled:
 def _chunk(settings: Settings, mesh: Mesh, steps: int, length: int, evaluates: bool = False) -> dict[str, Any]:
     data, sharding = build_data(settings.data), jax.NamedSharding(mesh, CHUNK)
     batch = data.abstract_batch(settings.global_batch_size)
-    if isinstance(data, TextData):
+    if isinstance(data, TextData | SparseData):
         batch = data.abstract_batch(settings.global_batch_size, length, evaluates)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((steps, *leaf.shape), leaf.dtype, sharding=sharding), batch)

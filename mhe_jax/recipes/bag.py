@@ -1,0 +1,71 @@
+"""What the configs of sparse features share: words of texts, or features from files, a bag of embeddings, a head."""
+
+from mhe_jax.recipes import heads
+from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.base import adamw, base_config
+from mhe_jax.recipes.propensity import DEFAULT
+
+HEADS = {"ohe": heads.xmc_ohe, "mhp": heads.xmc_mhp, "mhc": heads.xmc_mhc, "mhs": heads.xmc_mhs}
+# Similar labels share digits, by the sums of the features of their rows.
+LABELS = {"name": "labels", "path": "", "epochs": 2.0}
+
+
+def make(head, arg):
+    """The config of one head. Arguments: sizes such as 40x25, `sparse` for features from files, `smoke`."""
+    sizes, flags = parse(arg, "sparse", "smoke")
+    config = base_config()
+    config.data = {
+        "name": "sparse" if "sparse" in flags else "words",
+        "path": "data",
+        # 0: those of the files; another number is checked against them.
+        "features_dim": 0,
+        "num_classes": 0,
+        # The features of a row of the largest magnitude; of one that has more, the others are left out.
+        "max_row_features": 512,
+        "valid_examples": 0.05,
+        "sort_window": 50,
+        "bucket_lengths": (),
+        "label_width": 0,
+        "propensity": DEFAULT,
+        "max_train": 0,
+        "max_eval": 0,
+        "last_batch": "drop",
+    }
+    if "sparse" not in flags:
+        config.data.update(
+            {
+                "analyzer": "word",
+                "ngrams": (1, 1),
+                "min_documents": 2,
+                "max_vocabulary": 0,
+                "hashed": 0,
+                "vectorizer": "",
+            }
+        )
+    config.backbone = {
+        "name": "bag",
+        "features_dim": 256,
+        "unit_rows": True,
+        "init_scale": 0.1,
+        "residual": False,
+        "feature_dropout": 0.0,
+        "dropout": 0.3,
+    }
+    config.head = HEADS[head](sizes)
+    config.optimizer = adamw(weight_decay=0.0)
+    config.schedule = {
+        "name": "cosine",
+        "learning_rate": 0.02,
+        "end_learning_rate": 0.0,
+        "warmup_epochs": 0.5,
+        "per_epoch": False,
+    }
+    # 0: by the number of rows, up to 256, and the rate with it.
+    config.global_batch_size = 0
+    config.total_epochs, config.eval_every_epochs, config.checkpoint_every_epochs = 8.0, 2.0, 2.0
+    if head == "mhc":
+        config.codes = dict(LABELS)
+    if "smoke" in flags:
+        config.data.valid_examples = 0.0
+        config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
+    return config
