@@ -86,6 +86,8 @@ class Files:
         write_features(root / "features_multilabel", multilabel=True)
         (root / "sparse").mkdir()
         layouts.two_files(root / "sparse")
+        for path in (root / "sparse").glob("val_*"):
+            path.unlink()
         prepare(root, "tiny", {"train": 20, "test": 8, "more": 24}, size=12)
 
 
@@ -207,7 +209,7 @@ RUNS: dict[str, Make] = {
     "data:tfds": on_disk(pictures, name="tfds", dataset="tiny", image_size=8),
     "data:face_folder": on_disk(faces, "pictures", name="face_folder", eval_sets=("pairs.txt",), image_size=12),
     "data:xmc": documents,
-    "data:sparse": lambda: bag("sparse", "sparse"),
+    "data:sparse": lambda: bag("sparse", "sparse", data__max_train=45),
     "data:words": lambda: bag("words", "documents"),
     "data:features": lambda: features(),
     "data:features_multilabel": lambda: features(data__name="features_multilabel"),

@@ -70,7 +70,7 @@ OTHERS: dict[str, Any] = {
     "max_labels": 2,
     "max_row_features": 3,
     "max_vocabulary": 4,
-    "min_documents": 8,
+    "min_documents": 22,
     "ngrams": (1, 2),
     "max_train": 20,
     "mean": (0.5, 0.4, 0.3),

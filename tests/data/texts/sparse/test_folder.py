@@ -32,8 +32,7 @@ def test_validation_rows_choose_and_test_rows_are_evaluated_once(folder):
 
 
 def test_without_validation_rows_some_are_held_out_of_training(folder):
-    (folder / "valid.txt").unlink(missing_ok=True)
-    (folder / "valid.txt").exists()
+    (folder / "valid.txt").unlink()
     found = data(folder, valid_examples=8).load()
     assert (found.train.num_examples, found.eval.num_examples) == (40, 8)
     features, labels = layouts.made()["train"]
