@@ -39,25 +39,27 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
 
 def _read_split(path: pathlib.Path, numbers: LabelNumbers) -> tuple[TextScan, LabelRows]:
     scan, rows = TextScan(), LabelRows()
-    for number, line in _documents(path):
-        labels = _LABEL.findall(line)
+    for number, labels, text in _documents(path):
         if not all(labels):
             raise DataError(f"{path}:{number}: {_PREFIX} has no name behind it: write {_PREFIX}name, without a space")
-        scan.add(_text(line))
+        scan.add(text)
         rows.add(map(numbers.__getitem__, labels))
     return scan, rows
 
 
 def _texts(path: pathlib.Path) -> Iterator[str]:
-    return (_text(line) for _, line in _documents(path))
+    return (text for _, _, text in _documents(path))
 
 
-def _documents(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    return ((number, line) for number, line in enumerate(read_lines(path), 1) if line.strip(_SPACE))
-
-
-def _text(line: str) -> str:
-    """The line without its labels; what stands between others is left as it is."""
-    leading = _LEADING.match(line)
-    rest = line[leading.end() :] if leading else line
-    return _LABEL.sub("", rest) if _PREFIX in rest else rest
+def _documents(path: pathlib.Path) -> Iterator[tuple[int, list[str], str]]:
+    """The number of each line, its labels, and the rest of it; what stands between others is left as it is."""
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip(_SPACE):
+            continue
+        leading = _LEADING.match(line)
+        labels = _LABEL.findall(leading[0]) if leading else []
+        text = line[leading.end() :] if leading else line
+        if _PREFIX in text:
+            labels += _LABEL.findall(text)
+            text = _LABEL.sub("", text)
+        yield number, labels, text

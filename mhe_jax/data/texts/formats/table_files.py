@@ -40,7 +40,8 @@ class CsvTable:
     def __init__(self, path: pathlib.Path):
         self.path = path
         choices = "\t" if path.name.removesuffix(".gz").endswith(".tsv") else ",;\t"
-        headers = {choice: next(self._records(choice), (1, []))[1] for choice in choices}
+        # With another delimiter than the file's a header may be malformed; its rows are read strictly.
+        headers = {choice: next(self._records(choice, strict=False), (1, []))[1] for choice in choices}
         self._delimiter = max(choices, key=lambda choice: len(headers[choice]))
         self.names = [name.strip() for name in headers[self._delimiter]]
         if not self.names:
@@ -67,11 +68,11 @@ class CsvTable:
     def at(self, number: int) -> str:
         return f"{self.path}:{number}"
 
-    def _records(self, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    def _records(self, delimiter: str, strict: bool = True) -> Iterator[tuple[int, list[str]]]:
         """The line where each record begins, the header's included, and its fields; blank lines are passed over."""
         # The limit is one of the whole process, which others may have raised further.
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
-        reader = csv.reader(read_lines(self.path, ends=True), delimiter=delimiter, strict=True)
+        reader = csv.reader(read_lines(self.path, ends=True), delimiter=delimiter, strict=strict)
         begins = 1
         try:
             for fields in reader:

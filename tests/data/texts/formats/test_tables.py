@@ -145,7 +145,7 @@ def test_columns_and_separator_as_a_config_says(tmp_path):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_the_separator_of_a_csv_is_that_of_its_header(tmp_path, delimiter):
-    (tmp_path / "train.csv").write_bytes(f'\ufefftext{delimiter} labels\r\n"a,b;c"{delimiter}x|y\r\n\r\n'.encode())
+    (tmp_path / "train.csv").write_bytes(f'\ufeff"text"{delimiter}"labels"\r\n"a,b;c"{delimiter}x|y\r\n\r\n'.encode())
     corpora = read_corpora(tmp_path)
     assert (corpora.label_names, list(corpora.train.texts())) == (("x", "y"), ["a,b;c"])
 
