@@ -61,11 +61,11 @@ def pictures(data, result: dict[str, Any]) -> None:
 
 def texts(data, result: dict[str, Any]) -> None:
     from mhe_jax.data.texts.documents import CorpusText
-    from mhe_jax.evaluation.baselines.tfidf import KS, NearestDocuments, evaluated_splits, measure
+    from mhe_jax.evaluation.baselines.tfidf import KS, NearestDocuments, measure
 
     if not isinstance(data, CorpusText):
         raise app.UsageError(f"the baseline needs texts, but config.data.name is {FLAGS.config.data.name!r}")
-    train, splits = data.corpora().train, evaluated_splits(data)
+    train, splits = data.corpora().train, data.evaluated()
     documents = NearestDocuments(
         train.texts(), train.labels, neighbors=FLAGS.neighbors, max_features=FLAGS.max_features
     )

@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 from mhe_jax.data.dataset import DataError
 
 
-def read_lines(path: pathlib.Path, fallback: str = "") -> Iterator[str]:
+def read_lines(path: pathlib.Path, fallback: str = "", *, ends: bool = False) -> Iterator[str]:
     """The lines of a UTF-8 file without their ends, as they are read; unpacked if the name ends in .gz.
 
-    A line that is not UTF-8 is of the encoding `fallback`, where a format has files of two encodings.
+    A line that is not UTF-8 is of the encoding `fallback`, where a format has files of two encodings. With `ends` lines
+    keep their ends, for formats whose texts go over several lines.
 
     Only a line feed ends a line, with or without a carriage return before it: texts hold other separators of Unicode.
 
@@ -25,14 +26,16 @@ def read_lines(path: pathlib.Path, fallback: str = "") -> Iterator[str]:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            yield from decoded_lines(file, str(path), fallback)
+            yield from decoded_lines(file, str(path), fallback, ends=ends)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def decoded_lines(file: BinaryIO | gzip.GzipFile, source: str, fallback: str = "") -> Iterator[str]:
+def decoded_lines(
+    file: BinaryIO | gzip.GzipFile, source: str, fallback: str = "", *, ends: bool = False
+) -> Iterator[str]:
     """The lines of an open file as `read_lines` gives them; `source` is its name in messages."""
     number = 0
     try:
@@ -40,7 +43,8 @@ def decoded_lines(file: BinaryIO | gzip.GzipFile, source: str, fallback: str = "
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST + 1), b""), 1):
             if len(line) > _LONGEST:
                 raise DataError(f"{source}:{number}: the line is longer than {_LONGEST >> 20} MiB")
-            yield decoded_line(line, source, number, fallback)
+            decoded = decoded_line(line, source, number, fallback)
+            yield decoded + _ending(line) if ends else decoded
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source} cannot be read after line {number}: {error}") from error
 
@@ -57,6 +61,11 @@ def decoded_line(line: bytes, source: str, number: int, fallback: str = "") -> s
         raise DataError(
             f"{source}:{number}: byte {error.start + 1} of the line is not UTF-8 ({error.reason})"
         ) from error
+
+
+def _ending(line: bytes) -> str:
+    """What `decoded_line` takes off."""
+    return line[len(line.rstrip(b"\r\n")) :].decode()
 
 
 _LONGEST = 64 << 20  # bytes of a line
@@ -113,7 +122,7 @@ _NAMES = {str: "a string", list: "a list", int: "a number", float: "a number", d
 
 def json_type(value: Any) -> str:
     """What JSON calls a value, for messages."""
-    return _NAMES.get(type(value), "null")
+    return "null" if value is None else _NAMES.get(type(value), type(value).__name__)
 
 
 class TextScan:

@@ -123,10 +123,14 @@ def true_split(runs: Sequence[Ranked]) -> TextSplit | FeatureSplit:
 
 
 def evaluate(scores: scipy.sparse.csr_matrix, split: TextSplit | FeatureSplit) -> dict[str, float]:
-    """Ranking metrics of CSR scores [N, L] against the labels of a split, see `mhe_jax.ops.ranking`."""
+    """Ranking metrics of CSR scores [N, L] against the labels of a split, see `mhe_jax.ops.ranking`.
+
+    Documents without labels are not counted.
+    """
     documents, num_labels = scores.shape
     ks = tuple(k for k in KS if k <= num_labels)
-    width, spare = _widest(split.labels), 0 if split.filtered is None else _widest(split.filtered)
+    labels: Any = split.labels
+    width, spare = _widest(labels), 0 if split.filtered is None else _widest(split.filtered)
 
     @jax.jit
     def measure(weight, scores, ids, labels, filtered, inverse_propensity):
@@ -139,11 +143,12 @@ def evaluate(scores: scipy.sparse.csr_matrix, split: TextSplit | FeatureSplit) -
     for start in range(0, documents, _BLOCK):
         # One shape for all blocks: the last one is filled up with a document of weight 0.
         rows = np.arange(start, start + _BLOCK)
-        weight, rows = (rows < documents).astype(np.float32), np.minimum(rows, documents - 1)
+        real, rows = rows < documents, np.minimum(rows, documents - 1)
+        weight = (real & (np.diff(labels.indptr)[rows] > 0)).astype(np.float32)
         ids, best = top_of(scores[rows], max(ks) + spare)
-        labels = _padded(split.labels[rows], width)
+        true = _padded(labels[rows], width)
         filtered = _padded(split.filtered[rows], spare) if split.filtered is not None else None
-        part = measure(weight, best, ids, labels, filtered, split.inverse_propensity)
+        part = measure(weight, best, ids, true, filtered, split.inverse_propensity)
         sums = metrics.merge(sums, jax.tree.map(np.float64, jax.device_get(part)))
     return metrics.means(sums)
 

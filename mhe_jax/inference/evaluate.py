@@ -19,7 +19,7 @@ from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
-from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator
+from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator, has_answers
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh, shares
 from mhe_jax.train.reporting import report
@@ -60,7 +60,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
         weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
-            if split is not None:
+            if split is not None and has_answers(split):
                 keep = _keep_predicted(task) if name == "eval" and type(task) is Classification else None
                 evaluator = build_evaluator(task, split, settings.global_batch_size, mesh, keep)
                 with contextlib.closing(evaluator):

@@ -8,6 +8,19 @@ from mhe_jax.recipes.propensity import DEFAULT
 HEADS = {"ohe": heads.xmc_ohe, "mhp": heads.xmc_mhp, "mhc": heads.xmc_mhc, "mhs": heads.xmc_mhs}
 # Similar labels share digits, by the sums of the features of their rows.
 LABELS = {"name": "labels", "path": "", "epochs": 2.0}
+# How texts become features: words that two documents have, by their TF-IDF. Columns are those of CSV, TSV and Parquet;
+# empty: found by the usual names.
+WORDS = {
+    "text_column": "",
+    "label_column": "",
+    "label_separator": "",
+    "analyzer": "word",
+    "ngrams": (1, 1),
+    "min_documents": 2,
+    "max_vocabulary": 0,
+    "hashed": 0,
+    "vectorizer": "",
+}
 
 
 def make(head, arg):
@@ -32,16 +45,7 @@ def make(head, arg):
         "last_batch": "drop",
     }
     if "sparse" not in flags:
-        config.data.update(
-            {
-                "analyzer": "word",
-                "ngrams": (1, 1),
-                "min_documents": 2,
-                "max_vocabulary": 0,
-                "hashed": 0,
-                "vectorizer": "",
-            }
-        )
+        config.data.update(dict(WORDS))
     config.backbone = {
         "name": "bag",
         "features_dim": 256,

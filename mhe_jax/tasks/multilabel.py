@@ -55,9 +55,13 @@ class MultiLabel(Task):
         return self.backbone.apply({"params": params}, *inputs, train=False)
 
     def evaluate(self, weights: dict, batch: dict) -> dict[str, Any]:
-        """Ranking metrics per document as (numerator, denominator), see `mhe_jax.ops.ranking`."""
+        """Ranking metrics per document as (numerator, denominator), see `mhe_jax.ops.ranking`.
+
+        A document without labels is not counted: the denominator is 0. One whose labels are all `filtered` is, as 0.
+        """
         features = self._features(weights, batch)
         filtered, labels = batch.get("filtered"), batch["label"]
+        counted = (labels >= 0).any(axis=1)
         num_labels = self.head.label_space.num_classes
         ks = tuple(k for k in KS if k <= num_labels)
         spare = 0 if filtered is None else filtered.shape[1]
@@ -72,7 +76,7 @@ class MultiLabel(Task):
             groups = jnp.where(labels < 0, -1, labels // space.strides[0])
             found = ranking_metrics(self._head(weights, "group_topk", features, max(group_ks)), groups, None, group_ks)
             values |= {f"group_{name}": value for name, value in found.items() if name.startswith("P@")}
-        return values
+        return {name: (part, jnp.where(counted, whole, 0.0)) for name, (part, whole) in values.items()}
 
     @staticmethod
     def is_better(new: dict, old: dict | None) -> bool:

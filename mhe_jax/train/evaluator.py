@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import scipy.sparse
 from jax.sharding import Mesh
 
 from mhe_jax.data.dataset import PairedSplit, StreamSplit
@@ -103,6 +104,12 @@ class Evaluator:
     def close(self) -> None:
         """Stops loading."""
         self._feed.close()
+
+
+def has_answers(split: Any) -> bool:
+    """Whether there is anything to measure: of examples with many labels each, any label at all."""
+    labels: Any = getattr(split, "labels", None)
+    return not scipy.sparse.issparse(labels) or labels.nnz > 0
 
 
 def build_evaluator(

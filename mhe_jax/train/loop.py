@@ -22,7 +22,7 @@ from mhe_jax.train import data_digest, experiment, label_codes, left_to_data, wa
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
-from mhe_jax.train.evaluator import build_evaluator
+from mhe_jax.train.evaluator import build_evaluator, has_answers
 from mhe_jax.train.learner import build_learner
 from mhe_jax.train.parallel import deterministic, distributed, fsdp
 from mhe_jax.train.parallel.interruption import Interruption
@@ -318,7 +318,7 @@ def _train(
         # ---- Result, and once, with the best weights, the examples that chose nothing.
         result = report.result(settings, task, abstract.params, step, meta)
         result["facts"] = splits.facts
-        if splits.test is not None and step == total_steps:
+        if splits.test is not None and has_answers(splits.test) and step == total_steps:
             del state
             best, best_step = checkpoints.restore_weights(weights_of(abstract), space, codes)
             watchdog.beat()

@@ -128,3 +128,8 @@ def test_a_scan_counts_and_tells_texts_apart():
     ]
     prints = {TextScan(texts).fingerprint for texts in [*others, ["a", "", " \t", "b"], ["a\nb"], ["a", "b"], ["ab"]]}
     assert len(prints) == len(others) + 4
+
+
+def test_lines_may_keep_their_ends(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa\r\n\nb\r\r\nc\xc2\x85")
+    assert list(read_lines(tmp_path / "a.txt", ends=True)) == ["a\r\n", "\n", "b\r\r\n", "c\x85"]

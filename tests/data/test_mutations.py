@@ -13,6 +13,8 @@ import warnings
 
 import numpy as np
 import PIL.Image
+import pyarrow
+import pyarrow.parquet
 import pytest
 import scipy.sparse
 
@@ -114,9 +116,35 @@ def repository(folder):
     return lambda path: read_all(folder)
 
 
+def fasttext(folder):
+    lines = "".join(f"__label__a __label__{word} red \u00e9\n" for word in ("b", "c"))
+    (folder / "train.txt").write_text(lines)
+    (folder / "test.txt.gz").write_bytes(gzip.compress(lines.encode()))
+    return lambda path: read_all(folder)
+
+
+def csv_tables(folder):
+    (folder / "train.csv").write_text('text,labels\n"red, \u00e9\n""fox""",a;b\nblue,c\n')
+    (folder / "test.tsv").write_text("labels\ttext\na\tred\n\tblue\n")
+    (folder / "dev.csv.gz").write_bytes(gzip.compress(b"text,labels\ngreen,c\n"))
+    return lambda path: read_all(folder)
+
+
+def csv_of_ones(folder):
+    (folder / "train.csv").write_text("text,a,b,c\nred,0,1,0\nblue,1,1,0\n")
+    return lambda path: read_all(folder)
+
+
+def parquet(folder):
+    words = {"text": ["red", "blue \u00e9", None] * 20, "labels": [["a", "b"], [], ["c"]] * 20}
+    for split, kind in (("train", "snappy"), ("test", "none")):
+        pyarrow.parquet.write_table(pyarrow.table(words), folder / f"{split}.parquet", compression=kind)
+    return lambda path: read_all(folder)
+
+
 def read_all(folder):
     corpora = read_corpora(folder)
-    return [list(corpus.texts()) for corpus in (corpora.train, corpora.test)]
+    return [list(corpus.texts()) for corpus in (corpora.train, corpora.test, corpora.valid) if corpus]
 
 
 def mutated(whole, rng):
@@ -149,7 +177,10 @@ def little_memory():
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-FORMATS = (pictures, bins, cifar, records, names, pairs, matrices, documents, json_lines, repository)
+FORMATS = (
+    *(pictures, bins, cifar, records, names, pairs),
+    *(matrices, documents, json_lines, repository, fasttext, csv_tables, csv_of_ones, parquet),
+)
 
 
 @pytest.mark.usefixtures("little_memory")

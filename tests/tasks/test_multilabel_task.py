@@ -29,6 +29,7 @@ def test_filtered_labels_neither_rank_nor_count():
     labels[3] = -1
     filtered = np.concatenate([labels[:, :1], rng.integers(LABELS, size=(9, 1))], axis=1)
     filtered[5] = -1
+    labels[6, 1:] = -1
     batch = {
         "input_ids": rng.integers(31, size=(9, 8)).astype(np.int32),
         "length": rng.integers(1, 9, size=9).astype(np.int32),
@@ -47,6 +48,7 @@ def test_filtered_labels_neither_rank_nor_count():
             dropped = set(filtered[row][filtered[row] >= 0])
             ranking = [label for label in np.argsort(-dense[row]) if label not in dropped][:k]
             numerator += len(set(ranking) & (set(labels[row]) - dropped - {-1})) / k
-            denominator += 1
+            # One without labels is not counted, but one whose labels are all left out is.
+            denominator += row != 3
         values = found[f"P@{k}"]
         np.testing.assert_allclose(values[0].sum() / values[1].sum(), numerator / denominator, rtol=1e-6)

@@ -33,13 +33,14 @@ class Corpus:
 class Corpora:
     """A data set of documents.
 
-    label_names: one for each of the L columns of both splits.
+    test: documents to measure the best checkpoint on, or to rank labels for, if there are such.
+    label_names: one for each of the L columns of all splits.
     layout: one line that says what was found where.
     valid: documents that were set apart to choose the best checkpoint, if there are such.
     """
 
     train: Corpus
-    test: Corpus
+    test: Corpus | None
     label_names: tuple[str, ...]
     layout: str
     valid: Corpus | None = None

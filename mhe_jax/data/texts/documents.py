@@ -30,7 +30,8 @@ class CorpusText(TextData):
 
     valid_examples: documents that are taken out of training and choose the best checkpoint, drawn as in the published
       system; below 1 it is their share. 0 chooses it on the test documents, as that system does on its small data sets;
-      then there is no other test. Where the folder has a file of validation documents, those choose it instead.
+      then there is no other test. Where the folder has a file of validation documents, those choose it instead. Where
+      it has no file of test documents, nothing is tested.
     max_train, max_eval: at most so many documents, for small machines, of training and of each split that is evaluated:
       a random choice, always the same one, smaller ones within larger ones; 0 takes all. The labels stay those of all.
     propensity: A and B of the propensity model, for the propensity-scored metrics.
@@ -62,7 +63,8 @@ class CorpusText(TextData):
         """The documents that train, and as `test` those that choose the best checkpoint.
 
         Raises:
-          DataError: if a split has no documents, or not enough for valid_examples, or none that trains has a label.
+          DataError: if a split has no documents, or not enough for valid_examples, or none that trains or chooses has a
+            label, or none are there to choose.
         """
         train, chooses, _ = self._splits
         return dataclasses.replace(self._read, train=train, test=chooses)
@@ -125,7 +127,7 @@ class CorpusText(TextData):
             "label_width": self.label_width,
             "labels_cut_off": int(lost),
             **{name: split_facts(corpus.labels, tokens[name]) for name, corpus in corpora.items()},
-            "popularity": {name: popular(name) for name in corpora if name != "train"},
+            "popularity": {name: popular(name) for name, of in corpora.items() if name != "train" and of.labels.nnz},
         }
 
     @functools.cached_property
@@ -140,8 +142,9 @@ class CorpusText(TextData):
         for corpus in (train, test, valid):
             if corpus and not corpus.labels.shape[0]:
                 raise DataError(f"{corpus.source} has no documents")
+        tests = _at_most(test, self.max_eval) if test else None
         if valid:
-            return self._trained_on(train), _at_most(valid, self.max_eval), _at_most(test, self.max_eval)
+            return self._trained_on(train), self._chosen_on(valid), tests
         share = self.valid_examples < 1
         held_out_size = math.ceil(self.valid_examples * documents) if share else int(self.valid_examples)
         if held_out_size >= documents:
@@ -150,15 +153,25 @@ class CorpusText(TextData):
                 "documents: none is left to train on"
             )
         if not self.valid_examples:
-            return self._trained_on(train), _at_most(test, self.max_eval), None
+            if test is None:
+                raise DataError(
+                    f"there are neither test nor validation documents beside {train.source}, and "
+                    "config.data.valid_examples is 0: set it to a share, such as 0.1, to choose the best checkpoint on"
+                )
+            return self._trained_on(train), self._chosen_on(test), None
         from sklearn.model_selection import train_test_split  # slow to import
 
         kept, held_out = train_test_split(np.arange(documents), test_size=held_out_size, random_state=_VALIDATION_SEED)
-        return (
-            self._trained_on(choose(train, kept)),
-            _at_most(choose(train, held_out), self.max_eval),
-            _at_most(test, self.max_eval),
-        )
+        return self._trained_on(choose(train, kept)), self._chosen_on(choose(train, held_out)), tests
+
+    def _chosen_on(self, corpus: Corpus) -> Corpus:
+        corpus = _at_most(corpus, self.max_eval)
+        if not corpus.labels.nnz:
+            raise DataError(
+                f"{corpus.source}: none of the {corpus.labels.shape[0]} documents to choose the best checkpoint on has "
+                f"a label: take others, by config.data.valid_examples ({self.valid_examples:.15g}) or a validation file"
+            )
+        return corpus
 
     def _trained_on(self, train: Corpus) -> Corpus:
         train = _at_most(train, self.max_train)

@@ -29,9 +29,11 @@ def popularity(
 ) -> dict[str, float]:
     """P@1, P@3 and P@5 of the ranking of all labels by their frequency in training, the lower number first of equals.
 
+    Documents without labels are not counted.
+
     Args:
       train: CSR [M, L], which decides the frequency.
-      labels: CSR [N, L] of the documents to evaluate.
+      labels: CSR [N, L] of the documents to evaluate, of which some has a label.
       filtered: CSR [N, L], labels left out of a document's ranking; it may be empty.
     """
     documents, num_labels = labels.shape
@@ -45,4 +47,5 @@ def popularity(
         kept = filtered[block][:, frequent].toarray() == 0
         rank = np.cumsum(kept, axis=1) - 1
         hits += np.bincount(rank[true & kept], minlength=len(hits))[: len(hits)]
-    return {f"P@{k}": round(float(hits[:k].sum() / (documents * k)), 5) for k in _KS}
+    counted = int((np.diff(labels.indptr) > 0).sum())
+    return {f"P@{k}": round(float(hits[:k].sum() / (counted * k)), 5) for k in _KS}

@@ -1,6 +1,5 @@
 """The baseline that a trained text model must beat: the labels of the nearest training documents, by TF-IDF."""
 
-import dataclasses
 import math
 from collections.abc import Iterable
 
@@ -11,8 +10,6 @@ import tqdm
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.ragged import pad_rows, top_of
-from mhe_jax.data.texts.corpus import Corpus
-from mhe_jax.data.texts.documents import CorpusText
 from mhe_jax.ops.ranking import ranking_metrics
 
 KS = (1, 3, 5)
@@ -95,7 +92,12 @@ def measure(
     filtered: scipy.sparse.csr_matrix | None,
     inverse: np.ndarray,
 ) -> dict[str, float]:
-    """The metrics of rankings int [M, k], with inverse propensities float32 [L]; NaN where nothing was counted."""
+    """The metrics of rankings int [M, k], with inverse propensities float32 [L]; NaN where nothing was counted.
+
+    Documents without labels are not counted.
+    """
+    counted = np.diff(labels.indptr) > 0
+    ids, labels, filtered = ids[counted], labels[counted], None if filtered is None else filtered[counted]
     true = labels.astype(bool).astype(np.float32)
     if filtered is not None:
         true = true - true.multiply(filtered)
@@ -108,12 +110,3 @@ def measure(
     return {
         name: numerator / denominator if denominator else math.nan for name, (numerator, denominator) in sums.items()
     }
-
-
-def evaluated_splits(data: CorpusText) -> dict[str, Corpus]:
-    """The documents behind 'best' and 'last' of a run's result.json, and behind 'test' where those are others."""
-    splits = {"eval": data.corpora().test}
-    if data.valid_examples:
-        # Without documents held out, those that choose the best checkpoint are the test documents.
-        splits["test"] = dataclasses.replace(data, valid_examples=0).corpora().test
-    return splits

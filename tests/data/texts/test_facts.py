@@ -21,7 +21,7 @@ def brute_force(train, labels, filtered):
         for row, left_out in zip(labels.toarray(), filtered.toarray(), strict=True):
             best = [label for label in ranking if not left_out[label]][:k]
             hits += sum(row[label] > 0 for label in best)
-        found[f"P@{k}"] = hits / (labels.shape[0] * k)
+        found[f"P@{k}"] = hits / (int((labels.toarray() > 0).any(1).sum()) * k)
     return found
 
 

@@ -42,6 +42,19 @@ def json_lines(folder):
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
+def fasttext(folder):
+    for split, lines in (("train", LINES), ("test", [[4, 0]])):
+        rows = (" ".join(f"__label__{label}" for label in row) for row in lines)
+        documents = (f"{labels} {text}\n" for labels, text in zip(rows, TEXTS, strict=False))
+        (folder / f"{split}.txt").write_text("".join(documents))
+
+
+def csv_tables(folder):
+    for split, lines in (("train", LINES), ("test", [[4, 0]])):
+        rows = (f'{text},"{row}"\n' for text, row in zip(TEXTS, lines, strict=False))
+        (folder / f"{split}.csv").write_text("text,labels\n" + "".join(rows))
+
+
 def repository_json(folder):
     for split, lines in (("trn", LINES), ("tst", [[4, 0]])):
         records = ({"title": text, "target_ind": row} for text, row in zip(TEXTS, lines, strict=False))
@@ -75,7 +88,9 @@ def loaded(tmp_path, **fields):
 
 
 @pytest.mark.parametrize(
-    "write", [lightxml, label_words, json_lines, repository_json, repository_sparse, pecos], ids=lambda f: f.__name__
+    "write",
+    [lightxml, label_words, json_lines, fasttext, csv_tables, repository_json, repository_sparse, pecos],
+    ids=lambda f: f.__name__,
 )
 def test_a_training_batch_holds_the_first_labels_of_the_line(tmp_path, write):
     write(tmp_path)

@@ -5,7 +5,7 @@ import collections
 import itertools
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import TextScan, read_lines
-from mhe_jax.data.texts.corpus import Corpus
+from mhe_jax.data.texts.corpus import Corpora, Corpus
 
 
 class LabelRows:
@@ -155,6 +155,19 @@ def make_corpus(
     notes = ", ".join(f"{count} {what}" for what, count in found.items() if count or what == "documents")
     pairs = read_pairs(filtered, matrix.shape)
     return Corpus(texts, matrix, str(files[0]), pairs, scan.fingerprint, listed), notes
+
+
+def as_corpora(found: Mapping[str, tuple[Corpus, str]], names: tuple[str, ...], notes: str = "") -> Corpora:
+    """A data set of the splits 'train' and, if they are there, 'test' and 'validation', as `make_corpus` gives them.
+
+    Args:
+      found: by split.
+      names: of the labels.
+      notes: what is unusual about all of them, with what separates it from the words before.
+    """
+    told = "; ".join(f"{'training' if split == 'train' else split}: {words}" for split, (_, words) in found.items())
+    test, valid = (found[split][0] if split in found else None for split in ("test", "validation"))
+    return Corpora(found["train"][0], test, names, told + notes, valid)
 
 
 def read_pairs(path: pathlib.Path | None, shape: tuple[int, int]) -> scipy.sparse.csr_matrix:

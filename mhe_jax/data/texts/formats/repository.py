@@ -15,14 +15,14 @@ import numpy as np
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import TextScan, json_field, read_json_lines, read_lines
 from mhe_jax.data.texts.corpus import Corpora
-from mhe_jax.data.texts.formats.labels import LabelRows, make_corpus
+from mhe_jax.data.texts.formats.labels import LabelRows, as_corpora, make_corpus
 
 _FALLBACK = "latin-1"
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 def read(files: Mapping[str, pathlib.Path]) -> Corpora:
-    """Reads {'train', 'test', 'labels' or 'names'} and, if they are there, 'train filter' and 'test filter'."""
+    """Reads {'train', 'labels' or 'names'} and, if they are there, 'test', 'train filter' and 'test filter'."""
     if "names" in files:
         names = _names(files["names"])
     else:
@@ -30,7 +30,7 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
         records = read_json_lines(path, _FALLBACK)
         names = tuple(json_field(record, "title", str, path, number) for number, record in records)
 
-    def split(name: str):
+    def split_of(name: str):
         path = files[name]
         scan, rows = TextScan(), LabelRows()
         for number, record in read_json_lines(path, _FALLBACK):
@@ -39,8 +39,7 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
         texts = functools.partial(_texts, path)
         return make_corpus(texts, scan, rows.matrix(len(names)), (path, path), files.get(f"{name} filter"))
 
-    (train, train_notes), (test, test_notes) = split("train"), split("test")
-    return Corpora(train, test, names, f"training: {train_notes}; test: {test_notes}")
+    return as_corpora({name: split_of(name) for name in ("train", "test") if name in files}, names)
 
 
 def _names(path: pathlib.Path) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ class WordData(SparseData):
     Words and their weights are learnt from the documents to train on.
 
     path: the folder.
+    text_column, label_column, label_separator: of CSV, TSV and Parquet, see `mhe_jax.data.texts.folder.XmcText`.
     analyzer: 'word', or 'char_wb' for pieces of words, as languages need that join words or bend them.
     ngrams: fewest and most words, or letters, of a feature.
     min_documents: training documents that have to hold a feature.
@@ -34,6 +35,9 @@ class WordData(SparseData):
     vectorizer: a folder with words and weights that were learnt before, as a run has them; empty: those of the data.
     """
 
+    text_column: str = ""
+    label_column: str = ""
+    label_separator: str = ""
     analyzer: str = "word"
     ngrams: tuple[int, int] = (1, 1)
     min_documents: int = 2
@@ -62,6 +66,9 @@ class WordData(SparseData):
             max_train=self.max_train,
             max_eval=self.max_eval,
             propensity=self.propensity,
+            text_column=self.text_column,
+            label_column=self.label_column,
+            label_separator=self.label_separator,
         )
         found, splits = texts.read(), texts.splits()
         self._labels = found.train.labels
