@@ -26,6 +26,13 @@ def main(argv: list[str]) -> None:
         "predict: a picture, a folder of pictures, a .npy of uint8 images; a text, a file of texts, - for standard "
         "input; a .npy of features. Without it, a run with many labels an example ranks those of its whole test split.",
     )
+    flags.DEFINE_enum(
+        "split",
+        None,
+        ["test", "val"],
+        "predict, without --input: val ranks the labels of the documents that chose the best checkpoint instead, for "
+        "the weights of `mhe ensemble --weights=auto`.",
+    )
     flags.DEFINE_string(
         "output",
         None,
@@ -150,7 +157,9 @@ def run() -> int:
         assert workdir is not None
         output = pathlib.Path(FLAGS.output) if FLAGS.output else None
         if FLAGS.input is None:
-            say(predict_split(config, workdir, FLAGS.top_k, output, class_names))
+            say(predict_split(config, workdir, FLAGS.top_k, output, class_names, FLAGS.split))
+        elif FLAGS.split is not None:
+            raise ValueError("--split is of a run's own documents: leave out --input")
         else:
             predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names)
     else:

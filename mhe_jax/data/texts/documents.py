@@ -67,15 +67,22 @@ class CorpusText(TextData):
         train, chooses, _ = self._splits
         return dataclasses.replace(self._read, train=train, test=chooses)
 
+    def splits(self) -> dict[str, Corpus]:
+        """The documents by split: 'train', 'eval', which choose the best checkpoint, and 'test' where those are others.
+
+        Raises:
+          DataError: as `corpora` does.
+        """
+        named = dict(zip(("train", "eval", "test"), self._splits, strict=True))
+        return {name: corpus for name, corpus in named.items() if corpus is not None}
+
     def inverse_propensity(self) -> np.ndarray:
         """float32 [L], of all training documents, those held out included: the scale on which others publish."""
         return inverse_propensity(self._read.train.labels, *self.propensity)
 
     def load(self) -> Texts:
-        found = self._read
+        found, corpora = self._read, self.splits()
         self.accept_classes(len(found.label_names), found.train.source)
-        splits = dict(zip(("train", "eval", "test"), self._splits, strict=True))
-        corpora = {name: corpus for name, corpus in splits.items() if corpus is not None}
         root = cache_root(self.cache_dir)
         tokens = {name: tokenised(corpus, self._text_tokenizer, root) for name, corpus in corpora.items()}
         widest = max(int(np.diff(corpus.labels.indptr).max(initial=1)) for corpus in corpora.values())

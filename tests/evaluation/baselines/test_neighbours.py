@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from mhe_jax.data.dataset import DataError
-from mhe_jax.data.propensity import inverse_propensity
-from mhe_jax.evaluation.baselines.tfidf import NearestDocuments, measure
+from mhe_jax.evaluation.baselines.neighbours import NearestRows
+from mhe_jax.evaluation.baselines.vectorize import Tfidf
 
 WORDS = ["red", "green", "blue", "fox", "frog", "toad", "runs", "leaps", "Sleeps", "x"]
+
+
+def ranked(train, labels, texts, k, max_features=0, **settings):
+    """(ids, scores) of the nearest documents by TF-IDF."""
+    words, nearest = Tfidf(max_features=max_features), NearestRows(**settings)
+    nearest.fit(words.fit(iter(train)), labels)
+    return nearest.rank(words.transform(iter(texts)), k)
 
 
 def texts_of(rng, count):
@@ -55,72 +61,42 @@ def label_scores(train, labels, texts, neighbors):
 @pytest.mark.parametrize(
     ("documents", "queries", "neighbors", "block"), [(43, 11, 3, 100), (43, 11, 15, 10**6), (5, 1, 15, 1), (1, 3, 1, 7)]
 )
-@pytest.mark.parametrize("with_filter", [False, True])
-def test_rankings_against_brute_force(documents, queries, neighbors, block, with_filter):
+def test_rankings_against_brute_force(documents, queries, neighbors, block):
     rng = np.random.default_rng(documents)
     train, test, labels = texts_of(rng, documents), texts_of(rng, queries), labels_of(rng, documents, 7)
-    scores = label_scores(train, labels, test, neighbors)
-    filtered = None
-    if with_filter:
-        dropped = rng.random(scores.shape) < 0.3
-        filtered = scipy.sparse.csr_matrix(dropped)
-        scores[dropped] = 0
-    ids = NearestDocuments(iter(train), labels, neighbors=neighbors, block=block).rank(iter(test), 5, filtered)
+    expected = label_scores(train, labels, test, neighbors)
+    ids, scores = ranked(train, labels, test, 5, neighbors=neighbors, block=block)
     assert (ids.shape, ids.dtype) == ((queries, 5), np.int32)
-    for row, score in zip(ids, scores, strict=True):
+    assert (scores.shape, scores.dtype) == ((queries, 5), np.float32)
+    for row, found, score in zip(ids, scores, expected, strict=True):
         best = np.sort(score)[::-1][:5]
         kept = row[row >= 0]
         assert len(set(kept.tolist())) == len(kept) == (best > 0).sum()
         assert (row[len(kept) :] == -1).all()
         np.testing.assert_allclose(score[kept], best[: len(kept)], rtol=1e-4)
+        np.testing.assert_allclose(found, best / min(neighbors, documents), rtol=1e-4)
 
 
 def test_the_first_of_equally_near_documents_and_labels_win():
     labels = scipy.sparse.csr_matrix(np.eye(5, dtype=np.float32)[[4, 2, 3, 1]])
-    nearest = NearestDocuments(["red fox"] * 4, labels, neighbors=2)
-    assert nearest.rank(["red fox"], 4).tolist() == [[2, 4, -1, -1]]
+    assert ranked(["red fox"] * 4, labels, ["red fox"], 4, neighbors=2)[0].tolist() == [[2, 4, -1, -1]]
 
 
 def test_rare_words_can_be_left_out():
     train = ["fox red", "fox red", "frog red"]
     labels = scipy.sparse.csr_matrix(np.eye(3, dtype=np.float32))
-    assert NearestDocuments(train, labels, neighbors=1).rank(["red frog"], 1).tolist() == [[2]]
-    assert NearestDocuments(train, labels, neighbors=1, max_features=1).rank(["red frog"], 1).tolist() == [[0]]
+    assert ranked(train, labels, ["red frog"], 1, neighbors=1)[0].tolist() == [[2]]
+    assert ranked(train, labels, ["red frog"], 1, neighbors=1, max_features=1)[0].tolist() == [[0]]
 
 
-def test_texts_without_words():
-    labels = scipy.sparse.csr_matrix(np.eye(2, dtype=np.float32))
-    with pytest.raises(DataError, match="the training texts cannot be compared: empty vocabulary"):
-        NearestDocuments(["", "a b"], labels)
-
-
-@pytest.mark.parametrize("with_filter", [False, True])
-def test_metrics_against_brute_force(with_filter):
-    rng = np.random.default_rng(5)
-    train, test, labels, true = texts_of(rng, 43), texts_of(rng, 11), labels_of(rng, 43, 7), labels_of(rng, 11, 7)
-    dropped = (rng.random(true.shape) < 0.3) & with_filter
-    filtered = scipy.sparse.csr_matrix(dropped) if with_filter else None
-    ids = NearestDocuments(train, labels, neighbors=4).rank(test, 5, filtered)
-    inverse = inverse_propensity(labels, 0.5, 0.4)
-    found = measure(ids, true, filtered, inverse)
-    hit = (true.toarray() > 0) & ~dropped
-    for k in (1, 3, 5):
-        hits = [[hit[i, label] and label >= 0 for label in row[:k]] for i, row in enumerate(ids)]
-        assert found[f"P@{k}"] == pytest.approx(np.sum(hits) / (11 * k))
-        gained = sum(inverse[label] for i, row in enumerate(ids) for label in row[:k] if label >= 0 and hit[i, label])
-        possible = sum(np.sort(inverse[hit[i]])[::-1][:k].sum() for i in range(11))
-        assert found[f"PSP@{k}"] == pytest.approx(gained / possible, rel=1e-5)
-    discount = 1 / np.log2(np.arange(5) + 2)
-    # A document without labels counts as 0.
-    ndcg = [
-        np.sum(discount * [label >= 0 and hit[i, label] for label in row]) / discount[: max(hit[i].sum(), 1)].sum()
-        for i, row in enumerate(ids)
-    ]
-    assert found["nDCG@5"] == pytest.approx(np.mean(ndcg), rel=1e-5)
-    assert 0 < found["P@1"] < 1
-
-
-def test_what_was_not_counted_is_nan():
-    found = measure(np.zeros((2, 5), np.int32), scipy.sparse.csr_matrix((2, 7)), None, np.ones(7, np.float32))
-    assert math.isnan(found["PSP@1"])
-    assert found["P@1"] == 0
+@pytest.mark.parametrize("sparse", [True, False])
+def test_features_point_anywhere(sparse):
+    """Rows of any length; those that point away count for nothing, even if no others are left."""
+    rows = np.array([[2, 0], [0, 0.5], [-3, 0.0]], np.float32)
+    queries = np.array([[1, 1], [-7, 0], [0, 0]], np.float32)
+    labels = scipy.sparse.csr_matrix(np.array([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0]], np.float32))
+    nearest, half = NearestRows(neighbors=3), np.sqrt(0.5)
+    nearest.fit(*((scipy.sparse.csr_matrix(rows), labels) if sparse else (rows, labels)))
+    ids, scores = nearest.rank(scipy.sparse.csr_matrix(queries) if sparse else queries, 3)
+    assert ids.tolist() == [[3, 0, 1], [2, -1, -1], [-1, -1, -1]]
+    np.testing.assert_allclose(scores, np.array([[2 * half, half, half], [1, 0, 0], [0, 0, 0]]) / 3, rtol=1e-6)
