@@ -8,7 +8,6 @@ could say of it:
   sigmoid  the log-odds, of which the sigmoid is taken; a missing one is the document's lowest of that run.
   rank     the places: of the K labels that a run keeps the first counts 1, the next 1 - 1/K, and so on; a missing one
            counts 0. The order is that of PECOS' rank_average.
-  mixture  nothing: a logistic regression on the log-odds and places of all runs; with --weights=auto alone.
 
 --weights=W,W,... weighs the runs, in their order. --weights=auto chooses weights, and without --method that too, by
 nDCG@5 on the documents that chose the runs' best checkpoints, never on those that it reports: `mhe predict
@@ -27,7 +26,9 @@ from mhe_jax.cli import program
 
 
 def main(argv: list[str]) -> None:
-    flags.DEFINE_enum("method", None, ["mixture", "rank", "score", "sigmoid"], "What is averaged; by default score.")
+    flags.DEFINE_enum(
+        "method", None, ["rank", "score", "sigmoid"], "What is averaged; by default score, or what --weights=auto finds."
+    )
     flags.DEFINE_string("weights", None, "auto, or a number for each run: W,W,...; by default all are the same.")
     flags.DEFINE_string("output", None, "File for the ensemble's top 100 labels, as predictions.npz.")
     program.run(command, argv)
@@ -48,7 +49,7 @@ def command(argv: list[str]) -> None:
 
 def weights_of(text: str | None) -> str | list[float] | None:
     """The numbers of --weights; 'auto' and None stay what they are."""
-    if text in (None, "auto"):
+    if text is None or text == "auto":
         return text
     try:
         return [float(part) for part in text.split(",")]

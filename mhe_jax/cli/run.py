@@ -111,6 +111,8 @@ def run() -> int:
 
     if FLAGS.profile_steps is not None and FLAGS.mode != "train":
         raise ValueError("--profile_steps is of train alone")
+    if FLAGS.split is not None and (FLAGS.mode != "predict" or FLAGS.input is not None):
+        raise ValueError("--split is of predict alone, without --input")
     profile_steps = profile.parse_steps(FLAGS.profile_steps) if FLAGS.profile_steps is not None else None
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
     class_names = pathlib.Path(FLAGS.class_names) if FLAGS.class_names else None
@@ -158,8 +160,6 @@ def run() -> int:
         output = pathlib.Path(FLAGS.output) if FLAGS.output else None
         if FLAGS.input is None:
             say(predict_split(config, workdir, FLAGS.top_k, output, class_names, FLAGS.split))
-        elif FLAGS.split is not None:
-            raise ValueError("--split is of a run's own documents: leave out --input")
         else:
             predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names)
     else:

@@ -1,5 +1,6 @@
 """Baselines on texts and features: trained, measured, and kept in a folder that `mhe ensemble` takes beside runs."""
 
+import functools
 import importlib.metadata
 import json
 import pathlib
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
 from mhe_jax.data.features.dataset import FeatureData
+from mhe_jax.data.texts.corpus import Corpus
 from mhe_jax.data.texts.documents import CorpusText
 from mhe_jax.evaluation.baselines.linear import OneVsRest
 from mhe_jax.evaluation.baselines.measure import KS, measure
@@ -55,10 +57,11 @@ def source_of(data: Any, tfidf: Mapping[str, Any]) -> Source:
     if isinstance(data, CorpusText):
         words = Tfidf(**tfidf)
         truth, names = true_splits(data)
-        train, *others = data.splits().items()
+        corpora = data.splits()
+        train = corpora.pop("train")
         return Source(
-            lambda: words.fit(train[1].texts()),
-            {name: lambda corpus=corpus: words.transform(corpus.texts()) for name, corpus in others},
+            lambda: words.fit(train.texts()),
+            {name: functools.partial(_transformed, words, corpus) for name, corpus in corpora.items()},
             truth,
             tuple(names),
         )
@@ -66,10 +69,12 @@ def source_of(data: Any, tfidf: Mapping[str, Any]) -> Source:
         raise ValueError("this baseline is for texts that are read as such, and for features")
     loaded = data.load()
     truth, names = true_splits(data, loaded)
-    rows: dict[str, Callable[[], Rows]] = {
-        name: lambda split=split: np.asarray(split.features, np.float32) for name, split in present(loaded).items()
-    }
+    rows = {name: functools.partial(np.asarray, split.features, np.float32) for name, split in present(loaded).items()}
     return Source(rows.pop("train"), rows, truth, tuple(names))
+
+
+def _transformed(words: Tfidf, corpus: Corpus) -> Rows:
+    return words.transform(corpus.texts())
 
 
 def run(

@@ -15,16 +15,15 @@ from mhe_jax.data.build import build_data
 from mhe_jax.data.ragged import pad_rows, top_of
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
-from mhe_jax.inference.fusion import METHODS, Matrices, check_weights, combine, widest
+from mhe_jax.inference.fusion import METHODS, check_weights, combine, widest
 from mhe_jax.inference.fusion_weights import search
-from mhe_jax.inference.mixture import Mixture, fit_mixture
 from mhe_jax.inference.truth import Truth, true_splits
 from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
 from mhe_jax.tasks.multilabel import KS
 from mhe_jax.train import experiment
 from mhe_jax.train.reporting import metrics
 
-AUTO, MIXTURE = "auto", "mixture"
+AUTO = "auto"
 _BLOCK = 4096  # documents at a time
 
 
@@ -105,20 +104,12 @@ def _measure(weight, scores, ids, labels, filtered, inverse_propensity, ks: tupl
     return metrics.weighted(ranking_metrics(ids, labels, inverse_propensity, ks), weight)
 
 
-@dataclasses.dataclass(frozen=True)
-class Fusion:
-    """How runs are fused: a method with the weight of each run, or a mixture; and what it was chosen on, if it was."""
+class Fusion(NamedTuple):
+    """How runs are fused: a method, the weight of each run, and what they were chosen on, if they were."""
 
     method: str
-    weights: tuple[float, ...] | None
-    mixture: Mixture | None = None
+    weights: tuple[float, ...]
     chosen_on: dict[str, Any] | None = None
-
-    def __call__(self, matrices: Matrices) -> scipy.sparse.csr_matrix:
-        """The top labels of the fusion, see `combine`."""
-        if self.mixture is not None:
-            return self.mixture.combine(matrices)
-        return combine(matrices, self.method, weights=self.weights)
 
 
 def choose(workdirs: Sequence[pathlib.Path], method: str | None = None) -> Fusion:
@@ -134,18 +125,19 @@ def choose(workdirs: Sequence[pathlib.Path], method: str | None = None) -> Fusio
     held_out = read_runs(workdirs, held_out=True)
     truth, matrices = true_split(held_out), [run.predictions.scores for run in held_out]
     measured = f"nDCG@{max(k for k in KS if k <= truth.labels.shape[1])}"
-    worth = lambda scores: evaluate(scores, truth)[measured]
+    needed = max(KS) + (0 if truth.filtered is None else widest(truth.filtered))
+
+    def weighted(name: str, weights: tuple[float, ...]) -> float:
+        return evaluate(combine(matrices, name, needed, weights), truth)[measured]
+
     found: list[tuple[float, Fusion]] = []
-    for name in METHODS if method is None else {method} & set(METHODS):
-        weights, value = search(lambda w, name=name: worth(combine(matrices, name, max(KS), w)), len(matrices))
+    for name in METHODS if method is None else (method,):
+        weights, value = search(functools.partial(weighted, name), len(matrices))
         found.append((value, Fusion(name, weights)))
-    if method in (None, MIXTURE):
-        fitted = fit_mixture(matrices, truth.labels)
-        found.append((worth(fitted.combine(matrices)), Fusion(MIXTURE, None, fitted)))
     value, best = max(found, key=lambda pair: pair[0])
     facts = {"split": held_out[0].predictions.split, "documents": matrices[0].shape[0], measured: value}
     tried = {fusion.method: value for value, fusion in found}
-    return dataclasses.replace(best, chosen_on={**facts, "tried": tried})
+    return best._replace(chosen_on={**facts, "tried": tried})
 
 
 def run(
@@ -158,7 +150,7 @@ def run(
 
     Args:
       workdirs: of two runs or more, or of baselines.
-      method: one of `METHODS`, or with weights 'auto' 'mixture' too; None is 'score', and with 'auto' the best of all.
+      method: one of `METHODS`; None is 'score', and with weights 'auto' the best of all.
       output: file for the top labels.
       weights: of each run, as in `combine`; 'auto' chooses them on the held-out documents, see `choose`.
 
@@ -170,8 +162,8 @@ def run(
         raise ValueError("an ensemble needs the workdirs of two runs or more: mhe ensemble RUN RUN ...")
     if output is not None and not (output.suffix == ".npz" and output.parent.is_dir()):
         raise ValueError(f"--output is {output}; it must be a file of an existing folder and end in .npz")
-    if method == MIXTURE and weights != AUTO:
-        raise ValueError("--method=mixture is fitted on held-out documents: it needs --weights=auto")
+    if isinstance(weights, str) and weights != AUTO:
+        raise ValueError(f"weights is {weights!r}; it must be 'auto', or a number for each run")
     if not isinstance(weights, str | None):
         check_weights(weights, len(workdirs))
     runs = read_runs(workdirs)
@@ -183,18 +175,18 @@ def run(
             "documents held out (config.data.valid_examples)"
         )
     split = true_split(runs)
-    if isinstance(weights, str):
+    if isinstance(weights, str):  # auto
         fusion = choose(workdirs, method)
     else:
         fusion = Fusion(method or "score", tuple(weights or (1.0,) * len(runs)))
     single = {str(run.workdir): evaluate(run.predictions.scores, split) for run in runs}
-    combined = fusion([run.predictions.scores for run in runs])
+    combined = combine([run.predictions.scores for run in runs], fusion.method, weights=fusion.weights)
     if output is not None:
         predictions.save(output, combined)
     values = list(single.values())
     return {
         "method": fusion.method,
-        "weights": list(fusion.weights) if fusion.mixture is None else fusion.mixture.as_data(),
+        "weights": list(fusion.weights),
         "chosen_on": fusion.chosen_on,
         "split": first.predictions.split,
         "documents": combined.shape[0],
@@ -208,12 +200,8 @@ def run(
 def told(figures: dict[str, Any]) -> str:
     """What the fusion of `run` is and what it was chosen on, in a line or two for people."""
     chosen, weights = figures["chosen_on"], figures["weights"]
-    if isinstance(weights, list):
-        total = sum(weights)
-        parts = [f"{weight / total:.3g} {run}" for weight, run in zip(weights, figures["runs"], strict=True)]
-        line = f"{figures['method']}: {', '.join(parts)}"
-    else:
-        line = f"{figures['method']}: a logistic regression on the scores of {', '.join(figures['runs'])}"
+    parts = [f"{weight / sum(weights):.3g} {run}" for weight, run in zip(weights, figures["runs"], strict=True)]
+    line = f"{figures['method']}: {', '.join(parts)}"
     if chosen is None:
         return line
     (measured,) = (name for name in chosen if "@" in name)

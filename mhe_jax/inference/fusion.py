@@ -25,13 +25,13 @@ def by_sigmoid(matrices: Matrices, longest: int, weights: Weights) -> scipy.spar
     """The sigmoid of the mean log-odds; what is missing has the lowest of its document."""
     above, floors = [], np.zeros(matrices[0].shape[0])
     for matrix, weight in zip(matrices, weights, strict=True):
-        odds, counts = log_odds(matrix.data), np.diff(matrix.indptr)
+        odds, counts = _log_odds(matrix.data), np.diff(matrix.indptr)
         # Relative to the row's lowest, what is missing is 0, which a sparse sum leaves out.
-        lowest = row_minimum(odds, matrix.indptr)
+        lowest = _row_minimum(odds, matrix.indptr)
         above.append(_with_data(matrix, odds - np.repeat(lowest, counts)))
         floors += weight * lowest
     mean = _mean(above, weights)
-    return _with_data(mean, sigmoid(mean.data + np.repeat(floors / sum(weights), np.diff(mean.indptr))))
+    return _with_data(mean, _sigmoid(mean.data + np.repeat(floors / sum(weights), np.diff(mean.indptr))))
 
 
 def by_rank(matrices: Matrices, longest: int, weights: Weights) -> scipy.sparse.csr_matrix:
@@ -96,18 +96,18 @@ def widest(matrix: scipy.sparse.csr_matrix) -> int:
     return int(np.diff(matrix.indptr).max(initial=0))
 
 
-def log_odds(p: np.ndarray) -> np.ndarray:
+def _log_odds(p: np.ndarray) -> np.ndarray:
     """ln(p / (1 - p)) of probabilities, float64 and finite."""
     p = np.clip(p.astype(np.float64), _LOWEST, _HIGHEST)
     return np.log(p) - np.log1p(-p)
 
 
-def sigmoid(odds: np.ndarray) -> np.ndarray:
+def _sigmoid(odds: np.ndarray) -> np.ndarray:
     """The probability of log-odds."""
     return 1 / (1 + np.exp(-odds))
 
 
-def row_minimum(data: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+def _row_minimum(data: np.ndarray, indptr: np.ndarray) -> np.ndarray:
     """The least of each row's values, 0 of an empty row: data [nnz] of a CSR matrix -> float64 [N]."""
     lowest, some = np.zeros(len(indptr) - 1), np.diff(indptr) > 0
     if some.any():

@@ -98,6 +98,13 @@ def test_what_is_kept_in_a_folder_is_for_ensembles(section, tmp_path):
             assert (found.split, found.scores.shape, found.top_k) == (split, (count, len(WORDS)), len(WORDS))
     # Every label is the word of its name.
     assert json.loads((folders[0] / "result.json").read_text())["test"]["P@1"] == 1
+    command = [sys.executable, "-m", "mhe_jax", "ensemble", *map(str, folders), "--weights=auto"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told, chosen, *_, line = done.stdout.splitlines()
+    found = json.loads(line)
+    assert told == f"{found['method']}: 0.5 {folders[0]}, 0.5 {folders[1]}"
+    assert chosen.startswith("chosen on 10 held-out documents of the split 'eval', by nDCG@5: score ")
     figures = ensemble.run(folders, "score")
     for folder in folders:
         kept = json.loads((folder / "result.json").read_text())["test"]

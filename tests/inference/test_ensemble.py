@@ -200,7 +200,7 @@ def test_automatic_weights_are_those_of_the_held_out_documents(make_pair, method
     assert figures["chosen_on"]["split"] == "eval"
     assert (figures["chosen_on"]["documents"], figures["documents"], figures["split"]) == (20, 25, "test")
     assert figures["chosen_on"]["nDCG@5"] == 1 == max(figures["chosen_on"]["tried"].values())
-    assert set(figures["chosen_on"]["tried"]) == ({method} if method else {*fusion.METHODS, "mixture"})
+    assert set(figures["chosen_on"]["tried"]) == ({method} if method else set(fusion.METHODS))
     assert figures["method"] == (method or "score")
     assert figures["weights"][0] > figures["weights"][1]
     by_hand = ensemble.run(pair, figures["method"], weights=figures["weights"])
@@ -218,10 +218,6 @@ def test_what_is_told_of_a_fusion(make_pair):
     assert str(pair[0]) in lines[0]
     assert lines[1] == "chosen on 20 held-out documents of the split 'eval', by nDCG@5: score 1.0000"
     assert ensemble.told(ensemble.run(pair, weights=(3, 1))) == f"score: 0.75 {pair[0]}, 0.25 {pair[1]}"
-    mixed = ensemble.run(pair, "mixture", weights="auto")
-    assert ensemble.told(mixed).startswith("mixture: a logistic regression on the scores of ")
-    assert mixed["ensemble"]["P@1"] == 1
-    json.dumps(mixed)
 
 
 def test_automatic_weights_need_documents_of_their_own(make_pair, make_run):
@@ -236,5 +232,3 @@ def test_automatic_weights_need_documents_of_their_own(make_pair, make_run):
         ensemble.run([make_run("a", 1), make_run("b", 2)], weights="auto")
     with pytest.raises(ValueError, match="--weights has 3 numbers for 2 runs"):
         ensemble.run(pair, weights=(1, 1, 1))
-    with pytest.raises(ValueError, match="--method=mixture is fitted on held-out documents: it needs --weights=auto"):
-        ensemble.run(pair, "mixture")

@@ -1,15 +1,11 @@
-"""Averaging rankings, against dense arithmetic; weights and mixtures where the best ones are known."""
-
-import json
+"""Averaging rankings, against dense arithmetic; weights where the best ones are known."""
 
 import numpy as np
 import pytest
-import scipy.sparse
 
 from mhe_jax.data.ragged import top_of
 from mhe_jax.inference import fusion, predictions
 from mhe_jax.inference.fusion_weights import search
-from mhe_jax.inference.mixture import candidates, fit_mixture
 
 DOCUMENTS, LABELS, KEPT = 13, 17, 4
 
@@ -105,12 +101,6 @@ def test_the_second_choice_of_all_beats_the_favourite_of_one():
     np.testing.assert_allclose(ranked, [[1 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3]], rtol=1e-6)
 
 
-def dense_ranking(ranks, labels=LABELS):
-    """CSR of rankings int [N, K], best first, with falling scores."""
-    ranks = np.array(ranks)
-    return predictions.csr_of(ranks, np.broadcast_to(0.9 - 0.1 * np.arange(ranks.shape[1]), ranks.shape), labels)
-
-
 @pytest.mark.parametrize("method", fusion.METHODS)
 def test_only_the_ratios_of_weights_count(runs, method):
     plain = fusion.combine(runs, method)
@@ -153,37 +143,3 @@ def test_the_search_finds_the_summit_of_a_hill():
     # Nothing better than equal weights: they stay.
     assert search(lambda w: 1.0, 4) == ((0.25,) * 4, 1.0)
     assert search(lambda w: 7.0, 1) == ((1.0,), 7.0)
-
-
-def test_a_mixture_knows_which_member_is_right():
-    """Member 0 ranks true labels first, member 1 others; both are as sure of themselves."""
-    rng = np.random.default_rng(0)
-    right = rng.permuted(np.tile(np.arange(LABELS), (80, 1)), axis=1)[:, :6]
-    truth = scipy.sparse.csr_matrix((np.ones(80, np.float32), right[:, 0], np.arange(81)), (80, LABELS))
-    members = [dense_ranking(right[:, :3]), dense_ranking(right[:, 3:])]
-    found = fit_mixture(members, truth)
-    combined = found.combine(members)
-    np.testing.assert_array_equal(top_of(combined, 1)[0][:, 0], right[:, 0])
-    # Calibrated: as many as are true.
-    assert combined.data.sum() == pytest.approx(80, rel=1e-3)
-    assert found.weights.shape == (2, 3)
-    json.dumps(found.as_data())
-    with pytest.raises(ValueError, match="some of whose ranked labels are true"):
-        fit_mixture(members, scipy.sparse.csr_matrix((80, LABELS), dtype=np.float32))
-
-
-def test_features_of_candidates_by_hand():
-    members = [
-        predictions.csr_of(np.array([[3, 1], [-1, -1]]), np.array([[0.8, 0.5], [0, 0]]), 5),
-        predictions.csr_of(np.array([[1, 4], [0, -1]]), np.array([[0.5, 0.2], [0.9, 0]]), 5),
-    ]
-    union, features = candidates(members)
-    assert [row.tolist() for row in np.split(union.indices, union.indptr[1:-1])] == [[1, 3, 4], [0]]
-    odds = lambda p: np.log(p / (1 - p))
-    expected = [
-        [odds(0.5), 1 / 2, 1, odds(0.5), 1, 1],
-        [odds(0.8), 1, 1, odds(0.2), 0, 0],
-        [odds(0.5), 0, 0, odds(0.2), 1 / 2, 1],
-        [0, 0, 0, odds(0.9), 1, 1],
-    ]
-    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-6)

@@ -30,15 +30,16 @@ def measure(
     Raises:
       ValueError: if the rankings are too short.
     """
+    ranked = jnp.asarray(ids)
     true = labels.astype(bool).astype(np.float32)
     if filtered is not None:
         dropped = _padded(filtered.tocsr())
-        _, ids = drop_filtered(jnp.zeros(ids.shape), jnp.asarray(ids), jnp.asarray(dropped), max(KS))
+        _, ranked = drop_filtered(jnp.zeros(ids.shape), ranked, jnp.asarray(dropped), max(KS))
         true = true - true.multiply(filtered)
     true.eliminate_zeros()
     true.sort_indices()
     weights = None if inverse is None else jnp.asarray(inverse)
-    parts = ranking_metrics(jnp.asarray(ids), jnp.asarray(_padded(true, 1)), weights, KS)
+    parts = ranking_metrics(ranked, jnp.asarray(_padded(true, 1)), weights, KS)
     sums = {name: [float(np.asarray(part, np.float64).sum()) for part in both] for name, both in parts.items()}
     return {
         name: numerator / denominator if denominator else math.nan for name, (numerator, denominator) in sums.items()

@@ -1,5 +1,7 @@
 """The baseline that a trained model must beat: the labels of the nearest training documents, by cosine similarity."""
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 import tqdm
@@ -28,7 +30,7 @@ class NearestRows:
 
     def fit(self, rows: Rows, labels: scipy.sparse.csr_matrix) -> None:
         """Keeps the training rows, see `Ranker.fit`."""
-        unit = _unit(rows)
+        unit: Any = _unit(rows)
         self._columns = unit.T.tocsr() if scipy.sparse.issparse(unit) else unit.T
         self._has_label = labels.astype(bool).astype(np.float32)
         self._neighbors = min(self._wanted, labels.shape[0])
@@ -47,7 +49,7 @@ class NearestRows:
 
     def _nearest(self, rows: Rows) -> scipy.sparse.csr_matrix:
         """The similarities to the nearest training rows, and nothing for the others: [m, D] -> [m, N]."""
-        product = rows @ self._columns
+        product: Any = rows @ self._columns
         similarity = product.toarray() if scipy.sparse.issparse(product) else product
         np.maximum(similarity, 0, out=similarity)
         place = similarity.shape[1] - self._neighbors

@@ -1,12 +1,12 @@
 """What the baselines on rows of features and many labels have in common."""
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import scipy.sparse
 
 # Features [N, D], sparse or not.
-Rows = scipy.sparse.csr_matrix | np.ndarray
+Rows: TypeAlias = scipy.sparse.csr_matrix | np.ndarray
 
 
 class Ranker(Protocol):

@@ -58,13 +58,14 @@ class LabelTrees:
                 self._model = self._omikuji.Model.train_on_data(str(path), settings, self._threads or None)
 
     def rank(self, rows: Rows, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of each row, see `Ranker.rank`."""
+        """The best labels of each row, the lower number first of equals, see `Ranker.rank`."""
         rows = scipy.sparse.csr_matrix(rows)
         ids, scores = np.full((rows.shape[0], k), -1, np.int32), np.zeros((rows.shape[0], k), np.float32)
         for row in tqdm.trange(rows.shape[0], desc="omikuji", unit=" rows", disable=None):
             part = slice(rows.indptr[row], rows.indptr[row + 1])
             pairs = list(zip(rows.indices[part].tolist(), rows.data[part].tolist(), strict=True))
             found = self._model.predict(pairs, beam_size=self._beam_size, top_k=k)
+            found.sort(key=lambda pair: (-pair[1], pair[0]))
             ids[row, : len(found)] = [label for label, _ in found]
             scores[row, : len(found)] = [score for _, score in found]
         return ids, scores
