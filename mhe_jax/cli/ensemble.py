@@ -27,7 +27,7 @@ from mhe_jax.cli import program
 
 def main(argv: list[str]) -> None:
     flags.DEFINE_enum(
-        "method", None, ["rank", "score", "sigmoid"], "What is averaged; by default score, or what --weights=auto finds."
+        "method", None, ["rank", "score", "sigmoid"], "What is averaged; by default score, or what auto finds."
     )
     flags.DEFINE_string("weights", None, "auto, or a number for each run: W,W,...; by default all are the same.")
     flags.DEFINE_string("output", None, "File for the ensemble's top 100 labels, as predictions.npz.")
