@@ -2,8 +2,8 @@
 
 A softmax over the groups of labels that occur in a batch.
 No pretrained network: it is for CPUs. DIR is a folder of texts in any layout of docs/data.md;
-`:sparse` is for features from files, as the Extreme Classification Repository has them (docs/features.md).
-Expected: the tables in docs/features.md, in minutes on two CPU cores.
+`:sparse` is for features from files, as the Extreme Classification Repository has them (docs/sparse.md).
+Expected: the tables in docs/sparse.md, in minutes on two CPU cores.
 
     python main.py --config=configs/bag_mhs.py --config.data.path=DIR
 """

@@ -18,7 +18,7 @@ VERBS = {
     "configs": "the configs that are shipped; one of them, to be copied",
     "verify": "do two pictures show one person?",
     "ijb": "measure a run on faces on IJB-B or IJB-C",
-    "ensemble": "average the predictions of several runs",
+    "ensemble": "average the predictions of several runs or baselines",
     "embed": "features of a backbone, once, for heads that train in minutes",
     "codes": "codes of classes from their features, for codes.name = 'file'",
     "baseline": "what a trained model must beat on a config's data",

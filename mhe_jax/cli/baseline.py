@@ -1,7 +1,15 @@
-"""`mhe baseline --config=... [--compare=RUN/result.json]`: what a trained model must beat on a config's data.
+"""`mhe baseline [METHOD] --config=... [--workdir=DIR]`: what a trained model must beat on a config's data.
 
-Pictures: the label of the nearest training picture, by pixels. Texts: the labels of the nearest training documents, by
-TF-IDF. Faces: verification by the cosine of the pixels.
+On texts, by TF-IDF, and on features as they are, METHOD is one of
+
+  neighbours  the labels of the nearest training documents, by cosine; without a METHOD this one.
+  linear      one-vs-rest: a linear support vector machine for each label (DiSMEC); all cores.
+  omikuji     trees of labels, Parabel or Bonsai; all cores. Needs the extra `omikuji`.
+
+Pictures have the label of the nearest training picture, by pixels, and faces verification by the cosine of the pixels.
+
+With --workdir that folder gets result.json, and predictions.npz as `mhe predict` writes it of a run, so that `mhe
+ensemble` takes it; predictions_val.npz has the documents that choose a run's best checkpoint, which train no baseline.
 """
 
 import pathlib
@@ -16,32 +24,84 @@ from mhe_jax.cli import program
 FLAGS = flags.FLAGS
 
 _SHOWN = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@3", "PSP@5")
+_METHODS = ("neighbours", "linear", "omikuji")
+# Flags that are of one method alone, which calls them so too.
+_OF = {"neighbors": "neighbours", "preset": "omikuji"}
+_TFIDF = ("sublinear_tf", "min_df", "max_features")
 
 
 def main(argv: list[str]) -> None:
     config_flags.DEFINE_config_file("config", None, "The config whose data is used.")
+    flags.DEFINE_string("workdir", None, "Texts, features: folder for the predictions and result.json.")
     flags.DEFINE_string("compare", None, "The result.json of a run, to be printed beside the baseline.")
-    flags.DEFINE_integer("neighbors", 15, "Texts: training documents to ask.", lower_bound=1)
+    flags.DEFINE_integer("neighbors", 15, "neighbours: training documents to ask.", lower_bound=1)
+    flags.DEFINE_enum("preset", "parabel", ["parabel", "bonsai"], "omikuji: binary trees, or wide and shallow ones.")
     flags.DEFINE_integer("max_features", 0, "Texts: most frequent words to use; 0: all.", lower_bound=0)
+    flags.DEFINE_integer("min_df", 1, "Texts: training documents that a word must be in.", lower_bound=1)
+    flags.DEFINE_bool("sublinear_tf", True, "Texts: a word that is n times in a text counts 1 + ln n.")
     flags.mark_flag_as_required("config")
     program.run(command, argv)
 
 
-def command(_: list[str]) -> None:
+def command(argv: list[str]) -> None:
+    if len(argv) > 2 or not set(argv[1:]) <= set(_METHODS):
+        raise app.UsageError(f"{' '.join(argv[1:])}: give one of the methods {', '.join(_METHODS)}, or none")
     from mhe_jax.data.build import build_data
     from mhe_jax.data.faces.dataset import FaceData
     from mhe_jax.data.features.dataset import FeatureData
     from mhe_jax.data.texts.dataset import TextData
+    from mhe_jax.data.texts.sparse.dataset import SparseData
     from mhe_jax.train.reporting import stored
 
     started = time.monotonic()
     data = build_data(FLAGS.config.data)
-    if isinstance(data, FeatureData):
-        raise app.UsageError("there is no baseline for features: features_ohe, a linear probe, is one")
     result = stored.read_object(pathlib.Path(FLAGS.compare)) if FLAGS.compare else {}
-    compare = texts if isinstance(data, TextData) else faces if isinstance(data, FaceData) else pictures
+    if isinstance(data, TextData | FeatureData | SparseData):
+        rows(data, result, argv[1] if len(argv) > 1 else "neighbours")
+        return
+    if argv[1:] or FLAGS.workdir:
+        raise app.UsageError(
+            f"{' '.join(argv[1:]) or '--workdir'} is for texts and features, but config.data.name is "
+            f"{FLAGS.config.data.name!r}"
+        )
+    compare = faces if isinstance(data, FaceData) else pictures
     compare(data, result)
     print(f"{time.monotonic() - started:.0f} s")
+
+
+def rows(data, result: dict[str, Any], method: str) -> None:
+    from mhe_jax.data.features.dataset import FeatureData
+    from mhe_jax.data.texts.documents import CorpusText
+    from mhe_jax.data.texts.sparse.dataset import SparseData
+    from mhe_jax.inference import baseline
+
+    if not isinstance(data, CorpusText | FeatureData | SparseData):
+        raise app.UsageError(f"the baseline needs texts, but config.data.name is {FLAGS.config.data.name!r}")
+    for flag, of in _OF.items():
+        if FLAGS[flag].present and of != method:
+            raise app.UsageError(f"--{flag} is of {of} alone")
+    settings = {flag: FLAGS[flag].value for flag, of in _OF.items() if of == method}
+    workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
+    found = baseline.run(FLAGS.config, method, settings, {flag: FLAGS[flag].value for flag in _TFIDF}, workdir)
+    title = {
+        "neighbours": f"{FLAGS.neighbors} nearest documents",
+        "linear": "one-vs-rest",
+        "omikuji": f"omikuji, {FLAGS.preset}",
+    }[method]
+    title = f"TF-IDF, {title}" if isinstance(data, CorpusText) else title.replace("documents", "rows")
+    kind = "documents" if isinstance(data, CorpusText) else "rows"
+    evaluated = [name for name in ("eval", "test") if name in found]
+    for name in evaluated:
+        print(f"{name}: {found['train']['documents']:,} training and {found[name]['documents']:,} evaluation {kind}")
+        print(_line(title, found[name]))
+        for which in ("best", "last") if name == "eval" else ("test",):
+            if which in result:
+                print(_line(f"trained model ({result['head']}), {which}", result[which]))
+    predicted = " + ".join(f"{found[name]['predict_cpu_seconds']} for {name}" for name in evaluated)
+    print(
+        f"{found['seconds']:.0f} s; CPU seconds: {found['train_cpu_seconds']} to train, {predicted}; "
+        f"{found['peak_rss_gib']} GiB of memory at most"
+    )
 
 
 def pictures(data, result: dict[str, Any]) -> None:
@@ -57,27 +117,6 @@ def pictures(data, result: dict[str, Any]) -> None:
     for which in ("best", "last"):
         if which in result:
             print(f"trained network ({result['head']}), {which:4}      top-1 {result[which]['top1']:7.2%}")
-
-
-def texts(data, result: dict[str, Any]) -> None:
-    from mhe_jax.data.texts.documents import CorpusText
-    from mhe_jax.evaluation.baselines.tfidf import KS, NearestDocuments, measure
-
-    if not isinstance(data, CorpusText):
-        raise app.UsageError(f"the baseline needs texts, but config.data.name is {FLAGS.config.data.name!r}")
-    train, splits = data.corpora().train, data.evaluated()
-    documents = NearestDocuments(
-        train.texts(), train.labels, neighbors=FLAGS.neighbors, max_features=FLAGS.max_features
-    )
-    inverse = data.inverse_propensity()
-    for name, corpus in splits.items():
-        print(f"{name}: {train.labels.shape[0]:,} training and {corpus.labels.shape[0]:,} evaluation documents")
-        ranked = documents.rank(corpus.texts(), max(KS), corpus.filtered)
-        values = measure(ranked, corpus.labels, corpus.filtered, inverse)
-        print(_line(f"TF-IDF, {FLAGS.neighbors} nearest documents", values))
-        for which in ("best", "last") if name == "eval" else ("test",):
-            if which in result:
-                print(_line(f"trained model ({result['head']}), {which}", result[which]))
 
 
 def faces(data, result: dict[str, Any]) -> None:

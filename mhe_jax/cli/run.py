@@ -26,6 +26,13 @@ def main(argv: list[str]) -> None:
         "predict: a picture, a folder of pictures, a .npy of uint8 images; a text, a file of texts, - for standard "
         "input; a .npy of features. Without it, a run with many labels an example ranks those of its whole test split.",
     )
+    flags.DEFINE_enum(
+        "split",
+        None,
+        ["test", "val"],
+        "predict, without --input: val ranks the labels of the documents that chose the best checkpoint instead, for "
+        "the weights of `mhe ensemble --weights=auto`.",
+    )
     flags.DEFINE_string(
         "output",
         None,
@@ -104,6 +111,8 @@ def run() -> int:
 
     if FLAGS.profile_steps is not None and FLAGS.mode != "train":
         raise ValueError("--profile_steps is of train alone")
+    if FLAGS.split is not None and (FLAGS.mode != "predict" or FLAGS.input is not None):
+        raise ValueError("--split is of predict alone, without --input")
     profile_steps = profile.parse_steps(FLAGS.profile_steps) if FLAGS.profile_steps is not None else None
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
     class_names = pathlib.Path(FLAGS.class_names) if FLAGS.class_names else None
@@ -150,7 +159,7 @@ def run() -> int:
         assert workdir is not None
         output = pathlib.Path(FLAGS.output) if FLAGS.output else None
         if FLAGS.input is None:
-            say(predict_split(config, workdir, FLAGS.top_k, output, class_names))
+            say(predict_split(config, workdir, FLAGS.top_k, output, class_names, FLAGS.split))
         else:
             predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names)
     else:

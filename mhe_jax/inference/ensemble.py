@@ -1,8 +1,9 @@
-"""Averages the ranked labels of several runs on the same documents, and evaluates each, their mean, and the average."""
+"""Fuses the ranked labels of several runs on the same documents, and evaluates each, their mean, and the fusion."""
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,66 +12,19 @@ import scipy.sparse
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
-from mhe_jax.data.features.dataset import FeatureSplit
 from mhe_jax.data.ragged import pad_rows, top_of
-from mhe_jax.data.texts.dataset import TextData, TextSplit
+from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
+from mhe_jax.inference.fusion import METHODS, check_weights, combine, widest
+from mhe_jax.inference.fusion_weights import search
+from mhe_jax.inference.truth import Truth, true_splits
 from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
 from mhe_jax.tasks.multilabel import KS
 from mhe_jax.train import experiment
 from mhe_jax.train.reporting import metrics
 
-TOP_K = 100  # labels kept of the ensemble
+AUTO = "auto"
 _BLOCK = 4096  # documents at a time
-# Log-odds are finite between the smallest float32 and the largest below 1.
-_LOWEST, _HIGHEST = float(np.finfo(np.float32).tiny), 1 - float(np.finfo(np.float32).epsneg)
-
-
-def by_score(matrices: Sequence[scipy.sparse.csr_matrix], longest: int) -> scipy.sparse.csr_matrix:
-    """The mean of the probabilities: CSR matrices [N, L] -> CSR [N, L]."""
-    return _sum(matrices) / len(matrices)
-
-
-def by_sigmoid(matrices: Sequence[scipy.sparse.csr_matrix], longest: int) -> scipy.sparse.csr_matrix:
-    """The sigmoid of the mean log-odds."""
-    above, floors = [], np.zeros(matrices[0].shape[0])
-    for matrix in matrices:
-        p = np.clip(matrix.data.astype(np.float64), _LOWEST, _HIGHEST)
-        odds, counts = np.log(p) - np.log1p(-p), np.diff(matrix.indptr)
-        # Relative to the row's lowest, what is missing is 0, which a sparse sum leaves out.
-        lowest, some = np.zeros(len(counts)), counts > 0
-        if some.any():
-            lowest[some] = np.minimum.reduceat(odds, matrix.indptr[:-1][some])
-        above.append(_with_data(matrix, odds - np.repeat(lowest, counts)))
-        floors += lowest
-    total = _sum(above)
-    mean = (total.data + np.repeat(floors, np.diff(total.indptr))) / len(matrices)
-    return _with_data(total, 1 / (1 + np.exp(-mean)))
-
-
-def by_rank(matrices: Sequence[scipy.sparse.csr_matrix], longest: int) -> scipy.sparse.csr_matrix:
-    """The mean of 1 - place / longest, with places from 0."""
-    worth = 1 - np.arange(longest) / longest
-
-    def ranked(matrix: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-        ids, _ = top_of(matrix, longest)
-        return predictions.csr_of(ids, np.broadcast_to(worth, ids.shape), matrix.shape[1])
-
-    return _sum([ranked(matrix) for matrix in matrices]) / len(matrices)
-
-
-METHODS: dict[str, Callable] = {"score": by_score, "sigmoid": by_sigmoid, "rank": by_rank}
-
-
-def combine(matrices: Sequence[scipy.sparse.csr_matrix], method: str, top_k: int = TOP_K) -> scipy.sparse.csr_matrix:
-    """The ensemble's `top_k` labels: CSR matrices [N, L] of positive scores -> CSR float32 [N, L]."""
-    longest = max(_widest(matrix) for matrix in matrices)
-    documents, num_labels = matrices[0].shape
-    blocks = []
-    for start in range(0, documents, _BLOCK):
-        average = METHODS[method]([matrix[start : start + _BLOCK] for matrix in matrices], longest)
-        blocks.append(predictions.csr_of(*top_of(average, top_k), num_labels))
-    return scipy.sparse.vstack(blocks, format="csr")
 
 
 class Ranked(NamedTuple):
@@ -82,8 +36,8 @@ class Ranked(NamedTuple):
     predictions: predictions.Predictions
 
 
-def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Ranked]:
-    """The runs.
+def read_runs(workdirs: Sequence[pathlib.Path], held_out: bool = False) -> list[Ranked]:
+    """The runs, or baselines; with what they predicted, or what of the documents `held_out` beside those.
 
     Raises:
       ValueError: naming the run, if one has no predictions, or others' documents or labels, or is given twice.
@@ -91,7 +45,7 @@ def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Ranked]:
     runs: list[Ranked] = []
     for workdir in workdirs:
         config, classes = experiment.read_workdir(workdir)
-        runs.append(Ranked(workdir, config, tuple(classes.names), predictions.read_predictions(workdir)))
+        runs.append(Ranked(workdir, config, tuple(classes.names), predictions.read_predictions(workdir, held_out)))
     if len({workdir.resolve() for workdir in workdirs}) < len(workdirs):
         raise ValueError(f"a run is given twice: {', '.join(map(str, workdirs))}")
     first = runs[0]
@@ -104,8 +58,8 @@ def read_runs(workdirs: Sequence[pathlib.Path]) -> list[Ranked]:
     return runs
 
 
-def true_split(runs: Sequence[Ranked]) -> TextSplit | FeatureSplit:
-    """The documents that all the runs ranked labels for, with their true labels.
+def true_split(runs: Sequence[Ranked]) -> Truth:
+    """The true labels of the documents that all the runs ranked labels for.
 
     Raises:
       ValueError: naming the run, if its data is not what it predicted, or not the first run's.
@@ -122,63 +76,142 @@ def true_split(runs: Sequence[Ranked]) -> TextSplit | FeatureSplit:
     return split
 
 
-def evaluate(scores: scipy.sparse.csr_matrix, split: TextSplit | FeatureSplit) -> dict[str, float]:
+def evaluate(scores: scipy.sparse.csr_matrix, split: Truth) -> dict[str, float]:
     """Ranking metrics of CSR scores [N, L] against the labels of a split, see `mhe_jax.ops.ranking`.
 
     Documents without labels are not counted.
     """
     documents, num_labels = scores.shape
     ks = tuple(k for k in KS if k <= num_labels)
-    labels: Any = split.labels
-    width, spare = _widest(labels), 0 if split.filtered is None else _widest(split.filtered)
-
-    @jax.jit
-    def measure(weight, scores, ids, labels, filtered, inverse_propensity):
-        if spare:
-            _, ids = drop_filtered(scores, ids, filtered, max(ks))
-            labels = drop_labels(labels, filtered)
-        return metrics.weighted(ranking_metrics(ids, labels, inverse_propensity, ks), weight)
+    width, spare = widest(split.labels), 0 if split.filtered is None else widest(split.filtered)
 
     sums: metrics.Sums = {}
     for start in range(0, documents, _BLOCK):
         # One shape for all blocks: the last one is filled up with a document of weight 0.
         rows = np.arange(start, start + _BLOCK)
         real, rows = rows < documents, np.minimum(rows, documents - 1)
-        weight = (real & (np.diff(labels.indptr)[rows] > 0)).astype(np.float32)
+        weight = (real & (np.diff(split.labels.indptr)[rows] > 0)).astype(np.float32)
         ids, best = top_of(scores[rows], max(ks) + spare)
-        true = _padded(labels[rows], width)
+        labels = _padded(split.labels[rows], width)
         filtered = _padded(split.filtered[rows], spare) if split.filtered is not None else None
-        part = measure(weight, best, ids, true, filtered, split.inverse_propensity)
+        part = _measure(weight, best, ids, labels, filtered, split.inverse_propensity, ks=ks)
         sums = metrics.merge(sums, jax.tree.map(np.float64, jax.device_get(part)))
     return metrics.means(sums)
 
 
-def run(workdirs: Sequence[pathlib.Path], method: str, output: pathlib.Path | None = None) -> dict[str, Any]:
-    """The figures of all runs, their mean and their ensemble, whose top labels are written to `output`.
+@functools.partial(jax.jit, static_argnames="ks")
+def _measure(weight, scores, ids, labels, filtered, inverse_propensity, ks: tuple[int, ...]) -> metrics.Sums:
+    """The sums over a block of documents; compiled once for all rankings of a split."""
+    if filtered is not None:
+        _, ids = drop_filtered(scores, ids, filtered, max(ks))
+        labels = drop_labels(labels, filtered)
+    return metrics.weighted(ranking_metrics(ids, labels, inverse_propensity, ks), weight)
+
+
+class Fusion(NamedTuple):
+    """How runs are fused: a method, the weight of each run, and what they were chosen on, if they were."""
+
+    method: str
+    weights: tuple[float, ...]
+    chosen_on: dict[str, Any] | None = None
+
+
+def choose(workdirs: Sequence[pathlib.Path], method: str | None = None) -> Fusion:
+    """The fusion that is best on the runs' held-out documents, by nDCG of the longest ranking measured.
+
+    Args:
+      workdirs: of the runs.
+      method: the one to find weights for; None chooses among all.
 
     Raises:
-      ValueError: if there are less than two runs, they do not belong together, or `output` cannot be written.
+      ValueError: naming the run, if one has no predictions of these documents, or others'.
+    """
+    held_out = read_runs(workdirs, held_out=True)
+    truth, matrices = true_split(held_out), [run.predictions.scores for run in held_out]
+    measured = f"nDCG@{max(k for k in KS if k <= truth.labels.shape[1])}"
+    needed = max(KS) + (0 if truth.filtered is None else widest(truth.filtered))
+
+    def weighted(name: str, weights: tuple[float, ...]) -> float:
+        return evaluate(combine(matrices, name, needed, weights), truth)[measured]
+
+    found: list[tuple[float, Fusion]] = []
+    for name in METHODS if method is None else (method,):
+        weights, value = search(functools.partial(weighted, name), len(matrices))
+        found.append((value, Fusion(name, weights)))
+    value, best = max(found, key=lambda pair: pair[0])
+    facts = {"split": held_out[0].predictions.split, "documents": matrices[0].shape[0], measured: value}
+    tried = {fusion.method: value for value, fusion in found}
+    return best._replace(chosen_on={**facts, "tried": tried})
+
+
+def run(
+    workdirs: Sequence[pathlib.Path],
+    method: str | None = None,
+    output: pathlib.Path | None = None,
+    weights: str | Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """The figures of all runs, their mean and their fusion, whose top labels are written to `output`.
+
+    Args:
+      workdirs: of two runs or more, or of baselines.
+      method: one of `METHODS`; None is 'score', and with weights 'auto' the best of all.
+      output: file for the top labels.
+      weights: of each run, as in `combine`; 'auto' chooses them on the held-out documents, see `choose`.
+
+    Raises:
+      ValueError: if there are less than two runs, they do not belong together, weights are wrong, there are no
+        held-out documents to choose them on, or `output` cannot be written.
     """
     if len(workdirs) < 2:
         raise ValueError("an ensemble needs the workdirs of two runs or more: mhe ensemble RUN RUN ...")
     if output is not None and not (output.suffix == ".npz" and output.parent.is_dir()):
         raise ValueError(f"--output is {output}; it must be a file of an existing folder and end in .npz")
+    if isinstance(weights, str) and weights != AUTO:
+        raise ValueError(f"weights is {weights!r}; it must be 'auto', or a number for each run")
+    if not isinstance(weights, str | None):
+        check_weights(weights, len(workdirs))
     runs = read_runs(workdirs)
+    first = runs[0]
+    if weights == AUTO and first.predictions.split == "eval":
+        raise ValueError(
+            f"{first.workdir} predicted the documents that choose the best checkpoint, since its data has no others "
+            "to test on, and none are left to choose weights on: give --weights=W,W,..., or train and predict with "
+            "documents held out (config.data.valid_examples)"
+        )
     split = true_split(runs)
+    if isinstance(weights, str):  # auto
+        fusion = choose(workdirs, method)
+    else:
+        fusion = Fusion(method or "score", tuple(weights or (1.0,) * len(runs)))
     single = {str(run.workdir): evaluate(run.predictions.scores, split) for run in runs}
-    combined = combine([run.predictions.scores for run in runs], method)
+    combined = combine([run.predictions.scores for run in runs], fusion.method, weights=fusion.weights)
     if output is not None:
         predictions.save(output, combined)
     values = list(single.values())
     return {
-        "method": method,
-        "split": runs[0].predictions.split,
+        "method": fusion.method,
+        "weights": list(fusion.weights),
+        "chosen_on": fusion.chosen_on,
+        "split": first.predictions.split,
         "documents": combined.shape[0],
         "labels": combined.shape[1],
         "runs": single,
         "mean": {name: float(np.mean([value[name] for value in values])) for name in values[0]},
         "ensemble": evaluate(combined, split),
     }
+
+
+def told(figures: dict[str, Any]) -> str:
+    """What the fusion of `run` is and what it was chosen on, in a line or two for people."""
+    chosen, weights = figures["chosen_on"], figures["weights"]
+    parts = [f"{weight / sum(weights):.3g} {run}" for weight, run in zip(weights, figures["runs"], strict=True)]
+    line = f"{figures['method']}: {', '.join(parts)}"
+    if chosen is None:
+        return line
+    (measured,) = (name for name in chosen if "@" in name)
+    tried = ", ".join(f"{name} {value:.4f}" for name, value in chosen["tried"].items())
+    documents = f"{chosen['documents']:,} held-out documents of the split {chosen['split']!r}"
+    return f"{line}\nchosen on {documents}, by {measured}: {tried}"
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -190,13 +223,13 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _load_split(run: Ranked) -> Any:
+def _load_split(run: Ranked) -> Truth:
     data = build_data(experiment.portable(run.config, run.workdir).data)
     if not data.multilabel:
         raise ValueError(f"{run.workdir} is not a run with many labels an example")
-    splits = data.load()
-    experiment.check_classes(run.workdir, experiment.Classes(data.num_classes, splits.class_names))
-    split: Any = {"eval": splits.eval, "test": splits.test}.get(run.predictions.split)
+    splits, names = true_splits(data)
+    experiment.check_classes(run.workdir, experiment.Classes(data.num_classes, names))
+    split = splits.get(run.predictions.split)
     if split is None or split.labels.shape != run.predictions.scores.shape:
         found = "no such split" if split is None else f"labels {split.labels.shape}"
         raise ValueError(
@@ -212,21 +245,6 @@ def _documents_section(run: Ranked) -> dict[str, Any]:
     return {name: value for name, value in run.config.data.to_dict().items() if name not in about_tokens}
 
 
-def _widest(matrix: scipy.sparse.csr_matrix) -> int:
-    return int(np.diff(matrix.indptr).max(initial=0))
-
-
 def _padded(matrix: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
     """The columns of each row, padded with -1: int32 [N, width]."""
     return pad_rows(matrix.indices, matrix.indptr[:-1], np.diff(matrix.indptr), width, -1)
-
-
-def _sum(matrices: Sequence[scipy.sparse.csr_matrix]) -> scipy.sparse.csr_matrix:
-    """Their sum, entries that are 0 in it included: adding matrices would drop them."""
-    parts = [matrix.tocoo() for matrix in matrices]
-    data, row, col = (np.concatenate([getattr(part, name) for part in parts]) for name in ("data", "row", "col"))
-    return scipy.sparse.coo_matrix((data, (row, col)), matrices[0].shape).tocsr()
-
-
-def _with_data(matrix: scipy.sparse.csr_matrix, data: np.ndarray) -> scipy.sparse.csr_matrix:
-    return scipy.sparse.csr_matrix((data, matrix.indices, matrix.indptr), matrix.shape)

@@ -25,12 +25,10 @@ from mhe_jax.inference.class_names import with_names
 from mhe_jax.inference.embeddings import write_embeddings
 from mhe_jax.inference.inputs import Batches, Unreadable, features, pictures, sparse_rows, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
+from mhe_jax.inference.truth import chosen, present
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import BATCH, place, replicate, shares
 from mhe_jax.train.reporting import stored
-
-# Labels kept per document of an evaluation split, as the published system and most later ones do.
-SPLIT_TOP_K = 100
 
 
 def predict(
@@ -133,26 +131,37 @@ def predict_split(
     k: int = 5,
     output: pathlib.Path | None = None,
     class_names: pathlib.Path | None = None,
+    which: str | None = None,
 ) -> pathlib.Path:
     """Ranks the labels of every document or row of the test split, or of the evaluation split where there is no other.
 
     With `output`, the first `k` labels of each are also written there, as `predict` does with `class_names`, `input`
     being its number.
 
+    Args:
+      config: the run's config.
+      workdir: a trained run.
+      k: labels of each in `output`.
+      output: file to write.
+      class_names: readable names, for `output`.
+      which: 'test', or 'val' for the examples that chose the best checkpoint, see `chosen`; None takes the default.
+
     Returns:
-      the file written, `<workdir>/predictions.npz`, see `mhe_jax.inference.predictions`.
+      the file written, `<workdir>/predictions.npz` or `predictions_val.npz`, see `mhe_jax.inference.predictions`.
 
     Raises:
-      ValueError: if the run has one label an example, its data is another one now, or k exceeds the number of classes.
+      ValueError: if the run has one label an example, its data is another one now, it has no test split and `which` is
+        'test', or k exceeds the number of classes.
     """
     if not build_data(config.data).multilabel:
         raise ValueError("--input is missing: only runs with many labels an example rank a whole split by default")
     trained = _named(opened(config, workdir), class_names)
     if output:
         _check_top_k(k, trained.classes.number)
-    splits = trained.load_splits()
-    name, split = ("test", splits.test) if splits.test is not None else ("eval", splits.eval)
-    kept = min(SPLIT_TOP_K, trained.classes.number)
+    splits = present(trained.load_splits())
+    name, held_out = chosen(splits, which)
+    split = splits[name]
+    kept = min(predictions.TOP_K, trained.classes.number)
     # With the numbers of the documents, which come from every process.
     feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
     resident = replicate(trained.mesh, feed.resident)
@@ -164,17 +173,17 @@ def predict_split(
         return (*found, batch["index"], batch["weight"] > 0)
 
     top = trained.compiled(ranked)
-    writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept)
+    writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept, held_out)
     with contextlib.closing(feed):
         for step in range(feed.steps_per_epoch):
             rows = {name: part[0] for name, part in feed.chunk(step, 1).items()}
             scores, ids, documents, real = jax.device_get(top((resident, place(trained.mesh, rows, BATCH))))
             writer.add(documents[real], trained.codes.ids(ids[real]), np.exp(scores[real]))
     if not distributed.is_main():
-        return workdir / predictions.FILE
+        return workdir / (predictions.HELD_OUT_FILE if held_out else predictions.FILE)
     path = writer.close()
     if output:
-        best_ids, best = top_of(predictions.read_predictions(workdir).scores, k)
+        best_ids, best = top_of(predictions.read_predictions(workdir, held_out).scores, k)
         with output.open("w", encoding="utf-8") as stream:
             for number, (row_ids, row_scores) in enumerate(zip(best_ids, best, strict=True)):
                 stream.write(_line(trained, number, row_ids, row_scores))

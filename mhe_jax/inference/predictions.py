@@ -1,5 +1,10 @@
-"""The ranked labels of a run's evaluation documents, as a sparse matrix of scores on disk."""
+"""The ranked labels of a run's evaluation documents, as a sparse matrix of scores on disk.
 
+`predictions.npz` has those of the test documents, or of the evaluation documents where there are no others;
+`predictions_val.npz` has those of the documents that chose the best checkpoint, where they are not the test documents.
+"""
+
+import contextlib
 import json
 import pathlib
 from typing import NamedTuple
@@ -7,9 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 
+from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.writers import write_atomically
 
 FILE, FACTS = "predictions.npz", "predictions.json"
+HELD_OUT_FILE, HELD_OUT_FACTS = "predictions_val.npz", "predictions_val.json"
+# Labels kept per document, as the published system and most later ones do.
+TOP_K = 100
 # A score of exactly 0 is a prediction too, but arithmetic on sparse matrices would lose it.
 _SMALLEST = np.finfo(np.float32).tiny
 
@@ -26,11 +35,20 @@ class PredictionsWriter:
     """Collects the top labels of documents in any order, and writes them in document order.
 
     Files: `<workdir>/predictions.npz` (scipy.sparse.save_npz of `csr_of`) and `predictions.json` with its split and
-    sizes.
+    sizes; `predictions_val` for `predictions` where the documents are `held_out` beside the test documents.
     """
 
-    def __init__(self, workdir: pathlib.Path, split: str, num_documents: int, num_labels: int, top_k: int):
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        split: str,
+        num_documents: int,
+        num_labels: int,
+        top_k: int,
+        held_out: bool = False,
+    ):
         self._workdir, self._split = pathlib.Path(workdir), split
+        self._file, self._facts = (HELD_OUT_FILE, HELD_OUT_FACTS) if held_out else (FILE, FACTS)
         self._num_labels = num_labels
         self._ids = np.full((num_documents, top_k), -1, np.int32)
         self._scores = np.zeros((num_documents, top_k), np.float32)
@@ -50,46 +68,56 @@ class PredictionsWriter:
         """
         if not self._added.all():
             raise ValueError(
-                f"{self._workdir / FILE} is not written: {np.count_nonzero(~self._added)} of {len(self._added)} "
+                f"{self._workdir / self._file} is not written: {np.count_nonzero(~self._added)} of {len(self._added)} "
                 f"documents of the split {self._split!r} have no predictions"
             )
-        save(self._workdir / FILE, csr_of(self._ids, self._scores, self._num_labels))
+        save(self._workdir / self._file, csr_of(self._ids, self._scores, self._num_labels))
         facts = {
             "split": self._split,
             "documents": len(self._ids),
             "labels": self._num_labels,
             "top_k": self._ids.shape[1],
         }
-        write_atomically(self._workdir / FACTS, json.dumps(facts) + "\n")
-        return self._workdir / FILE
+        write_atomically(self._workdir / self._facts, json.dumps(facts) + "\n")
+        return self._workdir / self._file
 
 
-def read_predictions(workdir: pathlib.Path) -> Predictions:
-    """The predictions of a run.
+def read_predictions(workdir: pathlib.Path, held_out: bool = False) -> Predictions:
+    """The predictions of a run, or those of its `held_out` documents.
 
     Raises:
       ValueError: if there are none, or they are damaged; naming the file, and the command that makes them.
     """
     workdir = pathlib.Path(workdir)
-    command = f"python main.py --mode=predict --workdir={workdir}"
+    path, facts_path = (workdir / name for name in ((HELD_OUT_FILE, HELD_OUT_FACTS) if held_out else (FILE, FACTS)))
+    command = _command(workdir, held_out)
     try:
-        facts = json.loads((workdir / FACTS).read_text())
-        with (workdir / FILE).open("rb") as file:
+        facts = json.loads(facts_path.read_text())
+        with path.open("rb") as file:
             scores = scipy.sparse.load_npz(file).tocsr()
         scores.check_format(full_check=True)
         predictions = Predictions(scores, facts["split"], facts["top_k"])
         shape = facts["documents"], facts["labels"]
     except FileNotFoundError:
-        raise ValueError(f"{workdir} has no {FILE}; make it with: {command}") from None
+        raise ValueError(f"{workdir} has no {path.name}; make it with: {command}") from None
     except Exception as error:  # a damaged archive fails in any way
-        raise ValueError(f"{workdir / FILE} or {FACTS} is damaged ({error}); make both with: {command}") from error
+        raise ValueError(f"{path} or {facts_path.name} is damaged ({error}); make both with: {command}") from error
     if scores.shape != shape:
         raise ValueError(
-            f"{workdir / FILE} holds {scores.shape} scores but {FACTS} says {shape}; make both with: {command}"
+            f"{path} holds {scores.shape} scores but {facts_path.name} says {shape}; make both with: {command}"
         )
     if not (scores.data > 0).all():
-        raise ValueError(f"{workdir / FILE} holds scores that are no positive numbers; make it with: {command}")
+        raise ValueError(f"{path} holds scores that are no positive numbers; make it with: {command}")
     return predictions
+
+
+def _command(workdir: pathlib.Path, held_out: bool) -> str:
+    """What writes the predictions of a run, or of a baseline."""
+    with contextlib.suppress(OSError, ValueError):
+        found = stored.read_object(workdir / "result.json")
+        if "baseline" in found:
+            return f"mhe baseline {found['baseline']} --config=CONFIG --workdir={workdir}"
+    return f"mhe predict --workdir={workdir}" + (" --split=val" if held_out else "")
 
 
 def save(path: pathlib.Path, matrix: scipy.sparse.csr_matrix) -> None:

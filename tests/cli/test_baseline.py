@@ -2,17 +2,24 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
 import numpy as np
+import pytest
+import scipy.sparse
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
 from mhe_jax.data.propensity import inverse_propensity
 from mhe_jax.data.texts.formats.layouts import read_corpora
+from mhe_jax.evaluation.baselines.measure import measure
+from mhe_jax.evaluation.baselines.neighbours import NearestRows
 from mhe_jax.evaluation.baselines.pixels import pixel_figures
-from mhe_jax.evaluation.baselines.tfidf import NearestDocuments, measure
+from mhe_jax.evaluation.baselines.vectorize import Tfidf
+from mhe_jax.inference import ensemble
+from mhe_jax.inference.predictions import read_predictions
 
 ROOT = pathlib.Path(__file__).parents[2]
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
@@ -28,7 +35,9 @@ def baseline(folder, *flags):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_texts(tmp_path):
+@pytest.fixture
+def section(tmp_path):
+    """`config.data` of a folder of texts, whose words are their labels, in config.py."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 61), ("test", 13)):
         texts = [" ".join(rng.choice(WORDS, 4)) for _ in range(count)]
@@ -36,22 +45,29 @@ def test_texts(tmp_path):
         (tmp_path / f"{split}_labels.txt").write_text("".join(text + "\n" for text in texts))
     section = {"name": "xmc", "path": str(tmp_path), "valid_examples": 10, "max_train": 40, "propensity": (0.6, 2.6)}
     (tmp_path / "config.py").write_text(CONFIG.replace("SECTION", repr(section)))
+    return section
+
+
+@pytest.mark.parametrize("method", [(), ("neighbours",)])
+def test_texts(section, tmp_path, method):
     values = {"P@1": 0.5, "loss": 2.0, "nDCG@5": 0.25, "PSP@1": None, "step": 3}
     result = {"head": "mhc", "best": values, "last": values, "test": {"P@1": 0.125}}
     (tmp_path / "result.json").write_text(json.dumps(result))
-    run = baseline(tmp_path, "--neighbors=3", "--max_features=5", f"--compare={tmp_path}/result.json")
+    run = baseline(tmp_path, *method, "--neighbors=3", "--max_features=5", f"--compare={tmp_path}/result.json")
     assert run.returncode == 0, run.stderr
 
     chosen, test = build_data(ConfigDict(section)).corpora(), read_corpora(tmp_path).test
     expected = {}
-    nearest = NearestDocuments(chosen.train.texts(), chosen.train.labels, neighbors=3, max_features=5)
+    words, nearest = Tfidf(max_features=5), NearestRows(neighbors=3)
+    nearest.fit(words.fit(chosen.train.texts()), chosen.train.labels)
     # Of all 61 training documents, those held out included.
     inverse = inverse_propensity(read_corpora(tmp_path).train.labels, 0.6, 2.6)
     for name, corpus in (("eval", chosen.test), ("test", test)):
-        found = measure(nearest.rank(corpus.texts(), 5), corpus.labels, None, inverse)
+        found = measure(nearest.rank(words.transform(corpus.texts()), 5)[0], corpus.labels, None, inverse)
         shown = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@3", "PSP@5")
         expected[name] = "TF-IDF, 3 nearest documents " + " ".join(f"{key} {found[key]:.4f}" for key in shown)
-    assert [" ".join(line.split()) for line in run.stdout.splitlines()[:-1]] == [
+    *lines, last = [" ".join(line.split()) for line in run.stdout.splitlines()]
+    assert lines == [
         "eval: 40 training and 10 evaluation documents",
         expected["eval"],
         "trained model (mhc), best P@1 0.5000 nDCG@5 0.2500",
@@ -60,6 +76,105 @@ def test_texts(tmp_path):
         expected["test"],
         "trained model (mhc), test P@1 0.1250",
     ]
+    assert re.fullmatch(
+        r"\d+ s; CPU seconds: [\d.]+ to train, [\d.]+ for eval \+ [\d.]+ for test; [\d.]+ GiB of memory at most", last
+    )
+
+
+def test_what_is_kept_in_a_folder_is_for_ensembles(section, tmp_path):
+    folders = [tmp_path / "linear", tmp_path / "nearest"]
+    for method, folder in zip(("linear", "neighbours"), folders, strict=True):
+        run = baseline(tmp_path, method, f"--workdir={folder}", "--min_df=2")
+        assert run.returncode == 0, run.stderr
+        result = json.loads((folder / "result.json").read_text())
+        assert (result["baseline"], result["settings"]["min_df"]) == (method, 2)
+        assert f"P@1 {result['test']['P@1']:.4f}" in run.stdout
+        assert (result["train"]["documents"], result["eval"]["documents"], result["test"]["documents"]) == (40, 10, 13)
+        seconds = [result["train_cpu_seconds"], result["test"]["predict_cpu_seconds"], result["peak_rss_gib"]]
+        assert all(value >= 0 for value in seconds)
+        assert {"mhe-jax", "scikit-learn"} <= set(result["versions"])
+        for held_out, split, count in ((False, "test", 13), (True, "eval", 10)):
+            found = read_predictions(folder, held_out)
+            assert (found.split, found.scores.shape, found.top_k) == (split, (count, len(WORDS)), len(WORDS))
+    # Every label is the word of its name.
+    assert json.loads((folders[0] / "result.json").read_text())["test"]["P@1"] == 1
+    command = [sys.executable, "-m", "mhe_jax", "ensemble", *map(str, folders), "--weights=auto"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told, chosen, *_, line = done.stdout.splitlines()
+    found = json.loads(line)
+    assert told == f"{found['method']}: 0.5 {folders[0]}, 0.5 {folders[1]}"
+    assert chosen.startswith("chosen on 10 held-out documents of the split 'eval', by nDCG@5: score ")
+    figures = ensemble.run(folders, "score")
+    for folder in folders:
+        kept = json.loads((folder / "result.json").read_text())["test"]
+        assert figures["runs"][str(folder)] == pytest.approx({name: kept[name] for name in figures["mean"]})
+
+
+def test_omikuji(section, tmp_path):
+    pytest.importorskip("omikuji")
+    run = baseline(tmp_path, "omikuji", "--preset=bonsai", f"--workdir={tmp_path}/trees")
+    assert run.returncode == 0, run.stderr
+    assert [line.split("P@1")[0].strip() for line in run.stdout.splitlines()][:2] == [
+        "eval: 40 training and 10 evaluation documents",
+        "TF-IDF, omikuji, bonsai",
+    ]
+    result = json.loads((tmp_path / "trees" / "result.json").read_text())
+    assert result["settings"]["preset"] == "bonsai"
+    assert result["test"]["P@1"] == 1
+    assert read_predictions(tmp_path / "trees").scores.shape == (13, len(WORDS))
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_features(tmp_path, many):
+    """Each class is a direction of its own; the rows are these directions."""
+    labels = np.arange(30) % 6
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        np.save(tmp_path / split / "features.npy", np.eye(6, dtype=np.float16)[labels])
+        if many:
+            scipy.sparse.save_npz(tmp_path / split / "labels.npz", scipy.sparse.csr_matrix(np.eye(6)[labels]))
+        else:
+            np.save(tmp_path / split / "labels.npy", labels)
+    name = "features_multilabel" if many else "features"
+    section = {"name": name, "path": str(tmp_path), "features_dim": 0}
+    (tmp_path / "config.py").write_text(CONFIG.replace("SECTION", repr(section)))
+    for method, title in (("linear", "one-vs-rest"), ("neighbours", "4 nearest rows")):
+        flags = ["--neighbors=4"] if method == "neighbours" else []
+        run = baseline(tmp_path, method, *flags, f"--workdir={tmp_path}/{method}")
+        assert run.returncode == 0, run.stderr
+        lines = run.stdout.splitlines()
+        assert lines[0] == "eval: 30 training and 30 evaluation rows"
+        assert lines[1].split("P@1")[0].strip() == title
+        assert "P@1 1.0000" in lines[1]
+        assert ("PSP@1" in lines[1]) == many
+        assert read_predictions(tmp_path / method).split == "eval"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trees"], "trees: give one of the methods neighbours, linear, omikuji, or none"),
+        (["linear", "--preset=bonsai"], "--preset is of omikuji alone"),
+        (["omikuji", "--neighbors=3"], "--neighbors is of neighbours alone"),
+        (["linear", "--min_df=99"], "the training texts cannot be compared"),
+        (["linear", "--workdir=RUN"], "holds a trained run, whose files would be lost: choose another folder"),
+    ],
+)
+def test_mistakes_on_texts(section, tmp_path, arguments, message):
+    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text("{}")
+    run = baseline(tmp_path, *(argument.replace("RUN", f"{tmp_path}/run") for argument in arguments))
+    assert (run.returncode, run.stdout) == (2, "")
+    assert len(run.stderr.splitlines()) == 1
+    assert message in run.stderr
+
+
+def test_methods_are_not_for_pictures(tmp_path):
+    (tmp_path / "config.py").write_text(CONFIG.replace("SECTION", repr({"name": "cifar10", "path": str(tmp_path)})))
+    run = baseline(tmp_path, "linear")
+    assert run.returncode == 2
+    assert run.stderr == "error: linear is for texts and features, but config.data.name is 'cifar10'\n"
 
 
 def test_faces(tmp_path):

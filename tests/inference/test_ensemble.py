@@ -1,4 +1,4 @@
-"""Averaging runs' rankings, against dense arithmetic."""
+"""Fusing runs that belong together, and refusing others; weights are chosen on documents that are not reported."""
 
 import json
 
@@ -9,9 +9,10 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data import build
 from mhe_jax.data.ragged import top_of
-from mhe_jax.data.texts.dataset import TextSplit
+from mhe_jax.data.texts.folder import XmcText
 from mhe_jax.data.texts.synthetic import SyntheticText
-from mhe_jax.inference import ensemble, predictions
+from mhe_jax.inference import ensemble, fusion, predictions
+from mhe_jax.inference.truth import Truth
 from mhe_jax.train import experiment
 
 DOCUMENTS, LABELS, KEPT = 13, 17, 4
@@ -32,55 +33,13 @@ def runs():
     return matrices
 
 
-def dense(matrix):
-    """(scores, whether there is one)."""
-    there = matrix.copy()
-    there.data = np.ones_like(there.data)
-    return matrix.toarray().astype(np.float64), there.toarray() > 0
-
-
-def test_score_is_the_mean_probability(runs):
-    expected = np.mean([dense(m)[0] for m in runs], axis=0)
-    np.testing.assert_allclose(ensemble.by_score(runs, KEPT).toarray(), expected, rtol=1e-5)
-
-
-def test_sigmoid_is_the_mean_of_the_log_odds(runs):
-    total, kept = np.zeros((DOCUMENTS, LABELS)), np.zeros((DOCUMENTS, LABELS), bool)
-    for matrix in runs:
-        scores, there = dense(matrix)
-        odds = np.log(np.clip(scores, 1e-6, None)) - np.log1p(-np.clip(scores, 1e-6, None))
-        for row in range(DOCUMENTS):
-            lowest = odds[row][there[row]].min() if there[row].any() else 0.0
-            total[row] += np.where(there[row], odds[row], lowest)
-        kept |= there
-    expected = np.where(kept, 1 / (1 + np.exp(-total / 3)), 0)
-    np.testing.assert_allclose(ensemble.by_sigmoid(runs, KEPT).toarray(), expected, rtol=1e-4)
-
-
-def test_rank_is_the_mean_of_linear_places(runs):
-    expected = np.zeros((DOCUMENTS, LABELS))
-    for matrix in runs:
-        ids, _ = top_of(matrix, KEPT)
-        for row in range(DOCUMENTS):
-            for place, label in enumerate(ids[row]):
-                if label >= 0:
-                    expected[row, label] += (1 - place / KEPT) / 3
-    np.testing.assert_allclose(ensemble.by_rank(runs, KEPT).toarray(), expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("method", ensemble.METHODS)
-def test_one_run_keeps_its_order(runs, method):
-    combined = ensemble.combine([runs[1]], method)
-    np.testing.assert_array_equal(top_of(combined, KEPT)[0], top_of(runs[1], KEPT)[0])
-
-
 def test_evaluation_leaves_filtered_pairs_out(runs):
     rng = np.random.default_rng(1)
     labels = scipy.sparse.random(DOCUMENTS, LABELS, 0.2, "csr", rng=rng, dtype=np.float32)
     ids, _ = top_of(runs[0], 1)
     rows = np.flatnonzero(ids[:, 0] >= 0)
     filtered = scipy.sparse.csr_matrix((np.ones(len(rows), bool), (rows, ids[rows, 0])), (DOCUMENTS, LABELS))
-    split = TextSplit(np.zeros(0, np.int32), np.zeros(DOCUMENTS + 1, np.int64), labels, 9, (4,), 1, filtered)
+    split = Truth(labels, filtered)
     second, _ = top_of(runs[0], 2)
     hits = [second[row, 1] in labels[row].indices for row in range(DOCUMENTS)]
     assert ensemble.evaluate(runs[0], split)["P@1"] == pytest.approx(np.mean(hits))
@@ -99,47 +58,11 @@ def test_runs_on_other_documents_are_refused(runs, tmp_path):
         ensemble.read_runs([tmp_path / "a", tmp_path / "b"])
 
 
-@pytest.mark.parametrize("method", ensemble.METHODS)
-def test_blocks_of_documents_do_not_matter(runs, method, monkeypatch):
-    cut = []
-    for matrix in runs:
-        ids, scores = top_of(matrix, KEPT)
-        ids[7, 2:] = -1  # in a block of its own, the second of two labels must not be worth less
-        cut.append(predictions.csr_of(ids, scores, LABELS))
-    whole = ensemble.combine(cut, method)
-    monkeypatch.setattr(ensemble, "_BLOCK", 1)
-    parts = ensemble.combine(cut, method)
-    np.testing.assert_array_equal(parts.toarray(), whole.toarray())
-    assert parts.dtype == np.float32
-
-
-@pytest.mark.parametrize("method", ensemble.METHODS)
-def test_the_best_labels_are_kept(runs, method):
-    whole, kept = ensemble.combine(runs, method), ensemble.combine(runs, method, 2)
-    np.testing.assert_array_equal(top_of(kept, 2)[0], top_of(whole, 2)[0])
-    assert np.diff(kept.indptr).max() == 2
-
-
-def test_the_second_choice_of_all_beats_the_favourite_of_one():
-    favourites, scores = (0, 2, 3), ([0.9, 0.8, 0.01], [0.7, 0.6, 0.01], [0.9, 0.2, 0.01])
-    matrices = [
-        predictions.csr_of(np.array([[first, 1, 4]]), np.array([row]), 5)
-        for first, row in zip(favourites, scores, strict=True)
-    ]
-    for method in ensemble.METHODS:
-        assert top_of(ensemble.combine(matrices, method), 1)[0].item() == 1, method
-    # Label 1 is second of three everywhere, 4 the third: 1 - 1/3 and 1 - 2/3; the others are first once: 1/3.
-    ranked = ensemble.combine(matrices, "rank").toarray()
-    np.testing.assert_allclose(ranked, [[1 / 3, 2 / 3, 1 / 3, 1 / 3, 1 / 3]], rtol=1e-6)
-
-
 def test_metrics_of_a_dense_oracle_in_blocks(runs, monkeypatch):
     rng = np.random.default_rng(2)
     labels = scipy.sparse.random(DOCUMENTS, LABELS, 0.3, "csr", rng=rng, dtype=np.float32)
     q = (1 + rng.random(LABELS)).astype(np.float32)
-    split = TextSplit(
-        np.zeros(0, np.int32), np.zeros(DOCUMENTS + 1, np.int64), labels, 9, (4,), 1, inverse_propensity=q
-    )
+    split = Truth(labels, None, q)
     monkeypatch.setattr(ensemble, "_BLOCK", 5)
     found = ensemble.evaluate(runs[1], split)
     ids, truth = top_of(runs[1], 3)[0], labels.toarray() > 0
@@ -157,7 +80,7 @@ def test_a_dropped_pair_is_not_wanted_either(runs):
         (np.ones(columns.size, np.float32), (np.repeat(rows, columns.shape[1]), columns.ravel())), (DOCUMENTS, LABELS)
     )
     labels, filtered = pairs(ids[rows]), pairs(ids[rows, :1]).astype(bool)
-    split = TextSplit(np.zeros(0, np.int32), np.zeros(DOCUMENTS + 1, np.int64), labels, 9, (4,), 1, filtered)
+    split = Truth(labels, filtered)
     found = ensemble.evaluate(runs[1], split)
     assert found["R@1"] == found["nDCG@5"] == 1
 
@@ -188,7 +111,7 @@ def make_run(tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("method", ensemble.METHODS)
+@pytest.mark.parametrize("method", fusion.METHODS)
 def test_figures_of_runs_their_mean_and_their_ensemble(make_run, tmp_path, method):
     # Tokens may differ from run to run.
     workdirs = [make_run("a", 1), make_run("b", 2, max_length=40, sort_window=2), make_run("c", 3)]
@@ -220,7 +143,7 @@ def test_runs_that_do_not_belong_together_are_named(make_run):
         ensemble.run([first, make_run("c", 2, num_classes=29)], "score")
     bare = make_run("d", 2)
     (bare / "predictions.npz").unlink()
-    with pytest.raises(ValueError, match=r"d has no predictions.npz; make it with: python main.py --mode=predict"):
+    with pytest.raises(ValueError, match=r"d has no predictions.npz; make it with: mhe predict"):
         ensemble.run([first, bare], "score")
     for output in (first / "out.csv", first / "nowhere" / "out.npz"):
         with pytest.raises(ValueError, match=r"it must be a file of an existing folder and end in .npz"):
@@ -237,3 +160,75 @@ def test_data_that_is_not_what_a_run_predicted_is_refused(make_run):
         ValueError, match=r"a predicted \(11, 23\) scores of split 'eval', but its data has labels \(12,"
     ):
         ensemble.run(runs, "score")
+
+
+@pytest.fixture
+def make_pair(tmp_path):
+    """Writes a run with predictions of test and of held-out documents, with the true labels first or last."""
+    words = [f"word{i}" for i in range(9)]
+    rng = np.random.default_rng(3)
+    for split, count in (("train", 60), ("test", 25)):
+        texts = [" ".join(rng.choice(words, 2, replace=False)) for _ in range(count)]
+        for kind in ("raw_texts", "labels"):
+            (tmp_path / f"{split}_{kind}.txt").write_text("".join(text + "\n" for text in texts))
+    section = {"name": "xmc", "path": str(tmp_path), "valid_examples": 20}
+    data = XmcText(path=str(tmp_path), valid_examples=20)
+    splits, names = data.splits(), data.corpora().label_names
+
+    def make(name, **right):
+        workdir = tmp_path / name
+        workdir.mkdir(exist_ok=True)
+        (workdir / "config.json").write_text(json.dumps({"data": section}))
+        (workdir / "classes.json").write_text(json.dumps({"number": len(names), "names": list(names)}))
+        for split, is_right in right.items():
+            has = splits[split].labels.toarray() > 0
+            chances = np.where(has == is_right, 0.9, 0.1) + 0.05 * rng.random(has.shape)
+            ids = np.argsort(-chances, axis=1)
+            writer = predictions.PredictionsWriter(workdir, split, *has.shape, len(names), split == "eval")
+            writer.add(np.arange(len(ids)), ids, np.take_along_axis(chances, ids, axis=1))
+            writer.close()
+        return workdir
+
+    return make
+
+
+@pytest.mark.parametrize("method", [*fusion.METHODS, None])
+def test_automatic_weights_are_those_of_the_held_out_documents(make_pair, method):
+    """Run a is right on them, and b on the test documents, which must not be what chooses."""
+    pair = [make_pair("a", eval=True, test=False), make_pair("b", eval=False, test=True)]
+    figures = ensemble.run(pair, method, weights="auto")
+    assert figures["chosen_on"]["split"] == "eval"
+    assert (figures["chosen_on"]["documents"], figures["documents"], figures["split"]) == (20, 25, "test")
+    assert figures["chosen_on"]["nDCG@5"] == 1 == max(figures["chosen_on"]["tried"].values())
+    assert set(figures["chosen_on"]["tried"]) == ({method} if method else set(fusion.METHODS))
+    assert figures["method"] == (method or "score")
+    assert figures["weights"][0] > figures["weights"][1]
+    by_hand = ensemble.run(pair, figures["method"], weights=figures["weights"])
+    assert by_hand["ensemble"] == figures["ensemble"]
+    assert by_hand["chosen_on"] is None
+    # So well does b do alone, had it been asked.
+    assert ensemble.run(pair, "score", weights=(0, 1))["ensemble"]["P@1"] == 1
+    assert figures["ensemble"]["P@1"] == 0
+
+
+def test_what_is_told_of_a_fusion(make_pair):
+    pair = [make_pair("a", eval=True, test=True), make_pair("b", eval=False, test=False)]
+    lines = ensemble.told(ensemble.run(pair, "score", weights="auto")).splitlines()
+    assert lines[0].startswith("score: ")
+    assert str(pair[0]) in lines[0]
+    assert lines[1] == "chosen on 20 held-out documents of the split 'eval', by nDCG@5: score 1.0000"
+    assert ensemble.told(ensemble.run(pair, weights=(3, 1))) == f"score: 0.75 {pair[0]}, 0.25 {pair[1]}"
+
+
+def test_automatic_weights_need_documents_of_their_own(make_pair, make_run):
+    pair = [make_pair("x", eval=True, test=True), make_pair("y", test=True)]
+    with pytest.raises(ValueError, match=r"y has no predictions_val.npz; make it with: mhe predict --workdir=.*y --sp"):
+        ensemble.run(pair, weights="auto")
+    (pair[1] / "result.json").write_text('{"baseline": "linear"}')
+    with pytest.raises(ValueError, match=r"make it with: mhe baseline linear --config=CONFIG --workdir=.*y$"):
+        ensemble.run(pair, weights="auto")
+    # Without documents held out, those that choose are those that are reported.
+    with pytest.raises(ValueError, match=r"a predicted the documents that choose the best checkpoint, since its data"):
+        ensemble.run([make_run("a", 1), make_run("b", 2)], weights="auto")
+    with pytest.raises(ValueError, match="--weights has 3 numbers for 2 runs"):
+        ensemble.run(pair, weights=(1, 1, 1))

@@ -47,7 +47,7 @@ def test_top_of_sorts_each_row_and_breaks_ties_by_label(workdir):
 
 
 def test_missing_and_damaged_files_are_named(workdir, tmp_path):
-    with pytest.raises(ValueError, match=r"elsewhere has no predictions.npz; make it with: python main.py"):
+    with pytest.raises(ValueError, match=r"elsewhere has no predictions.npz; make it with: mhe predict"):
         predictions.read_predictions(tmp_path / "elsewhere")
     whole = (workdir / "predictions.npz").read_bytes()
     (workdir / "predictions.npz").write_bytes(whole[: len(whole) // 2])

@@ -149,6 +149,11 @@ def test_a_split_of_many_labels_is_ranked_and_one_of_one_label_is_not(whole, kin
     predict_split(config, workdir)
     found = read_predictions(workdir)
     assert (found.split, found.scores.shape) == ("test", (ROWS["test"], CLASSES))
+    # Those of the rows that chose the best checkpoint lie beside them.
+    assert predict_split(config, workdir, which="val").name == "predictions_val.npz"
+    held_out = read_predictions(workdir, held_out=True)
+    assert (held_out.split, held_out.scores.shape) == ("eval", (ROWS["val"], CLASSES))
+    assert (read_predictions(workdir).scores != found.scores).nnz == 0
 
 
 def test_runs_on_other_features_of_the_same_rows_are_an_ensemble(whole, folders, kind, tmp_path):
@@ -158,7 +163,9 @@ def test_runs_on_other_features_of_the_same_rows_are_an_ensemble(whole, folders,
     runs = [whole[0], tmp_path / "run"]
     train_and_evaluate(tiny(folders, kind, "ohe", **{"data.path": str(tmp_path / "features")}), runs[1])
     for run in runs:
-        predict_split(experiment.usable_config(run), run)
+        for which in ("test", "val"):
+            predict_split(experiment.usable_config(run), run, which=which)
+    assert ensemble.run(runs, weights="auto")["chosen_on"]["documents"] == ROWS["val"]
     found = ensemble.run(runs, "score")
     assert found["documents"] == ROWS["test"]
     assert found["runs"][str(whole[0])]["P@1"] == pytest.approx(whole[1]["test"]["P@1"])

@@ -158,6 +158,14 @@ def test_predictions_of_the_split_agree_with_its_evaluation(trained, tmp_path):
     assert np.mean(hits) / 5 == pytest.approx(values["P@5"], abs=1e-6)
 
 
+def test_a_run_without_other_test_documents_has_one_file_of_predictions(trained):
+    workdir, _ = trained
+    config, _ = experiment.read_workdir(workdir)
+    assert predict_split(config, workdir, which="val").name == "predictions.npz"
+    with pytest.raises(ValueError, match="--split=test: this data has no test documents beside those that choose"):
+        predict_split(config, workdir, which="test")
+
+
 def test_top_k_is_checked_for_a_split_too(trained, tmp_path):
     workdir, _ = trained
     config, _ = experiment.read_workdir(workdir)

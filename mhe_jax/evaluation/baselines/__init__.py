@@ -1,1 +1,1 @@
-"""What a trained model must beat: nearest neighbours, TF-IDF, and the pixels themselves."""
+"""What a trained model must beat: neighbours, linear classifiers, trees of labels, and the pixels themselves."""
