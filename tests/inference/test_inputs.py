@@ -14,8 +14,9 @@ from mhe_jax.inference.inputs import Unreadable, pictures, texts
 class Words:
     """Stands for the data of a run: a token a word."""
 
-    def encode(self, some):
-        return np.zeros((len(some), 1), np.int32), np.array([len(text.split()) for text in some])
+    def inputs_of(self, some):
+        length = np.array([len(text.split()) for text in some])
+        return {"input_ids": np.zeros((len(some), 1), np.int32), "length": length}
 
 
 def raised(error):

@@ -58,7 +58,7 @@ def test_dropout_is_of_training_alone(field):
     np.testing.assert_array_equal(bag.apply(variables, IDS, VALUES, train=False), plain)
 
 
-def test_half_precision_features_come_from_a_sum_in_float32():
+def test_half_precision_leaves_the_table_whole():
     bag, variables = made(dtype=jnp.bfloat16)
     found = bag.apply(variables, IDS, VALUES, train=False)
     assert found.dtype == jnp.bfloat16

@@ -91,7 +91,7 @@ def test_without_test_and_dev_files_a_share_is_held_out(config, tmp_path):
     assert splits.test is None
     assert (splits.eval.num_examples, splits.train.num_examples) == (8, 32)
     assert splits.facts["chosen_on"] == "8 training documents"
-    assert list(data.evaluated()) == ["eval"]
+    assert list(data.splits()) == ["train", "eval"]
 
 
 def test_documents_that_choose_need_labels(config, tmp_path):

@@ -46,7 +46,7 @@ class Bag(nn.Module):
         values = dropout(self, values, self.feature_dropout, train).astype(self.dtype)
         # Ids come from the data, which checked them: 'clip' spares the check for others.
         rows = jnp.take(table.astype(self.dtype), ids, axis=0, mode="clip")
-        x = jnp.einsum("bw,bwd->bd", values, rows, preferred_element_type=jnp.float32).astype(self.dtype)
+        x = jnp.einsum("bw,bwd->bd", values, rows)
         if self.residual:
             x = x + nn.relu(nn.Dense(self.features_dim, dtype=self.dtype, name="residual")(x))
         return dropout(self, x, self.dropout, train)

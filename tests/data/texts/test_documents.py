@@ -116,13 +116,14 @@ def test_validation_documents_of_a_file_choose_the_best(tmp_path, valid_examples
 
 def test_what_is_evaluated_is_what_chooses_and_what_tests(tmp_path):
     valid, given = corpus_of(9, 2, "valid.txt"), corpora_of()
-    sizes = lambda data: {name: corpus.labels.shape[0] for name, corpus in data.evaluated().items()}
+    sizes = lambda data: {name: corpus.labels.shape[0] for name, corpus in list(data.splits().items())[1:]}
     assert sizes(data_of(tmp_path)) == {"eval": 23}
     assert sizes(data_of(tmp_path, valid_examples=20, max_eval=7)) == {"eval": 7, "test": 7}
     assert sizes(data_of(tmp_path, dataclasses.replace(given, valid=valid))) == {"eval": 9, "test": 23}
     assert sizes(data_of(tmp_path, dataclasses.replace(given, valid=valid, test=None))) == {"eval": 9}
     bare = dataclasses.replace(given.test, labels=scipy.sparse.csr_matrix(given.test.labels.shape, dtype=np.float32))
-    assert sizes(data_of(tmp_path, dataclasses.replace(given, valid=valid, test=bare))) == {"eval": 9}
+    # Documents without labels are ranked, too.
+    assert sizes(data_of(tmp_path, dataclasses.replace(given, valid=valid, test=bare))) == {"eval": 9, "test": 23}
 
 
 def test_corpora_are_what_trains_and_what_chooses(tmp_path):
