@@ -27,7 +27,8 @@ _SHOWN = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@3", "PSP@5")
 _METHODS = ("neighbours", "linear", "omikuji")
 # Flags that are of one method alone, which calls them so too.
 _OF = {"neighbors": "neighbours", "preset": "omikuji"}
-_TFIDF = ("sublinear_tf", "min_df", "max_features")
+# Flags of texts alone.
+_WORDS = ("sublinear_tf", "min_df", "max_features")
 
 
 def main(argv: list[str]) -> None:
@@ -73,6 +74,7 @@ def rows(data, result: dict[str, Any], method: str) -> None:
     from mhe_jax.data.features.dataset import FeatureData
     from mhe_jax.data.texts.documents import CorpusText
     from mhe_jax.data.texts.sparse.dataset import SparseData
+    from mhe_jax.data.texts.sparse.vectorizer import Words
     from mhe_jax.inference import baseline
 
     if not isinstance(data, CorpusText | FeatureData | SparseData):
@@ -80,9 +82,13 @@ def rows(data, result: dict[str, Any], method: str) -> None:
     for flag, of in _OF.items():
         if FLAGS[flag].present and of != method:
             raise app.UsageError(f"--{flag} is of {of} alone")
+    for flag in _WORDS:
+        if FLAGS[flag].present and not isinstance(data, CorpusText):
+            raise app.UsageError(f"--{flag} is of texts alone; config.data says what becomes a feature")
     settings = {flag: FLAGS[flag].value for flag, of in _OF.items() if of == method}
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
-    found = baseline.run(FLAGS.config, method, settings, {flag: FLAGS[flag].value for flag in _TFIDF}, workdir)
+    words = Words(sublinear=FLAGS.sublinear_tf, min_documents=FLAGS.min_df, max_vocabulary=FLAGS.max_features)
+    found = baseline.run(FLAGS.config, method, settings, words, workdir)
     title = {
         "neighbours": f"{FLAGS.neighbors} nearest documents",
         "linear": "one-vs-rest",

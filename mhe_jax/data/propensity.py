@@ -8,6 +8,12 @@ import numpy as np
 import scipy.sparse
 
 
+def require_model(propensity: tuple[float, ...]) -> None:
+    """Raises ValueError unless `config.data.propensity` is A and B of the model."""
+    if len(propensity) != 2 or min(propensity) <= 0:
+        raise ValueError(f"config.data.propensity is {propensity}; it must be two positive numbers, A and B")
+
+
 def inverse_propensity(labels: scipy.sparse.csr_matrix, a: float, b: float) -> np.ndarray:
     """1 / p = 1 + C (n + b)^-a with C = (ln N - 1) (b + 1)^a for a label of n of the N training documents.
 

@@ -1,5 +1,6 @@
 """Baselines on texts and features: trained, measured, and kept in a folder that `mhe ensemble` takes beside runs."""
 
+import dataclasses
 import functools
 import importlib.metadata
 import json
@@ -16,12 +17,12 @@ from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.texts.corpus import Corpus
 from mhe_jax.data.texts.documents import CorpusText
 from mhe_jax.data.texts.sparse.dataset import SparseData, SparseSplit
+from mhe_jax.data.texts.sparse.vectorizer import Vectorizer, Words
 from mhe_jax.evaluation.baselines.linear import OneVsRest
 from mhe_jax.evaluation.baselines.measure import KS, measure
 from mhe_jax.evaluation.baselines.neighbours import NearestRows
 from mhe_jax.evaluation.baselines.ranker import Ranker, Rows, widest
 from mhe_jax.evaluation.baselines.trees import LabelTrees
-from mhe_jax.evaluation.baselines.vectorize import Tfidf
 from mhe_jax.inference import predictions
 from mhe_jax.inference.resources import cpu_seconds, peak_rss_gib
 from mhe_jax.inference.truth import Truth, chosen, present, true_splits
@@ -48,21 +49,21 @@ class Source(NamedTuple):
     names: tuple[str, ...]
 
 
-def source_of(data: Any, tfidf: Mapping[str, Any]) -> Source:
-    """The rows of a data set: TF-IDF of texts, with the arguments `tfidf` of `Tfidf`, or features as they are.
+def source_of(data: Any, words: Words) -> Source:
+    """The rows of a data set: TF-IDF of the words of texts, or features as they are.
 
     Raises:
       DataError: if the data is missing or differs from the config.
       ValueError: for data of another kind.
     """
     if isinstance(data, CorpusText):
-        words = Tfidf(**tfidf)
+        vectorizer = Vectorizer(words)
         truth, names = true_splits(data)
         corpora = data.splits()
         train = corpora.pop("train")
         return Source(
-            lambda: words.fit(train.texts()),
-            {name: functools.partial(_transformed, words, corpus) for name, corpus in corpora.items()},
+            lambda: vectorizer.fit(train.texts()),
+            {name: functools.partial(_transformed, vectorizer, corpus) for name, corpus in corpora.items()},
             truth,
             tuple(names),
         )
@@ -78,15 +79,15 @@ def _as_rows(split: Any) -> Rows:
     return split.matrix if isinstance(split, SparseSplit) else np.asarray(split.features, np.float32)
 
 
-def _transformed(words: Tfidf, corpus: Corpus) -> Rows:
-    return words.transform(corpus.texts())
+def _transformed(vectorizer: Vectorizer, corpus: Corpus) -> Rows:
+    return vectorizer.transform(corpus.texts())
 
 
 def run(
     config: ConfigDict,
     method: str,
     settings: Mapping[str, Any],
-    tfidf: Mapping[str, Any],
+    words: Words,
     workdir: pathlib.Path | None = None,
 ) -> dict[str, Any]:
     """Trains a baseline on the training rows, and ranks the labels of all others.
@@ -98,7 +99,7 @@ def run(
       config: whose `data` is used.
       method: one of `METHODS`.
       settings: arguments of what the method names.
-      tfidf: arguments of `Tfidf`, for texts.
+      words: of texts, what becomes a feature.
       workdir: the folder.
 
     Returns:
@@ -115,7 +116,7 @@ def run(
         raise ValueError(f"--workdir={workdir} holds a trained run, whose files would be lost: choose another folder")
     ranker = METHODS[method](**settings)
     data = build_data(config.data)
-    source = source_of(data, tfidf)
+    source = source_of(data, words)
     if workdir is not None:
         _claim(workdir, config, experiment.Classes(data.num_classes, source.names))
     train = source.truth["train"].labels
@@ -124,7 +125,7 @@ def run(
     ranker.fit(rows, train)
     result = {
         "baseline": method,
-        "settings": {**settings, **(tfidf if isinstance(data, CorpusText) else {})},
+        "settings": {**settings, **(dataclasses.asdict(words) if isinstance(data, CorpusText) else {})},
         "data": config.data.name,
         "num_classes": data.num_classes,
         "train": {"documents": rows.shape[0], "features": rows.shape[1]},

@@ -14,12 +14,13 @@ from ml_collections import ConfigDict
 from mhe_jax.data.build import build_data
 from mhe_jax.data.propensity import inverse_propensity
 from mhe_jax.data.texts.formats.layouts import read_corpora
+from mhe_jax.data.texts.sparse.vectorizer import Vectorizer, Words
 from mhe_jax.evaluation.baselines.measure import measure
 from mhe_jax.evaluation.baselines.neighbours import NearestRows
 from mhe_jax.evaluation.baselines.pixels import pixel_figures
-from mhe_jax.evaluation.baselines.vectorize import Tfidf
 from mhe_jax.inference import ensemble
 from mhe_jax.inference.predictions import read_predictions
+from tests.data.texts.sparse import layouts
 
 ROOT = pathlib.Path(__file__).parents[2]
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
@@ -58,7 +59,7 @@ def test_texts(section, tmp_path, method):
 
     chosen, test = build_data(ConfigDict(section)).corpora(), read_corpora(tmp_path).test
     expected = {}
-    words, nearest = Tfidf(max_features=5), NearestRows(neighbors=3)
+    words, nearest = Vectorizer(Words(max_vocabulary=5)), NearestRows(neighbors=3)
     nearest.fit(words.fit(chosen.train.texts()), chosen.train.labels)
     # Of all 61 training documents, those held out included.
     inverse = inverse_propensity(read_corpora(tmp_path).train.labels, 0.6, 2.6)
@@ -87,7 +88,7 @@ def test_what_is_kept_in_a_folder_is_for_ensembles(section, tmp_path):
         run = baseline(tmp_path, method, f"--workdir={folder}", "--min_df=2")
         assert run.returncode == 0, run.stderr
         result = json.loads((folder / "result.json").read_text())
-        assert (result["baseline"], result["settings"]["min_df"]) == (method, 2)
+        assert (result["baseline"], result["settings"]["min_documents"]) == (method, 2)
         assert f"P@1 {result['test']['P@1']:.4f}" in run.stdout
         assert (result["train"]["documents"], result["eval"]["documents"], result["test"]["documents"]) == (40, 10, 13)
         seconds = [result["train_cpu_seconds"], result["test"]["predict_cpu_seconds"], result["peak_rss_gib"]]
@@ -151,13 +152,39 @@ def test_features(tmp_path, many):
         assert read_predictions(tmp_path / method).split == "eval"
 
 
+@pytest.mark.parametrize("method", ["linear", "neighbours", "omikuji"])
+def test_sparse_features(tmp_path, method):
+    """Rows of files, and the words of texts as a run on them has them."""
+    if method == "omikuji":
+        pytest.importorskip("omikuji")
+    layouts.one_file(tmp_path)
+    (tmp_path / "config.py").write_text(CONFIG.replace("SECTION", repr({"name": "sparse", "path": str(tmp_path)})))
+    run = baseline(tmp_path, method, f"--workdir={tmp_path}/kept")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[0] == "eval: 48 training and 12 evaluation rows"
+    result = json.loads((tmp_path / "kept" / "result.json").read_text())
+    assert result["train"] == {"documents": 48, "features": layouts.FEATURES}
+    assert result["test"]["P@1"] > 0.8
+    assert read_predictions(tmp_path / "kept").scores.shape == (layouts.ROWS["test"], layouts.LABELS)
+    refused = baseline(tmp_path, method, "--min_df=2")
+    assert "--min_df is of texts alone" in refused.stderr
+
+
+def test_words_of_a_run(section, tmp_path):
+    words = {**section, "name": "words", "min_documents": 2}
+    (tmp_path / "config.py").write_text(CONFIG.replace("SECTION", repr(words)))
+    run = baseline(tmp_path, "neighbours")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[0] == "eval: 40 training and 10 evaluation rows"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["trees"], "trees: give one of the methods neighbours, linear, omikuji, or none"),
         (["linear", "--preset=bonsai"], "--preset is of omikuji alone"),
         (["omikuji", "--neighbors=3"], "--neighbors is of neighbours alone"),
-        (["linear", "--min_df=99"], "the training texts cannot be compared"),
+        (["linear", "--min_df=99"], "no words to tell them apart"),
         (["linear", "--workdir=RUN"], "holds a trained run, whose files would be lost: choose another folder"),
     ],
 )

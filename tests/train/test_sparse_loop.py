@@ -142,21 +142,15 @@ def test_memory_is_told_without_data(folders):
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("backbone", "message"),
     [
-        (
-            {"backbone": {"name": "identity"}},
-            "sparse features, and they alone, go through 'bag'|features, and they alone",
-        ),
-        ({"backbone.input_dim": 7}, "input_dim is 7, but features have 30"),
+        ({"name": "identity"}, "features, and they alone, go through"),
+        ({"name": "bag", "input_dim": 7}, "input_dim is 7, but features have 30"),
     ],
 )
-def test_a_backbone_for_something_else_is_an_error(folders, fields, message, tmp_path):
+def test_a_backbone_for_something_else_is_an_error(folders, backbone, message, tmp_path):
     config = tiny(folders)
     with config.unlocked():
-        if "backbone" in fields:
-            config.backbone = fields["backbone"]
-        else:
-            config.backbone.input_dim = 7
+        config.backbone = backbone
     with pytest.raises(ValueError, match=message):
         train_and_evaluate(config, tmp_path)

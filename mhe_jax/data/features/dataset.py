@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError, require_at_least, require_one_of
+from mhe_jax.data.propensity import require_model
 from mhe_jax.recipes.propensity import DEFAULT
 from mhe_jax.settings import option
 
@@ -133,5 +134,4 @@ class MultiLabelData(FeatureData):
 
     def __post_init__(self):
         super().__post_init__()
-        if len(self.propensity) != 2 or min(self.propensity) <= 0:
-            raise ValueError(f"config.data.propensity is {self.propensity}; it must be two positive numbers, A and B")
+        require_model(self.propensity)

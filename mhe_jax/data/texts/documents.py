@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,16 +11,14 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError, require_at_least
-from mhe_jax.data.propensity import inverse_propensity
+from mhe_jax.data.propensity import inverse_propensity, require_model
+from mhe_jax.data.texts.choices import held_out, require_share_or_number, some
 from mhe_jax.data.texts.corpus import Corpora, Corpus
 from mhe_jax.data.texts.dataset import TextData, Texts, TextSplit
 from mhe_jax.data.texts.facts import popularity, split_facts
 from mhe_jax.data.texts.tokens import Tokens, cache_root, tokenised
 from mhe_jax.recipes.propensity import DEFAULT
 from mhe_jax.settings import option
-
-_VALIDATION_SEED = 1240  # of the published system
-_SUBSET_SEED = 0
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -48,12 +45,8 @@ class CorpusText(TextData):
         super().__post_init__()
         for field in ("valid_examples", "max_train", "max_eval"):
             require_at_least(field, getattr(self, field), 0)
-        if not (self.valid_examples < 1 or self.valid_examples % 1 == 0):
-            raise ValueError(
-                f"config.data.valid_examples is {self.valid_examples}; it must be a share below 1 or a whole number"
-            )
-        if len(self.propensity) != 2 or min(self.propensity) <= 0:
-            raise ValueError(f"config.data.propensity is {self.propensity}; it must be two positive numbers, A and B")
+        require_share_or_number(self.valid_examples)
+        require_model(self.propensity)
 
     def read(self) -> Corpora:
         """All documents; raises DataError."""
@@ -138,31 +131,21 @@ class CorpusText(TextData):
     def _splits(self) -> tuple[Corpus, Corpus, Corpus | None]:
         """Documents that train, that choose the best checkpoint, and that are evaluated once."""
         train, test, valid = self._read.train, self._read.test, self._read.valid
-        documents = train.labels.shape[0]
         for corpus in (train, test, valid):
             if corpus and not corpus.labels.shape[0]:
                 raise DataError(f"{corpus.source} has no documents")
         tests = _at_most(test, self.max_eval) if test else None
         if valid:
             return self._trained_on(train), self._chosen_on(valid), tests
-        share = self.valid_examples < 1
-        held_out_size = math.ceil(self.valid_examples * documents) if share else int(self.valid_examples)
-        if held_out_size >= documents:
-            raise DataError(
-                f"config.data.valid_examples is {self.valid_examples:.15g} but {train.source} has {documents} "
-                "documents: none is left to train on"
-            )
-        if not self.valid_examples:
+        kept, out = held_out(self.valid_examples, train.labels.shape[0], train.source)
+        if not len(out):
             if test is None:
                 raise DataError(
                     f"there are neither test nor validation documents beside {train.source}, and "
                     "config.data.valid_examples is 0: set it to a share, such as 0.1, to choose the best checkpoint on"
                 )
             return self._trained_on(train), self._chosen_on(test), None
-        from sklearn.model_selection import train_test_split  # slow to import
-
-        kept, held_out = train_test_split(np.arange(documents), test_size=held_out_size, random_state=_VALIDATION_SEED)
-        return self._trained_on(choose(train, kept)), self._chosen_on(choose(train, held_out)), tests
+        return self._trained_on(choose(train, kept)), self._chosen_on(choose(train, out)), tests
 
     def _chosen_on(self, corpus: Corpus) -> Corpus:
         corpus = _at_most(corpus, self.max_eval)
@@ -204,7 +187,5 @@ def choose(corpus: Corpus, documents: np.ndarray) -> Corpus:
 
 
 def _at_most(corpus: Corpus, limit: int) -> Corpus:
-    documents = corpus.labels.shape[0]
-    if not 0 < limit < documents:
-        return corpus
-    return choose(corpus, np.random.default_rng(_SUBSET_SEED).permutation(documents)[:limit])
+    index = some(corpus.labels.shape[0], limit)
+    return corpus if index is None else choose(corpus, index)

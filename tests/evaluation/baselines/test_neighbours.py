@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from mhe_jax.data.texts.sparse.vectorizer import Vectorizer, Words
 from mhe_jax.evaluation.baselines.neighbours import NearestRows
-from mhe_jax.evaluation.baselines.vectorize import Tfidf
 
 WORDS = ["red", "green", "blue", "fox", "frog", "toad", "runs", "leaps", "Sleeps", "x"]
 
 
 def ranked(train, labels, texts, k, max_features=0, **settings):
     """(ids, scores) of the nearest documents by TF-IDF."""
-    words, nearest = Tfidf(max_features=max_features), NearestRows(**settings)
+    words, nearest = Vectorizer(Words(max_vocabulary=max_features)), NearestRows(**settings)
     nearest.fit(words.fit(iter(train)), labels)
     return nearest.rank(words.transform(iter(texts)), k)
 

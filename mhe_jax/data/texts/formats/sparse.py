@@ -36,14 +36,19 @@ def read_label_matrix(path: pathlib.Path, documents: int | None = None) -> scipy
     return matrix
 
 
-def _read_npz(path: pathlib.Path, documents: int | None) -> scipy.sparse.csr_matrix:
+def load_npz(path: pathlib.Path) -> Any:
+    """The matrix of a .npz, unchecked; raises DataError if scipy.sparse.save_npz wrote no such file."""
     try:
         with path.open("rb") as file:
-            matrix = scipy.sparse.load_npz(file)
+            return scipy.sparse.load_npz(file)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except Exception as error:  # a damaged archive fails in any way
         raise DataError(f"{path} is not a matrix of scipy.sparse.save_npz: {error}") from error
+
+
+def _read_npz(path: pathlib.Path, documents: int | None) -> scipy.sparse.csr_matrix:
+    matrix = load_npz(path)
     try:
         _check(matrix)
         if documents not in (None, matrix.shape[0]):

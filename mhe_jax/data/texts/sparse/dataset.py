@@ -1,7 +1,6 @@
 """What a data set of sparse features is: rows of numbered features with values, many labels each, and their batches."""
 
 import dataclasses
-import math
 from typing import Any, ClassVar
 
 import jax
@@ -9,9 +8,10 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError, require_at_least, require_one_of
-from mhe_jax.data.propensity import inverse_propensity
+from mhe_jax.data.propensity import inverse_propensity, require_model
 from mhe_jax.data.ragged import pad_rows
 from mhe_jax.data.texts import buckets
+from mhe_jax.data.texts.choices import require_share_or_number
 from mhe_jax.data.texts.dataset import Texts, TextSplit
 from mhe_jax.data.texts.sparse.rows import Rows, RowSets, longest
 from mhe_jax.recipes.propensity import DEFAULT
@@ -81,12 +81,8 @@ class SparseData:
             require_at_least(field, getattr(self, field), 0)
         for field in ("max_row_features", "sort_window"):
             require_at_least(field, getattr(self, field), 1)
-        if not (self.valid_examples < 1 or self.valid_examples % 1 == 0):
-            raise ValueError(
-                f"config.data.valid_examples is {self.valid_examples}; it must be a share below 1 or a whole number"
-            )
-        if len(self.propensity) != 2 or min(self.propensity) <= 0:
-            raise ValueError(f"config.data.propensity is {self.propensity}; it must be two positive numbers, A and B")
+        require_share_or_number(self.valid_examples)
+        require_model(self.propensity)
         buckets.bucket_lengths(self.bucket_lengths, self.max_row_features)
 
     @property
@@ -125,7 +121,7 @@ class SparseData:
             raise DataError(f"{found.train.source}: nothing to evaluate on; set config.data.valid_examples")
         test = found.test if found.valid is not None else None
         sets = {"train": found.train, "eval": evaluated, **({"test": test} if test is not None else {})}
-        inverse = inverse_propensity(self._all_labels(found), *self.propensity)
+        inverse = inverse_propensity(found.counted, *self.propensity)
         splits, facts = {}, {}
         for name, rows in sets.items():
             splits[name], facts[name] = self._split(name, rows, inverse)
@@ -167,10 +163,6 @@ class SparseData:
             raise DataError(f"config.data.num_classes is {self.num_classes} but {where} has {found} labels")
         self.num_classes = found
 
-    def _all_labels(self, found: RowSets) -> scipy.sparse.csr_matrix:
-        """The labels by which propensities are reckoned: of all training rows, those held out of them included."""
-        return found.train.labels
-
     def _split(self, name: str, rows: Rows, inverse: np.ndarray) -> tuple[SparseSplit, dict[str, Any]]:
         features, cut = longest(rows.features, self.max_row_features)
         counts, width = np.diff(features.indptr), np.diff(rows.labels.indptr)
@@ -194,25 +186,3 @@ class SparseData:
             "labels_per_row": {"mean": round(float(width.mean()), 3), "max": int(width.max(initial=0))},
             "rows_without_labels": int((width == 0).sum()),
         }
-
-
-def held_out(valid_examples: float, rows: int, source: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of the rows that train and of those that are held out, drawn by `seed`.
-
-    Args:
-      valid_examples: how many, or below 1 their share.
-      rows: N.
-      source: for messages.
-      seed: of the draw.
-
-    Raises:
-      DataError: if none is left to train on.
-    """
-    size = math.ceil(valid_examples * rows) if valid_examples < 1 else int(valid_examples)
-    if size >= rows:
-        raise DataError(
-            f"config.data.valid_examples is {valid_examples:.15g} but {source} has {rows} rows: none is left to train "
-            "on"
-        )
-    order = np.random.default_rng(seed).permutation(rows)
-    return np.sort(order[size:]), np.sort(order[:size])

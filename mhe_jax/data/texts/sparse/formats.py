@@ -22,7 +22,7 @@ import scipy.sparse
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import read_lines
 from mhe_jax.data.texts.formats.labels import canonical, read_pairs
-from mhe_jax.data.texts.formats.sparse import read_label_matrix
+from mhe_jax.data.texts.formats.sparse import load_npz, read_label_matrix
 from mhe_jax.data.texts.sparse.pairs import Parsed, read_repository, read_svmlight
 from mhe_jax.data.texts.sparse.rows import Rows, RowSets, canonical_features
 
@@ -86,7 +86,8 @@ def _sets(folder: pathlib.Path, layout: Layout, found: Found) -> RowSets:
     if len(names) != number:
         raise DataError(f"{file} names {len(names)} labels, but {rows['train'].source} has {number}")
     used = ", ".join(str(path.relative_to(folder)) for files in found.values() for path in files.values())
-    return RowSets(rows["train"], names, f"{layout.title} ({used})", rows.get("test"), rows.get("valid"))
+    layout_line = f"{layout.title} ({used})"
+    return RowSets(rows["train"], names, layout_line, rows["train"].labels, rows.get("test"), rows.get("valid"))
 
 
 def _of_repository(found: Found) -> dict[str, Rows]:
@@ -153,11 +154,7 @@ def _labelled(features: scipy.sparse.csr_matrix, files: Mapping[str, pathlib.Pat
 
 def load_matrix(path: pathlib.Path) -> scipy.sparse.csr_matrix:
     """The features of a .npz, see `canonical_features`; raises DataError, naming the file, if it holds others."""
-    try:
-        with path.open("rb") as file:
-            matrix = scipy.sparse.load_npz(file)
-    except Exception as error:  # a damaged archive fails in any way
-        raise DataError(f"{path} is not a matrix of scipy.sparse.save_npz: {error}") from error
+    matrix = load_npz(path)
     if matrix.dtype.kind not in "biuf" or len(matrix.shape) != 2:
         raise DataError(
             f"{path} holds {matrix.dtype} of shape {matrix.shape}; real numbers [rows, features] are needed"

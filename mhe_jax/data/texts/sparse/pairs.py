@@ -25,9 +25,9 @@ _PAIRS = re.compile(rb"(?:\s*+\d++:" + _NUMBER + rb"(?!\S))*+\s*+")
 _LABELS = re.compile(r"\d++(?:,\d++)*+")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Parsed:
-    """Rows as a file has them, ids counted from `first_feature` on.
+    """Rows as a file has them.
 
     features: CSR float32 [N, V]. labels: CSR float32 [N, L], None where the lines have no labels.
     """
@@ -53,34 +53,30 @@ def read_repository(path: pathlib.Path, with_labels: bool) -> Parsed:
     number = len(found.counts)
     if number < sizes[0]:
         raise DataError(f"{path}:1: the header says {sizes[0]} rows, but there are {number}")
-    return found.parsed(sizes[1], sizes[2] if with_labels else 0, "the header says")
+    return found.parsed(sizes[1], sizes[2] if with_labels else 0)
 
 
-def read_svmlight(path: pathlib.Path, num_features: int = 0, num_labels: int = 0, first_feature: int = 0) -> Parsed:
+def read_svmlight(path: pathlib.Path) -> Parsed:
     """Rows without a header, `label,label feature:value ...`; what follows a `#` is no part of a row.
 
-    Args:
-      path: the file.
-      num_features: V; 0: up to the highest that occurs.
-      num_labels: L, likewise.
-      first_feature: what the file calls the first feature, 0 or 1.
+    There are as many features and labels as the highest number says, from 0 on.
 
     Raises:
-      DataError: naming the line that is damaged, or whose feature or label is none.
+      DataError: naming the line that is damaged.
     """
-    found = _Lines(path, 1, True, _MOST, first_feature)
+    found = _Lines(path, 1, True, _MOST)
     found.take(line.partition("#")[0] for line in read_lines(path))
     if not len(found.counts):
         raise DataError(f"{path} holds no row")
-    return found.parsed(num_features, num_labels, "there are")
+    return found.parsed()
 
 
 class _Lines:
     """The rows of one file, parsed by blocks of lines."""
 
-    def __init__(self, path: pathlib.Path, first_line: int, with_labels: bool, most_rows: int, first_feature: int = 0):
+    def __init__(self, path: pathlib.Path, first_line: int, with_labels: bool, most_rows: int):
         self._path, self._first, self._with_labels = path, first_line, with_labels
-        self._most, self._first_feature = most_rows, first_feature
+        self._most = most_rows
         self._ids, self._values = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
         self._labels = [np.zeros(0, np.int64)]
         self.counts, self.label_counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -102,10 +98,11 @@ class _Lines:
             line += len(block)
         self.counts, self.label_counts = np.concatenate(counts), np.concatenate(label_counts)
 
-    def parsed(self, num_features: int, num_labels: int, where: str) -> Parsed:
-        ids, labels = np.concatenate(self._ids) - self._first_feature, np.concatenate(self._labels)
-        num_features = self._bound(ids, num_features, self.counts, where, "feature")
-        num_labels = self._bound(labels, num_labels, self.label_counts, where, "label")
+    def parsed(self, num_features: int = 0, num_labels: int = 0) -> Parsed:
+        """The rows; a number of 0 is that of the highest id that occurs, otherwise that of the header."""
+        ids, labels = np.concatenate(self._ids), np.concatenate(self._labels)
+        num_features = self._bound(ids, num_features, self.counts, "feature")
+        num_labels = self._bound(labels, num_labels, self.label_counts, "label")
         require_plausible(num_features, len(ids), "features", self._path)
         shape = len(self.counts), num_features
         matrix = scipy.sparse.csr_matrix((np.concatenate(self._values), ids, _offsets(self.counts)), shape)
@@ -120,14 +117,13 @@ class _Lines:
         has.data[:] = 1
         return Parsed(features, has)
 
-    def _bound(self, ids: np.ndarray, most: int, counts: np.ndarray, where: str, what: str) -> int:
+    def _bound(self, ids: np.ndarray, most: int, counts: np.ndarray, what: str) -> int:
         """How many ids there are; raises DataError, naming the line, if one is outside."""
-        bad = np.flatnonzero((ids < 0) | (ids >= (most or _MOST)))
+        bad = np.flatnonzero(ids >= (most or _MOST))
         if len(bad):
             line = self._first + int(np.searchsorted(np.cumsum(counts), bad[0], side="right"))
-            first = self._first_feature if what == "feature" else 0
-            said = f"{where} {most} {what}s, " if most else f"{what}s are "
-            raise DataError(f"{self._path}:{line}: {what} {ids[bad[0]] + first}, but {said}counted from {first}")
+            said = f"the header says {most} {what}s" if most else f"there may be {_MOST} {what}s"
+            raise DataError(f"{self._path}:{line}: {what} {ids[bad[0]]}, but {said}, counted from 0")
         return most or int(ids.max(initial=-1)) + 1
 
     def _cut(self, line: str, number: int) -> tuple[list[int], str]:

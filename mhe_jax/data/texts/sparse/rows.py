@@ -37,12 +37,14 @@ class RowSets:
 
     label_names: one for each of the L columns of all splits.
     layout: one line that says what was found where.
+    counted: CSR [M, L], the labels by which propensities are reckoned: of all training rows, those held out included.
     test, valid: rows that are evaluated, and rows that were set apart to choose the best checkpoint, if there are such.
     """
 
     train: Rows
     label_names: tuple[str, ...]
     layout: str
+    counted: scipy.sparse.csr_matrix
     test: Rows | None = None
     valid: Rows | None = None
 

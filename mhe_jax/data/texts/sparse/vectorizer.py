@@ -26,13 +26,15 @@ class Words:
     min_documents: training documents that have to hold a feature.
     max_vocabulary: features, the most frequent ones; 0: all.
     hashed: numbers that words are hashed to, by which no vocabulary is needed; 0: each has its own.
+    sublinear: whether a word that is n times in a text counts 1 + ln n there, and not n.
     """
 
     analyzer: str = "word"
     ngrams: tuple[int, int] = (1, 1)
-    min_documents: int = 2
+    min_documents: int = 1
     max_vocabulary: int = 0
     hashed: int = 0
+    sublinear: bool = True
 
 
 class Vectorizer:
@@ -51,7 +53,7 @@ class Vectorizer:
         try:
             counts = self._counts.fit_transform(texts)
         except ValueError as error:
-            raise DataError(f"the training texts have no words to learn from: {error}") from error
+            raise DataError(f"the training texts have no words to tell them apart: {error}") from error
         return self._weights.fit_transform(counts).tocsr()
 
     def transform(self, texts: Iterable[str]) -> scipy.sparse.csr_matrix:
@@ -96,4 +98,4 @@ def _parts(words: Words) -> tuple[Any, Any]:
         counts: Any = HashingVectorizer(n_features=words.hashed, alternate_sign=False, norm=None, **shared)
     else:
         counts = CountVectorizer(min_df=words.min_documents, max_features=words.max_vocabulary or None, **shared)
-    return counts, TfidfTransformer(sublinear_tf=True)
+    return counts, TfidfTransformer(sublinear_tf=words.sublinear)

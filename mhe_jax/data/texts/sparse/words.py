@@ -71,7 +71,6 @@ class WordData(SparseData):
             label_separator=self.label_separator,
         )
         found, splits = texts.read(), texts.splits()
-        self._labels = found.train.labels
         train = splits.pop("train")
         matrix = self._fitted(train)
         rows = {}
@@ -79,7 +78,9 @@ class WordData(SparseData):
             features = canonical_features(self._words.transform(corpus.texts()), corpus.source)
             rows[name] = Rows(features, corpus.labels, corpus.source, corpus.filtered)
         first = Rows(canonical_features(matrix, train.source), train.labels, train.source)
-        return RowSets(first, found.label_names, found.layout, rows.get("test"), rows["eval"])
+        return RowSets(
+            first, found.label_names, found.layout, found.train.labels, test=rows.get("test"), valid=rows["eval"]
+        )
 
     def inputs_of(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         """Texts as evaluation would see them, see `padded`."""
@@ -93,14 +94,9 @@ class WordData(SparseData):
         if self.vectorizer:
             return self._words.transform(train.texts())
         words = Words(self.analyzer, self.ngrams, self.min_documents, self.max_vocabulary, self.hashed)
-        vectorizer = Vectorizer(words)
-        matrix = vectorizer.fit(train.texts())
-        self.__dict__["_words"] = vectorizer
-        return matrix
+        self._words = Vectorizer(words)
+        return self._words.fit(train.texts())
 
     @functools.cached_property
     def _words(self) -> Vectorizer:
         return Vectorizer.load(pathlib.Path(self.vectorizer))
-
-    def _all_labels(self, found: RowSets) -> scipy.sparse.csr_matrix:
-        return self._labels

@@ -8,6 +8,8 @@ import pytest
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.texts.sparse.pairs import read_repository, read_svmlight
+from mhe_jax.evaluation.baselines.trees import write_repository_file
+from tests.data.texts.sparse import layouts
 
 
 def written(tmp_path, text):
@@ -81,9 +83,13 @@ def test_a_mistake_is_named_with_its_line(text, message, tmp_path):
         read_repository(written(tmp_path, text), with_labels=True)
 
 
-def test_a_file_that_counts_from_0_cannot_be_read_as_counting_from_1(tmp_path):
-    with pytest.raises(DataError, match=r"train\.txt:2: feature 0, but features are counted from 1"):
-        read_svmlight(written(tmp_path, "0 3:1\n1 0:1\n"), first_feature=1)
+def test_what_a_baseline_writes_for_others_is_read_again(tmp_path):
+    """The writer of the Extreme Classification Repository's file, empty rows included."""
+    for split, (features, labels) in layouts.made().items():
+        write_repository_file(tmp_path / "train.txt", features, labels)
+        found = read_repository(tmp_path / "train.txt", with_labels=True)
+        np.testing.assert_array_equal(found.features.toarray(), features.toarray(), err_msg=split)
+        np.testing.assert_array_equal(found.labels.toarray(), labels.toarray(), err_msg=split)
 
 
 @pytest.mark.parametrize("seed", range(300))

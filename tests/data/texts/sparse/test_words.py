@@ -70,7 +70,7 @@ def test_pieces_of_words(documents):
 
 def test_texts_without_words_are_an_error(documents):
     (documents / "train_raw_texts.txt").write_text("\n" * len(TRAIN))
-    with pytest.raises(DataError, match="no words to learn from"):
+    with pytest.raises(DataError, match="no words to tell them apart"):
         data(documents).load()
 
 
