@@ -3,7 +3,7 @@
 Groups of labels first, then the labels of the best groups: for hundreds of thousands of labels.
 No pretrained network: it is for CPUs. DIR is a folder of texts in any layout of docs/data.md;
 `:sparse` is for features from files, as the Extreme Classification Repository has them (docs/sparse.md).
-Expected: the tables in docs/sparse.md, in minutes on two CPU cores.
+Expected: the tables in docs/sparse.md, in ten minutes on two CPU cores.
 
     python main.py --config=configs/bag_mhc.py --config.data.path=DIR
 """

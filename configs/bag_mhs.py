@@ -3,7 +3,7 @@
 A softmax over the groups of labels that occur in a batch.
 No pretrained network: it is for CPUs. DIR is a folder of texts in any layout of docs/data.md;
 `:sparse` is for features from files, as the Extreme Classification Repository has them (docs/sparse.md).
-Expected: the tables in docs/sparse.md, in minutes on two CPU cores.
+Expected: no whole run has been made with this head yet; docs/sparse.md has those of ohe and mhc.
 
     python main.py --config=configs/bag_mhs.py --config.data.path=DIR
 """
