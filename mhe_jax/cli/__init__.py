@@ -19,6 +19,8 @@ VERBS = {
     "verify": "do two pictures show one person?",
     "ijb": "measure a run on faces on IJB-B or IJB-C",
     "ensemble": "average the predictions of several runs or baselines",
+    "serve": "trained runs behind HTTP, and a page to try them on",
+    "bench-serve": "how many requests a second, and how long each takes",
     "embed": "features of a backbone, once, for heads that train in minutes",
     "codes": "codes of classes from their features, for codes.name = 'file'",
     "baseline": "what a trained model must beat on a config's data",
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif verb in _OF_RUN:
         module, arguments = "run", [f"{program} {verb}", f"--mode={verb}", *arguments[1:]]
     elif verb in VERBS:
-        module, arguments = verb, [f"{program} {verb}", *arguments[1:]]
+        module, arguments = verb.replace("-", "_"), [f"{program} {verb}", *arguments[1:]]
     else:
         print(f"error: there is no verb {verb!r}; there are: {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)

@@ -32,7 +32,8 @@ _STARTING = threading.Lock()
 class Trained:
     """A run that is ready to be applied, from any thread and whatever mesh is ambient there.
 
-    Its task speaks of classes by `codes`; `codes.ids` makes ids of what it predicts.
+    Its task speaks of classes by `codes`; `codes.ids` makes ids of what it predicts. `step` is that of the checkpoint
+    that the weights are from, None for those of a file.
     """
 
     workdir: pathlib.Path
@@ -43,6 +44,7 @@ class Trained:
     mesh: Mesh
     task: experiment.Task
     weights: dict
+    step: int | None = None
 
     def load_splits(self) -> Any:
         """The run's data, with ids as labels; raises ValueError if it is not what the run was trained on."""
@@ -109,8 +111,8 @@ def opened(config: ConfigDict, workdir: pathlib.Path) -> Trained:
     task = experiment.build_task(settings, settings.head, data, classes.number)
     codes = label_codes.stored(workdir, classes.number)
     with _ambient(mesh, settings):
-        weights, _ = experiment.trained_weights(settings, task, mesh, workdir, codes)
-    return Trained(workdir, settings, data, classes, codes, mesh, task, weights)
+        weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
+    return Trained(workdir, settings, data, classes, codes, mesh, task, weights, step)
 
 
 @contextlib.contextmanager

@@ -22,16 +22,19 @@ from mhe_jax.data.texts.sparse.rows import canonical_features
 from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.inputs import read_ahead
-from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
+from mhe_jax.inference.opened import BATCH_SIZE, SIZES, Trained, opened
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.train import experiment
 
 # A text, or pictures by the paths of their files.
 Input = str | os.PathLike
-_TEXTS = str, "is a run on texts and takes strings"
-_PICTURES = (str, os.PathLike), "is a run on pictures and takes paths of files, or a uint8 array"
-_FEATURES = (), "is a run on features and takes a float array"
-_SPARSE = (), "is a run on sparse features and takes a matrix of scipy.sparse"
+# What a run is asked about: the types of an input, and what to say of others.
+_TAKES: dict[str, tuple[Any, str]] = {
+    "texts": (str, "is a run on texts and takes strings"),
+    "pictures": ((str, os.PathLike), "is a run on pictures and takes paths of files, or a uint8 array"),
+    "features": ((), "is a run on features and takes a float array"),
+    "sparse": ((), "is a run on sparse features and takes a matrix of scipy.sparse"),
+}
 
 # Places of some inputs, int [B], and the arrays that the task takes for them.
 Batches = Iterator[tuple[np.ndarray, Any]]
@@ -81,6 +84,42 @@ class Run:
         self._trained = trained
         self._predict = trained.compiled(trained.task.predict, static=("k",))
         self._embed = trained.compiled(trained.task.embed)
+
+    @property
+    def kind(self) -> str:
+        """What it is asked about: 'texts', 'pictures', 'features' or 'sparse' features."""
+        data = self._trained.data
+        for kind, of in (
+            ("pictures", ImageData),
+            ("features", FeatureData),
+            ("texts", WordData),
+            ("sparse", SparseData),
+        ):
+            if isinstance(data, of):
+                return kind
+        return "texts"
+
+    @property
+    def verifies(self) -> bool:
+        """Whether it is a run on faces, whose embeddings are compared and whose classes only trained it."""
+        return isinstance(self._trained.data, FaceData)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input: (H, W, C) of pictures, (D,) of features, (V,) of sparse features; () of texts."""
+        data: Any = self._trained.data
+        kind = self.kind
+        return data.image_shape if kind == "pictures" else () if kind == "texts" else (data.features_dim,)
+
+    @property
+    def features_dim(self) -> int:
+        """Width D of what `embed` returns."""
+        return self._trained.task.head.features_dim
+
+    @property
+    def step(self) -> int | None:
+        """Of the checkpoint that the weights are from; None for those of a file."""
+        return self._trained.step
 
     @property
     def label_space(self) -> LabelSpace:
@@ -138,16 +177,60 @@ class Run:
           ValueError: for inputs of another kind, and a picture that cannot be read.
         """
         asked = self._checked(inputs)
-        features = np.zeros((_count(asked), self._trained.task.head.features_dim), np.float32)
+        features = np.zeros((_count(asked), self.features_dim), np.float32)
         for places, part in self._trained.results(self._embed, self._batches(asked)):
             features[places] = part
         return unit_length(features) if isinstance(self._trained.data, FaceData) else features
 
+    def decode_image(self, encoded: bytes, where: str) -> np.ndarray:
+        """A picture of a file's content as `predict` takes it, uint8 [H, W, C]; of a run on pictures.
+
+        Args:
+          encoded: JPEG, PNG or another of the formats that are read from files.
+          where: names it in the message.
+
+        Raises:
+          BadExample: a ValueError, if it cannot be decoded.
+        """
+        data: Any = self._trained.data
+        return data.decode_image(encoded, where)
+
+    def warm(self, top_k: int | None = 5) -> None:
+        """Compiles what calls may need, for each size of a batch and, for texts, each length of their tokens.
+
+        Args:
+          top_k: of `predict`, which a run on faces has not; None leaves it out.
+        """
+        trained, data = self._trained, self._trained.data
+        programs = [self._embed]
+        if top_k is not None and not self.verifies:
+            programs.append(functools.partial(self._predict, k=top_k))
+        for size in SIZES:
+            for inputs in self._blank(data, size):
+                for program in programs:
+                    list(trained.results(program, [(None, inputs)]))
+
+    def _blank(self, data: Any, size: int) -> Iterator[Any]:
+        """Batches of `size` inputs that say nothing, one of each shape that is known in advance."""
+        if isinstance(data, TextData):
+            data.encode([""])  # the tokenizer has its own first time
+            for width in data.buckets:
+                yield {"input_ids": np.zeros((size, width), np.int32), "length": np.ones(size, np.int32)}
+        else:
+            blank = {
+                "pictures": lambda: np.zeros((size, *self.input_shape), np.uint8),
+                "features": lambda: np.zeros((size, *self.input_shape), np.float32),
+                "sparse": lambda: scipy.sparse.csr_matrix((size, *self.input_shape), dtype=np.float32),
+                "texts": lambda: [""] * size,
+            }
+            for _, inputs in self._batches(blank[self.kind]()):
+                yield inputs
+
     def _checked(self, inputs: Any) -> Any:
         """One element an input; raises ValueError unless they are what the run takes."""
         data = self._trained.data
-        kind, takes = _kind(data)
-        if scipy.sparse.issparse(inputs) and kind == () and isinstance(data, SparseData):
+        types, takes = _TAKES[self.kind]
+        if scipy.sparse.issparse(inputs) and isinstance(data, SparseData) and self.kind == "sparse":
             matrix = canonical_features(inputs, "the matrix")
             if matrix.shape[1] != data.features_dim:
                 raise ValueError(
@@ -173,7 +256,7 @@ class Run:
         several = isinstance(inputs, Iterable) and not isinstance(inputs, str | os.PathLike)
         asked = list(inputs) if several else [inputs]
         for one in asked:
-            if not isinstance(one, kind):
+            if not isinstance(one, types):
                 raise ValueError(f"{self._trained.workdir} {takes}, not {type(one).__name__}")
         return asked
 
@@ -204,14 +287,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self._trained.workdir)!r}, {self._trained.classes.number} classes)"
-
-
-def _kind(data: Any) -> tuple[Any, str]:
-    """The types of an input that a run takes, and what to say of others."""
-    for of, found in ((ImageData, _PICTURES), (FeatureData, _FEATURES), (WordData, _TEXTS), (SparseData, _SPARSE)):
-        if isinstance(data, of):
-            return found
-    return _TEXTS
 
 
 def _count(asked: Any) -> int:

@@ -15,7 +15,7 @@ from launch.local import free_port
 
 LAUNCH = pathlib.Path(__file__).parent.parent.parent / "launch"
 SHELL = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
-SCRIPTS = [*SHELL, LAUNCH / "k8s-jobset.yaml", LAUNCH / "Containerfile"]
+SCRIPTS = [*SHELL, LAUNCH / "k8s-jobset.yaml", LAUNCH / "Containerfile", LAUNCH / "Containerfile.serve"]
 HARD = ["--config=configs/a.py:5x20,smoke", "--config.data.path=/data/with space", "--workdir=/shared/runs/$HOME"]
 
 
@@ -26,6 +26,7 @@ def test_all_are_here():
         "tpu_vm.sh",
         "k8s-jobset.yaml",
         "Containerfile",
+        "Containerfile.serve",
     }
 
 
@@ -203,10 +204,23 @@ def test_the_pods_may_list_what_jax_looks_for():
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
 
 
-def test_the_container_copies_what_the_program_needs():
-    text = (LAUNCH / "Containerfile").read_text()
+@pytest.mark.parametrize(
+    ("name", "program", "entry"),
+    [
+        ("Containerfile", {"main.py"}, 'ENTRYPOINT ["python", "main.py"]'),
+        ("Containerfile.serve", set(), 'ENTRYPOINT ["mhe", "serve", "--host=0.0.0.0", "--port=8000"]'),
+    ],
+)
+def test_the_container_copies_what_the_program_needs(name, program, entry):
+    text = (LAUNCH / name).read_text()
     copied = {name for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for name in line.split()}
     installed = {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "launch/requirements-py312.txt"}
-    assert copied == installed | {"main.py", "mhe_jax", "configs"}
+    assert copied == installed | program | {"mhe_jax", "configs"}
     assert all((LAUNCH.parent / name).exists() for name in copied)
-    assert 'ENTRYPOINT ["python", "main.py"]' in text  # not through a shell, which would keep SIGTERM to itself
+    assert entry in text  # not through a shell, which would keep SIGTERM to itself
+
+
+def test_the_server_runs_as_nobody_in_particular_and_is_asked_whether_it_is_ready():
+    lines = (LAUNCH / "Containerfile.serve").read_text().splitlines()
+    assert lines.index("USER 10001") < next(i for i, line in enumerate(lines) if line.startswith("ENTRYPOINT"))
+    assert any("/readyz" in line for line in lines)

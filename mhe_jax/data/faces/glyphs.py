@@ -1,7 +1,6 @@
 """Verification without a download: drawn characters in place of faces, in twelve typefaces."""
 
 import dataclasses
-import pathlib
 from typing import ClassVar
 
 import jax
@@ -79,5 +78,5 @@ class FaceGlyphs(FaceData):
     def augment(self, images: jax.Array, key: jax.Array) -> jax.Array:
         return self._glyphs.augment(images, key)
 
-    def read_image(self, path: str | pathlib.Path) -> np.ndarray:
-        return self._glyphs.read_image(path)
+    def decode_image(self, encoded: bytes, where: str) -> np.ndarray:
+        return self._glyphs.decode_image(encoded, where)

@@ -88,8 +88,12 @@ class ImageData:
 
     def read_image(self, path: str | pathlib.Path) -> np.ndarray:
         """One picture as evaluation would see it: uint8 [H, W, C]. Raises decode.BadExample naming the file."""
+        return self.decode_image(decode.read_bytes(path), str(path))
+
+    def decode_image(self, encoded: bytes, where: str) -> np.ndarray:
+        """As `read_image`, of a file's content; `where` names it in the message of a decode.BadExample."""
         height, width, channels = self.image_shape
-        image = decode.decode(decode.read_bytes(path), channels, str(path))
+        image = decode.decode(encoded, channels, where)
         return views.central(image, max(height, width), (height, width))
 
     def accept_classes(self, found: int, where: str) -> None:

@@ -116,8 +116,8 @@ class EncodedImages(ImageData):
             pixels = augment.random_affine(pixels, crop_key, augment.AffineRanges())
         return augment.normalize(pixels, *self.moments)
 
-    def read_image(self, path) -> np.ndarray:
-        image = decode.decode(decode.read_bytes(path), self.channels, str(path))
+    def decode_image(self, encoded: bytes, where: str) -> np.ndarray:
+        image = decode.decode(encoded, self.channels, where)
         return views.central(image, self.resize_size, (self.image_size,) * 2)
 
 

@@ -92,9 +92,9 @@ class Glyphs(ImageData):
             pixels = augment.noise(pixels, noise_key, self.noise)
         return augment.normalize(pixels, *self.moments)
 
-    def read_image(self, path: str | pathlib.Path) -> np.ndarray:
+    def decode_image(self, encoded: bytes, where: str) -> np.ndarray:
         """As for the other data sets; a picture with a bright border (ink on paper) is inverted."""
-        image = super().read_image(path)
+        image = super().decode_image(encoded, where)
         border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
         return 255 - image if np.median(border) > 127 else image
 

@@ -1,0 +1,262 @@
+"""A run behind the server: its weights, its batches, and newer weights when the run has them."""
+
+import asyncio
+import datetime
+import functools
+import json
+import logging
+import pathlib
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from mhe_jax.inference.run import Prediction, Run, load
+from mhe_jax.inference.verify import best_threshold
+from mhe_jax.serving import reading
+from mhe_jax.serving.batcher import Batcher, FullError
+from mhe_jax.serving.gallery import Gallery
+from mhe_jax.serving.metrics import Metrics
+from mhe_jax.serving.options import Options
+from mhe_jax.serving.refused import Refused, busy
+from mhe_jax.serving.schemas import ModelInfo
+
+_LOG = logging.getLogger(__name__)
+_USUAL_TOP_K = 5
+
+
+class Served:
+    """A run that answers requests.
+
+    Args:
+      name: in requests.
+      workdir: the run's folder. Nothing is read from it after `open` but newer weights.
+      options: limits.
+      metrics: what is told of its batches.
+      gallery: a folder of pictures of people, DIR/<person>/<picture>, to be searched; of a run on faces.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        workdir: pathlib.Path,
+        options: Options,
+        metrics: Metrics,
+        gallery: pathlib.Path | None = None,
+    ):
+        self.name, self.workdir, self.options = name, workdir, options
+        self.stale: str | None = None
+        self._metrics, self._gallery_folder = metrics, gallery
+        self._device = ThreadPoolExecutor(1, f"device-{name}")
+        self._readers = ThreadPoolExecutor(thread_name_prefix=f"read-{name}")
+        self._seen: Any = None
+
+    def open(self) -> None:
+        """Loads the weights and compiles the programs.
+
+        Raises:
+          ValueError: if the folder is not a run's, holds no weights, or the gallery holds no picture.
+        """
+        self._seen = self._signature()
+        self._take(*self._loaded())
+        batcher = functools.partial(
+            Batcher,
+            executor=self._device,
+            max_batch=self.options.max_batch,
+            max_wait=self.options.max_wait,
+            max_queue=self.options.max_queue,
+        )
+        seen = functools.partial(self._metrics.batch, self.name)
+        self._predictions = batcher(self._predict, seen=functools.partial(seen, "predict"))
+        self._embeddings = batcher(self._embed, seen=functools.partial(seen, "embed"))
+
+    async def close(self) -> None:
+        """Stops; requests that still wait are cancelled."""
+        await self._predictions.close()
+        await self._embeddings.close()
+        for pool in (self._device, self._readers):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def state(self) -> tuple[int, int]:
+        """Inputs that wait or are computed, and the step of the weights; 0 for those of a file."""
+        return self._predictions.pending + self._embeddings.pending, self._run.step or 0
+
+    @property
+    def run(self) -> Run:
+        """The run, with the weights of now."""
+        return self._run
+
+    @property
+    def max_top_k(self) -> int:
+        """Classes that an answer may have."""
+        return min(self.options.max_top_k, len(self._run.classes))
+
+    async def predict(self, inputs: Sequence, top_k: int | None = None) -> list[list[Prediction]]:
+        """The `top_k` best classes of each input, best first.
+
+        Raises:
+          Refused: 422 for inputs that the run does not take or a `top_k` that it has not, 429 when too many wait.
+        """
+        if self._run.verifies:
+            raise Refused(422, f"{self.name} is a run on faces, whose classes only trained it: use /v1/embed")
+        if top_k is None:
+            top_k = min(_USUAL_TOP_K, self.max_top_k)
+        if not 1 <= top_k <= self.max_top_k:
+            raise Refused(422, f"top_k is {top_k}; {self.name} has answers of 1 to {self.max_top_k} classes")
+        found = await self._asked(self._predictions, inputs)
+        return [some[:top_k] for some in found]
+
+    async def embed(self, inputs: Sequence) -> np.ndarray:
+        """The features of each input, float32 [N, D], of length 1 where the run is one on faces.
+
+        Raises:
+          Refused: 422 for inputs that the run does not take, 429 when too many wait.
+        """
+        rows = await self._asked(self._embeddings, inputs)
+        return np.stack(rows) if rows else np.zeros((0, self._run.features_dim), np.float32)
+
+    async def verify(self, pair: Sequence, threshold: float | None) -> dict[str, Any]:
+        """The cosine of two pictures and whether it reaches the threshold; raises Refused as `embed` does."""
+        self._require_faces()
+        if threshold is None:
+            threshold = self.threshold
+        if threshold is None:
+            raise Refused(422, f"{self.name} has no threshold of its own: name one")
+        first, second = await self.embed(pair)
+        similarity = float(np.clip(first @ second, -1, 1))
+        return {"similarity": similarity, "threshold": threshold, "same": similarity >= threshold}
+
+    async def search(self, inputs: Sequence, top_k: int | None, threshold: float) -> list[list[tuple[str, float]]]:
+        """People of the gallery by the cosine of their most similar picture; raises Refused as `embed` does."""
+        self._require_faces()
+        gallery = self._gallery
+        if gallery is None:
+            raise Refused(422, f"{self.name} was given no gallery to search")
+        rows = await self.embed(inputs)
+        search = functools.partial(gallery.search, rows, top_k or _USUAL_TOP_K, threshold)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, search)
+
+    def digits(self, ids: Sequence[int]) -> list[list[int]]:
+        """The digits of classes: what the head predicts, group first where it is a cascade."""
+        run = self._run
+        return run.label_space.encode(run.codes.codes(np.asarray(ids, np.int64))).tolist()
+
+    def info(self) -> ModelInfo:
+        """What the run is, for people and programs."""
+        run = self._run
+        return ModelInfo(
+            name=self.name,
+            kind=run.kind,
+            input_shape=list(run.input_shape),
+            head=run.config.head.name,
+            head_sizes=list(run.label_space.head_sizes),
+            num_classes=len(run.classes),
+            features_dim=run.features_dim,
+            max_top_k=self.max_top_k,
+            predicts=not run.verifies,
+            verifies=run.verifies,
+            threshold=self.threshold,
+            gallery=len(self._gallery) if self._gallery else 0,
+            step=run.step,
+            metrics=self._measured,
+            loaded=self._when,
+            stale=self.stale,
+        )
+
+    async def reload(self) -> bool:
+        """Takes newer weights if the run has any; requests are answered by the old ones meanwhile.
+
+        What goes wrong, a folder that is gone as well as a disk that fails, leaves the old ones in place; `stale` says
+        what it was.
+
+        Returns:
+          whether there were newer ones.
+        """
+        loop = asyncio.get_running_loop()
+        signature = await loop.run_in_executor(self._readers, self._signature)
+        if signature == self._seen:
+            return False
+        try:
+            loaded = await loop.run_in_executor(self._readers, self._loaded)
+            if _contract(loaded[0]) != _contract(self._run):
+                raise ValueError(f"{self.workdir} holds another run now: start the server anew for it")
+        except Exception as error:  # a folder that is being written or deleted fails in any way
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if self.stale != reason:
+                _LOG.warning("%s keeps its weights of step %s: %s", self.name, self._run.step, reason)
+            self.stale = reason
+            return False
+        self._seen, self.stale = signature, None
+        newer = loaded[0].step != self._run.step
+        if newer:
+            self._take(*loaded)
+            _LOG.info("%s has the weights of step %s", self.name, self._run.step)
+        return newer
+
+    def _loaded(self) -> tuple[Run, Gallery | None, float | None, dict[str, Any]]:
+        """A run that is ready to answer, its gallery, threshold and metrics."""
+        run = load(self.workdir)
+        run.warm(min(self.options.max_top_k, len(run.classes)))
+        gallery = Gallery.of(run, self._gallery_folder) if self._gallery_folder else None
+        try:
+            threshold = best_threshold(self.workdir) if run.verifies else None
+        except ValueError:
+            threshold = None
+        return run, gallery, threshold, _metrics_of(self.workdir)
+
+    def _take(self, run: Run, gallery: Gallery | None, threshold: float | None, measured: dict[str, Any]) -> None:
+        self._run, self._gallery, self.threshold, self._measured = run, gallery, threshold, measured
+        self._when = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).isoformat(timespec="seconds")
+
+    async def _asked(self, batcher: Batcher, inputs: Sequence) -> list:
+        if len(inputs) > self.options.max_inputs:
+            raise Refused(422, f"there are {len(inputs)} inputs; a request may have {self.options.max_inputs}")
+        # Before pictures are decoded: a full server does no work for those whom it sends away.
+        if batcher.pending + len(inputs) > self.options.max_queue:
+            raise busy(f"{batcher.pending} inputs wait for {self.name} already")
+        read = functools.partial(reading.read, self._run, inputs, self.options.max_pixels)
+        if self._run.kind == "texts":
+            items = read()
+        else:
+            items = await asyncio.get_running_loop().run_in_executor(self._readers, read)
+        try:
+            return await batcher.ask(items)
+        except FullError as error:
+            raise busy(f"{self.name}: {error}") from None
+
+    def _predict(self, items: list) -> list[list[Prediction]]:
+        run = self._run
+        return run.predict(reading.stacked(run.kind, items), self.max_top_k)
+
+    def _embed(self, items: list) -> list[np.ndarray]:
+        run = self._run
+        return list(run.embed(reading.stacked(run.kind, items)))
+
+    def _require_faces(self) -> None:
+        if not self._run.verifies:
+            raise Refused(422, f"{self.name} is no run on faces")
+
+    def _signature(self) -> Any:
+        """Changes when the run has written a checkpoint, or its folder is gone."""
+        folder = self.workdir / "checkpoints"
+        try:
+            steps = sorted(path.name for path in folder.iterdir())
+            result = (self.workdir / "result.json").stat().st_mtime_ns
+        except OSError:
+            return steps if folder.exists() else "gone"
+        return steps, result
+
+
+def _contract(run: Run) -> tuple:
+    """What those who ask a run rely on."""
+    return run.kind, run.input_shape, run.verifies, run.classes
+
+
+def _metrics_of(workdir: pathlib.Path) -> dict[str, Any]:
+    """The best evaluation of a run; empty before there is one."""
+    try:
+        return json.loads((workdir / "result.json").read_text())["best"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}

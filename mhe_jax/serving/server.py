@@ -1,0 +1,96 @@
+"""A server in a process of its own: its socket, its signals, and an end at which whoever was taken in has an answer."""
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+
+from mhe_jax.serving.app import application
+from mhe_jax.serving.gate import Gate
+from mhe_jax.serving.metrics import Metrics
+from mhe_jax.serving.options import Options
+from mhe_jax.serving.served import Served
+
+_BACKLOG = 2048
+_IDLE_SECONDS = 30  # that a connection may say nothing
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which at SIGTERM or SIGINT goes on for `drain_seconds`, each answer closing its connection.
+
+    So balancers see that it is not ready, and clients that are about to ask on an old connection learn in time. A
+    second signal ends it at once. Either way the process ends with status 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, gate: Gate, drain_seconds: float):
+        super().__init__(config)
+        self._gate, self._drain_seconds, self._end = gate, drain_seconds, float("inf")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._gate.draining:
+            self.should_exit = self.force_exit = True
+        self._gate.draining = True
+        self._end = time.monotonic() + self._drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        self.should_exit |= time.monotonic() >= self._end
+        return await super().on_tick(counter)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket with an address, before anything is loaded: clients are refused until it listens.
+
+    Raises:
+      OSError: if the address is in use, or not one of this machine; the message names it.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except (OSError, OverflowError) as error:
+        raise OSError(f"{host}:{port} cannot be listened on: {error}") from None
+    return listening
+
+
+def serve(models: Sequence[Served], options: Options, metrics: Metrics, listening: socket.socket) -> None:
+    """Answers for opened runs until a signal ends it, and prints where it listens when it does.
+
+    SIGHUP looks for newer weights at once.
+    """
+    gate = application(models, options, metrics)
+    config = uvicorn.Config(
+        gate,
+        backlog=_BACKLOG,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_graceful_shutdown=int(options.answer_seconds) + 1,
+    )
+    config.load()
+    # Whatever strangers send is an answer to them, and no line in the log.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    logging.getLogger(__name__.rpartition(".")[0]).setLevel(logging.INFO)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_answer(Server(config, gate, options.drain_seconds), models, listening))
+
+
+async def _answer(server: Server, models: Sequence[Served], listening: socket.socket) -> None:
+    loop, tasks = asyncio.get_running_loop(), set()
+
+    def reload() -> None:
+        for served in models:
+            tasks.add(task := loop.create_task(served.reload()))
+            task.add_done_callback(tasks.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    host, port = listening.getsockname()[:2]
+    print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    await server.serve(sockets=[listening])

@@ -1,0 +1,197 @@
+"""The routes of /v1 against what the same runs answer in Python."""
+
+import base64
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+import mhe_jax
+from mhe_jax.inference.verify import best_threshold
+from tests.serving.conftest import encoded, png
+
+TEXTS = ["3 4 5", "96 12", "", "7 " * 30]
+
+
+def ask(client, route, **body):
+    return client.post(f"/v1/{route}", json=body)
+
+
+def error_of(response, status=422):
+    assert response.status_code == status, response.text
+    return response.json()["error"]
+
+
+def assert_like(rows, expected, digits=None):
+    assert [[one["label"] for one in row] for row in rows] == [[one.label for one in row] for row in expected]
+    assert [[one["id"] for one in row] for row in rows] == [[one.id for one in row] for row in expected]
+    scores = [one["score"] for row in rows for one in row]
+    np.testing.assert_allclose(scores, [one.score for row in expected for one in row], rtol=2e-4)
+
+
+@pytest.fixture(scope="module")
+def runs(workdirs):
+    return {name: mhe_jax.load(workdir) for name, workdir in workdirs.items()}
+
+
+def test_texts(client, runs):
+    response = ask(client, "predict", model="texts", inputs=TEXTS, top_k=3)
+    assert_like(response.json(), runs["texts"].predict(TEXTS, top_k=3))
+
+
+def test_one_text_has_one_answer(client, runs):
+    response = ask(client, "predict", model="texts", inputs=TEXTS[0])
+    assert_like([response.json()], runs["texts"].predict(TEXTS[:1], top_k=5))
+
+
+def test_pictures_as_base64_as_addresses_and_as_files(client, runs, tmp_path):
+    files = [png(seed=seed) for seed in range(3)]
+    paths = [tmp_path / f"{seed}.png" for seed in range(3)]
+    for path, content in zip(paths, files, strict=True):
+        path.write_bytes(content)
+    expected = runs["pictures"].predict(paths, top_k=2)
+    plain = list(map(encoded, files))
+    assert_like(ask(client, "predict", inputs=plain, top_k=2).json(), expected)
+    assert_like(
+        ask(client, "predict", inputs=[f"data:image/png;base64,{one}" for one in plain], top_k=2).json(), expected
+    )
+    sent = client.post("/v1/predict/files", files=[("files", file) for file in files], data={"top_k": 2})
+    assert_like(sent.json(), expected)
+
+
+def test_features(client, runs):
+    rows = np.random.default_rng(1).normal(size=(3, 6)).astype(np.float32)
+    found = ask(client, "predict", model="features", inputs=rows.tolist(), top_k=2).json()
+    assert_like(found, runs["features"].predict(rows, top_k=2))
+
+
+def test_sparse_features_in_any_order(client, runs):
+    matrix = scipy.sparse.csr_matrix(([0.5, 2.0], [1, 4], [0, 2]), (1, runs["sparse"].input_shape[0]), dtype=np.float32)
+    row = {"indices": [4, 1], "values": [2.0, 0.5]}
+    expected = runs["sparse"].predict(matrix, top_k=2)
+    assert_like(ask(client, "predict", model="sparse", inputs=[row], top_k=2).json(), expected)
+    assert_like([ask(client, "predict", model="sparse", inputs=row, top_k=2).json()], expected)
+
+
+def test_a_threshold_leaves_out_and_digits_are_those_of_the_codes(client, runs):
+    whole = ask(client, "predict", inputs=[encoded(png())], top_k=7, digits=True).json()[0]
+    space = runs["pictures"].label_space
+    assert [one["digits"] for one in whole] == space.encode([one["id"] for one in whole]).tolist()
+    limit = whole[2]["score"]
+    kept = ask(client, "predict", inputs=[encoded(png())], top_k=7, threshold=limit - 1e-6).json()[0]
+    assert [one["id"] for one in kept] == [one["id"] for one in whole[:3]]
+    assert "digits" not in kept[0]
+
+
+def test_embeddings(client, runs, tmp_path):
+    found = ask(client, "embed", model="texts", inputs=TEXTS).json()
+    np.testing.assert_allclose(found, runs["texts"].embed(TEXTS), rtol=1e-4, atol=1e-6)
+    face = png((8, 8, 3))
+    (tmp_path / "a.png").write_bytes(face)
+    one = ask(client, "embed", model="faces", inputs=encoded(face)).json()
+    np.testing.assert_allclose(one, runs["faces"].embed(tmp_path / "a.png")[0], rtol=1e-4, atol=1e-6)
+
+
+def test_two_faces(client, workdirs):
+    first, second = encoded(png((8, 8, 3), 1)), encoded(png((8, 8, 3), 2))
+    same = ask(client, "verify", model="faces", inputs=[first, first]).json()
+    assert same["same"]
+    assert same["similarity"] == pytest.approx(1, abs=1e-5)
+    assert same["threshold"] == best_threshold(workdirs["faces"])
+    other = ask(client, "verify", model="faces", inputs=[first, second], threshold=1.0).json()
+    assert not other["same"]
+    assert -1 <= other["similarity"] < 1
+
+
+def test_people_of_the_gallery(client, gallery):
+    pictures = [encoded((gallery / "person 1" / "3.png").read_bytes()), encoded(png((8, 8, 3), 4))]
+    found = ask(client, "search", model="faces", inputs=pictures, top_k=2).json()
+    assert [row[0]["label"] for row in found] == ["person 1", "person 2"]
+    assert [len(row) for row in found] == [2, 2]
+    assert found[0][0]["score"] == pytest.approx(1, abs=1e-5)
+    assert [len(row) for row in ask(client, "search", model="faces", inputs=pictures, threshold=0.9999).json()] == [
+        1,
+        1,
+    ]
+
+
+def test_what_the_runs_are(client, runs):
+    listed = {one["name"]: one for one in client.get("/v1/models").json()}
+    assert list(listed) == list(runs)
+    assert listed["pictures"]["input_shape"] == [8, 8, 1]
+    assert listed["pictures"]["head_sizes"] == [4, 5]
+    assert listed["texts"]["kind"] == "texts"
+    assert listed["texts"]["max_top_k"] == 7
+    assert listed["faces"]["verifies"]
+    assert not listed["faces"]["predicts"]
+    assert listed["faces"]["gallery"] == 3
+    assert listed["pictures"]["step"] == 2
+    assert listed["pictures"]["stale"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"inputs": ["no base64!"]}, "inputs[0] is not base64"),
+        ({"inputs": [encoded(b"nothing")]}, "inputs[0]: cannot be decoded as an image: 7 bytes in no known format"),
+        ({"inputs": [encoded(png()[:-30])]}, "inputs[0]: cannot be decoded as an image"),
+        ({"inputs": [encoded(png()), 3]}, "inputs.1: Input should be"),
+        ({"inputs": [encoded(png((200, 60, 1)))]}, "inputs[0] has 12,000 pixels, more than 10,000"),
+        ({"inputs": [[1.0, 2.0]]}, "inputs[0] must be a string, the base64 of an encoded picture; it is a list of 2"),
+        ({"inputs": ["a"], "top_k": 8}, "top_k is 8; pictures has answers of 1 to 7 classes"),
+        ({"inputs": ["a"], "top_k": 0}, "top_k: Input should be greater than or equal to 1"),
+        ({"inputs": ["a"], "topk": 2}, "topk: Extra inputs are not permitted"),
+        ({"inputs": ["a"], "threshold": 2}, "threshold: Input should be less than or equal to 1"),
+        ({"inputs": ["a"] * 41}, "there are 41 inputs; a request may have 40"),
+        ({}, "inputs: Field required"),
+        ({"model": "features", "inputs": [[1.0]]}, "inputs[0] must be a list of 6 numbers; it is a list of 1"),
+        ({"model": "features", "inputs": [[1e39] * 6]}, "inputs[0] holds a number that float32 has not"),
+        ({"model": "texts", "inputs": [[1.0]]}, "inputs[0] must be a string; it is a list of 1"),
+        ({"model": "sparse", "inputs": [{"indices": [1], "values": []}]}, "inputs[0] has 1 indices and 0 values"),
+        ({"model": "sparse", "inputs": [{"indices": [1, 1], "values": [1, 1]}]}, "inputs[0] has an index twice"),
+        ({"model": "sparse", "inputs": [{"indices": [-1], "values": [1]}]}, "or one that is not in 0 .. "),
+        (
+            {"model": "faces", "inputs": [encoded(png((8, 8, 3)))]},
+            "faces is a run on faces, whose classes only trained",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(client, body, says):
+    assert says in error_of(client.post("/v1/predict", json=body))
+
+
+def test_other_mistakes(client):
+    assert error_of(ask(client, "predict", model="none", inputs=["a"]), 404).startswith("there is no model 'none'")
+    assert error_of(ask(client, "verify", inputs=["a", "b"])) == "pictures is no run on faces"
+    assert error_of(ask(client, "verify", model="faces", inputs=["a"])).startswith(
+        "inputs: List should have at least 2"
+    )
+    sent = client.post("/v1/predict/files", files=[("files", b"x")], data={"model": "texts"})
+    assert error_of(sent) == "texts takes texts, not files"
+    assert error_of(client.post("/v1/predict", content=b"{"), 422)
+    assert error_of(client.post("/v1/predict", content=b"[" * 100_000), 422)
+    assert error_of(client.get("/v1/nothing"), 404)
+    assert error_of(client.get("/v1/predict"), 405)
+
+
+def test_no_path_of_a_request_is_read(client, tmp_path):
+    (tmp_path / "a.png").write_bytes(png())
+    assert "is not base64" in error_of(ask(client, "predict", inputs=[str(tmp_path / "a.png")]))
+    # A name that happens to be base64 is the bytes that it stands for.
+    assert "cannot be decoded" in error_of(ask(client, "predict", inputs=[base64.b64encode(b"main.py").decode()]))
+    for path in ("/page/../app.py", "/page/__init__.py", "/page/%2e%2e/app.py", "/page/index.html"):
+        assert client.get(path).status_code == 404
+
+
+def test_the_document_names_the_routes_and_the_metrics_count(client):
+    document = client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    assert {"/v1/predict", "/v1/embed", "/v1/verify", "/v1/search", "/v1/models"} <= set(document["paths"])
+    ask(client, "predict", inputs=[encoded(png())])
+    client.get("/some/place")
+    text = client.get("/metrics").text
+    assert 'mhe_requests_total{route="/v1/predict",status="200"}' in text
+    assert 'mhe_requests_total{route="other",status="404"}' in text
+    assert 'mhe_batch_inputs_count{model="pictures",program="predict"}' in text
+    assert 'mhe_pending_inputs{model="texts"} 0.0' in text
+    assert client.get("/healthz").text == client.get("/readyz").text == "ok\n"
