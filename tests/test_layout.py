@@ -16,6 +16,7 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("mhe_jax",),
+    ("export",),
     ("inference",),
     ("train",),
     ("targets",),

@@ -19,6 +19,8 @@ VERBS = {
     "verify": "do two pictures show one person?",
     "ijb": "measure a run on faces on IJB-B or IJB-C",
     "ensemble": "average the predictions of several runs or baselines",
+    "export": "a run as a file for others: StableHLO, ONNX, safetensors, PyTorch",
+    "push": "a run as a folder that others load, here or on the Hugging Face hub",
     "embed": "features of a backbone, once, for heads that train in minutes",
     "codes": "codes of classes from their features, for codes.name = 'file'",
     "baseline": "what a trained model must beat on a config's data",
