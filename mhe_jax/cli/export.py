@@ -24,6 +24,11 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string("format", None, "stablehlo, onnx, safetensors or torch.")
     flags.DEFINE_string("output", None, "The folder to write: new, empty, or of an earlier export.")
     flags.DEFINE_integer("top_k", 5, "Classes of each answer of a program.")
+    flags.DEFINE_string(
+        "table_dtype",
+        "",
+        "int8 or float8_e4m3fn: the classifier's table in a program, with a scale for each row; the change is told.",
+    )
     for name in ("workdir", "format", "output"):
         flags.mark_flag_as_required(name)
     program.run(command, argv)
@@ -38,5 +43,5 @@ def command(argv: list[str]) -> None:
 
     started, workdir = time.monotonic(), hub.located(FLAGS.workdir)
     config = experiment.usable_config(workdir)
-    said = export(config, workdir, FLAGS.format, pathlib.Path(FLAGS.output), FLAGS.top_k)
+    said = export(config, workdir, FLAGS.format, pathlib.Path(FLAGS.output), FLAGS.top_k, FLAGS.table_dtype)
     print(f"{said}, {time.monotonic() - started:.0f} s")

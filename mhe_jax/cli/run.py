@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from mhe_jax.cli import program
@@ -76,10 +76,7 @@ def command(argv: list[str]) -> int:
         raise app.UsageError("predict needs --workdir")
     if FLAGS.config is None and FLAGS.workdir is None:
         raise app.UsageError("--config or --workdir is needed")
-    # The libraries below report each of their steps; the run's own lines are what people read.
-    logging.set_verbosity(logging.WARNING)
-    # What goes wrong in Orbax's threads and coroutines comes to this one as an exception; once is enough.
-    logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname and record.name != "asyncio")
+    program.quiet()
     # Imported here, so that --help is quick.
     from mhe_jax.train.parallel import interruption
 

@@ -10,7 +10,7 @@ from mhe_jax.inference.opened import Trained
 from mhe_jax.version import __version__
 
 _USE = """```python
-import mhe_jax  # https://github.com/Anoise/MHE has the paper's own code; this is its system in JAX
+import mhe_jax
 
 run = mhe_jax.load("{folder}")
 print({call})

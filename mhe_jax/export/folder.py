@@ -1,17 +1,17 @@
-"""A run as a folder in Hugging Face's form, all that `mhe_jax.load` needs: no pickle, no code, no path of this machine."""
+"""A run as a folder in Hugging Face's form, all that `mhe_jax.load` needs.
+
+There is no pickle in it, no code, and no path of this machine.
+"""
 
 import dataclasses
 import json
 import pathlib
-import shutil
 from typing import Any
 
 import safetensors.numpy
 from ml_collections import ConfigDict
 
 from mhe_jax.data.texts.dataset import TextData
-from mhe_jax.data.texts.sparse.words import FOLDER as VECTORIZER
-from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.export import card, output
 from mhe_jax.inference.opened import Trained
 from mhe_jax.train import experiment, label_codes
@@ -47,14 +47,7 @@ def write(trained: Trained, folder: pathlib.Path, license: str = "") -> None:
     write_atomically(folder / "classes.json", stored.as_text(dataclasses.asdict(trained.classes)) + "\n")
     output.write_classes(folder, trained)
     label_codes.keep(folder, trained.codes)
-    data: Any = trained.data
-    for name, kind, save in (
-        (published.TOKENIZER, TextData, "save_tokenizer"),
-        (VECTORIZER, WordData, "save_vectorizer"),
-    ):
-        shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier run
-        if isinstance(data, kind):
-            getattr(data, save)(folder / name)
+    output.write_reader(folder, trained.data)
     result = _result(trained.workdir)
     (folder / "result.json").unlink(missing_ok=True)
     if result:

@@ -44,6 +44,7 @@ def write(trained: Trained, program: Program, folder: pathlib.Path) -> float:
         path.unlink()
         raise
     output.write_classes(folder, trained)
+    output.write_reader(folder, trained.data)
     facts = {
         **programs.signature(program),
         "opset": model.opset_import[0].version,

@@ -2,9 +2,14 @@
 
 import json
 import pathlib
+import shutil
 from typing import Any
 
+from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.words import FOLDER as VECTORIZER
+from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference.opened import Trained
+from mhe_jax.train.checkpoints.published import TOKENIZER
 from mhe_jax.train.reporting import report, stored
 from mhe_jax.train.reporting.writers import write_atomically
 from mhe_jax.version import __version__
@@ -43,6 +48,15 @@ def write_manifest(folder: pathlib.Path, kind: str, trained: Trained, facts: dic
         "bytes": {str(path.relative_to(folder)): path.stat().st_size for path in files if path.name != MANIFEST},
     }
     write_atomically(folder / MANIFEST, json.dumps(content, indent=2) + "\n")
+
+
+def write_reader(folder: pathlib.Path, data: Any) -> None:
+    """Writes what turns texts into inputs, tokenizer/ or vectorizer/; other inputs need none."""
+    readers = ((TOKENIZER, TextData, "save_tokenizer"), (VECTORIZER, WordData, "save_vectorizer"))
+    for name, kind, save in readers:
+        shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier export
+        if isinstance(data, kind):
+            getattr(data, save)(folder / name)
 
 
 def write_classes(folder: pathlib.Path, trained: Trained) -> None:

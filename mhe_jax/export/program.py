@@ -16,6 +16,7 @@ from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.export.tables import quantised
 from mhe_jax.inference.opened import Trained, opened
 from mhe_jax.ops.storage import Scaled, widen
 
@@ -49,7 +50,7 @@ class Program:
         scope = export.SymbolicScope([f"{LENGTH} <= {self.longest}"] if self.longest else [])
 
         def shape_of(sizes: tuple[int | str, ...]) -> tuple:
-            return export.symbolic_shape(", ".join(map(str, sizes)), scope=scope)
+            return tuple(export.symbolic_shape(", ".join(map(str, sizes)), scope=scope))
 
         return {name: jax.ShapeDtypeStruct(shape_of(sizes), dtype) for name, (sizes, dtype) in self.inputs.items()}
 
@@ -57,7 +58,7 @@ class Program:
         """Inputs of zeros, of the longest `LENGTH`."""
         known = {BATCH: batch, LENGTH: self.longest}
         return {
-            name: np.zeros([known.get(size, size) for size in sizes], dtype)  # type: ignore[call-overload]
+            name: np.zeros([known[size] if isinstance(size, str) else size for size in sizes], dtype)
             for name, (sizes, dtype) in self.inputs.items()
         }
 
@@ -78,7 +79,7 @@ def open_run(config: ConfigDict, workdir: pathlib.Path) -> Trained:
     return opened(config, workdir)
 
 
-def program_of(trained: Trained, top_k: int, float32: bool = False) -> Program:
+def program_of(trained: Trained, top_k: int, float32: bool = False, table_dtype: str = "") -> Program:
     """The program of a run.
 
     Args:
@@ -86,9 +87,10 @@ def program_of(trained: Trained, top_k: int, float32: bool = False) -> Program:
       top_k: classes per example; of a run on faces it means nothing.
       float32: whether narrow weights are widened and all products are full float32, for programs whose readers have no
         narrow floats; without it they are as in the run.
+      table_dtype: of the classifier's table, see `mhe_jax.export.tables`; empty: as it is.
 
     Raises:
-      ValueError: for more classes than there are.
+      ValueError: for more classes than there are, or a head whose table cannot be had in `table_dtype`.
     """
     task, weights = trained.task, jax.device_get(trained.weights)
     precision = trained.settings.matmul_precision
@@ -97,6 +99,10 @@ def program_of(trained: Trained, top_k: int, float32: bool = False) -> Program:
         head = task.head.clone(dtype=jnp.float32, storage="float32")
         backbone = task.backbone.clone(dtype=jnp.float32) if hasattr(task.backbone, "dtype") else task.backbone
         task, precision = dataclasses.replace(task, head=head, backbone=backbone, head_precision=None), "highest"
+    if table_dtype:
+        if isinstance(trained.data, FaceData):
+            raise ValueError(f"--table_dtype={table_dtype}: a run on faces gives embeddings, and its table is left out")
+        task, weights = quantised(task, weights, table_dtype)
     faces = isinstance(trained.data, FaceData)
     if not faces and not 1 <= top_k <= trained.classes.number:
         raise ValueError(f"--top_k={top_k}: it must be between 1 and the {trained.classes.number} classes")

@@ -8,9 +8,11 @@ from mhe_jax.train.checkpoints.published import TOKENIZER, WEIGHTS
 
 PREFIX = "hub:"
 # What is downloaded: what a run is read from, and nothing that could run.
-FILES = ("config.json", "classes.json", "codes.npy", "result.json", WEIGHTS)
-FILES += (f"{TOKENIZER}/*.json", f"{TOKENIZER}/*.txt", f"{TOKENIZER}/*.model")
-FILES += (f"{VECTORIZER}/*.json", f"{VECTORIZER}/*.npy")
+FILES = [
+    *("config.json", "classes.json", "codes.npy", "result.json", WEIGHTS),
+    *(f"{TOKENIZER}/*.{ending}" for ending in ("json", "txt", "model")),
+    *(f"{VECTORIZER}/*.{ending}" for ending in ("json", "npy")),
+]
 _PATIENCE = 10  # seconds for the hub's first answer
 
 
@@ -43,7 +45,7 @@ def located(name: str | os.PathLike) -> pathlib.Path:
     try:
         # Asked once: a download asks again and again where there is no network.
         revision = huggingface_hub.HfApi().model_info(found, timeout=_PATIENCE).sha
-        return pathlib.Path(huggingface_hub.snapshot_download(found, revision=revision, allow_patterns=list(FILES)))
+        return pathlib.Path(huggingface_hub.snapshot_download(found, revision=revision, allow_patterns=FILES))
     except Exception as error:  # no network, in the words of whichever library found out; no such id, or no right to it
         try:
             return pathlib.Path(huggingface_hub.snapshot_download(found, local_files_only=True))

@@ -1,6 +1,7 @@
 """Operations of one element each, products, convolutions and reductions."""
 
 import string
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ def _dtype(equation: Any) -> np.dtype:
     return equation.invars[0].aval.dtype
 
 
+def _is_bool(equation: Any) -> bool:
+    return np.issubdtype(_dtype(equation), np.bool_)
+
+
 def _same(graph: Graph, equation: Any, *names: str) -> list[str]:
     return list(names)
 
@@ -25,7 +30,7 @@ def _by_kind(of_bools: str, of_numbers: str):
     """A rule for what ONNX keeps apart: operations on truth values, and on numbers."""
 
     def rule(graph: Graph, equation: Any, *names: str) -> str:
-        return graph.add(of_bools if _dtype(equation) == bool else of_numbers, *names)
+        return graph.add(of_bools if _is_bool(equation) else of_numbers, *names)
 
     return rule
 
@@ -51,7 +56,7 @@ def _is_finite(graph, equation, x):
 
 
 def _select(graph, equation, which, *cases):
-    if _dtype(equation) != bool or len(cases) != 2:
+    if not _is_bool(equation) or len(cases) != 2:
         raise NotImplementedError("select_n of more than two cases")
     return graph.add("Where", which, cases[1], cases[0])
 
@@ -101,7 +106,7 @@ def _reduce_bools(op: str):
 
 def _argmax(graph, equation, x):
     (axis,) = equation.params["axes"]
-    x = _cast(graph, x, np.int32) if _dtype(equation) == bool else x
+    x = _cast(graph, x, np.int32) if _is_bool(equation) else x
     return _cast(graph, graph.add("ArgMax", x, axis=axis, keepdims=0), equation.params["index_dtype"])
 
 
@@ -155,7 +160,7 @@ def _max_pool(graph, equation, x):
     return graph.add("Transpose", found, perm=[0, 2, 3, 1])
 
 
-RULES = {
+RULES: dict[str, Callable] = {
     **{
         name: _named(op)
         for name, op in {

@@ -38,13 +38,18 @@ def model_of(function: Callable, weights: Any, inputs: Mapping[str, jax.ShapeDty
     outputs = dict(zip(sorted(traced.out_info), results, strict=True))
     for name, result in outputs.items():
         graph.nodes.append(graph.onnx.helper.make_node("Identity", [result], [name]))
+        graph.used.add(result)
     helper = graph.onnx.helper
     made = helper.make_graph(
         graph.nodes,
         "mhe_jax",
         [graph.value(name, inputs[name]) for name in named],
         [graph.value(name, traced.out_info[name]) for name in outputs],
-        [graph.onnx.numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
+        [
+            graph.onnx.numpy_helper.from_array(array, name)
+            for name, array in graph.constants.items()
+            if name in graph.used
+        ],
     )
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", graph.opset)], ir_version=9)
 
@@ -58,7 +63,10 @@ def converted(graph: Graph, closed: ClosedJaxpr, arguments: Sequence[str]) -> li
     }
 
     def read(atom: Any) -> str:
-        return graph.constant(atom.val, atom.aval.dtype) if isinstance(atom, Literal) else values[atom]
+        if not isinstance(atom, Literal):
+            return values[atom]
+        aval: Any = atom.aval
+        return graph.constant(atom.val, aval.dtype)
 
     for equation in closed.jaxpr.eqns:
         names, name = [read(atom) for atom in equation.invars], equation.primitive.name

@@ -19,6 +19,7 @@ class Graph:
       opset: of the standard operators.
       nodes: of the innermost graph: bodies of loops are graphs inside graphs, which see the names around them.
       constants: initializers by name, of the outermost graph.
+      used: names that are inputs of nodes.
     """
 
     opset = 18
@@ -29,6 +30,7 @@ class Graph:
         self.onnx = onnx
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
+        self.used: set[str] = set()
         self.sizes: dict[str, str] = {}  # values int64 [1] of symbolic dimensions by their names
         self._known: dict[tuple, str] = {}
         self._scopes: list[dict[str, str]] = [self.sizes]
@@ -42,6 +44,7 @@ class Graph:
     def add(self, op: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
         """Adds a node and returns the name of its output, or of several the list."""
         names = [self.name(op) for _ in range(outputs)]
+        self.used.update(inputs)
         self.nodes.append(self.onnx.helper.make_node(op, inputs, names, **attributes))
         return names[0] if outputs == 1 else names
 

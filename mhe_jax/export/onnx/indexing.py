@@ -1,5 +1,6 @@
 """Operations whose places are values themselves: gathers, slices from a place, sorting and the largest k."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -100,4 +101,4 @@ def _fill(graph: Graph, equation: Any) -> str:
     return graph.constant(value, dtype)
 
 
-RULES = {"top_k": _top_k, "sort": _sort, "dynamic_slice": _dynamic_slice, "gather": _gather}
+RULES: dict[str, Callable] = {"top_k": _top_k, "sort": _sort, "dynamic_slice": _dynamic_slice, "gather": _gather}

@@ -1,5 +1,6 @@
 """Operations that move elements to other places of known positions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def _dim_as_value(graph, equation):
     return graph.add("Cast", scalar, to=graph.dtype(equation.outvars[0].aval.dtype))
 
 
-RULES = {
+RULES: dict[str, Callable] = {
     "dim_as_value": _dim_as_value,
     "reshape": _reshape,
     "squeeze": _reshape,
