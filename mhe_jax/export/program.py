@@ -16,9 +16,9 @@ from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
-from mhe_jax.export.tables import quantised
+from mhe_jax.export.tables import quantised, widened
 from mhe_jax.inference.opened import Trained, opened
-from mhe_jax.ops.storage import Scaled, widen
+from mhe_jax.ops.storage import Scaled
 
 # What the dimensions of inputs and outputs are called, in the files too.
 BATCH, LENGTH = "batch", "length"
@@ -95,7 +95,7 @@ def program_of(trained: Trained, top_k: int, float32: bool = False, table_dtype:
     task, weights = trained.task, jax.device_get(trained.weights)
     precision = trained.settings.matmul_precision
     if float32:
-        weights = jax.tree.map(_widened, weights, is_leaf=lambda leaf: isinstance(leaf, Scaled))
+        weights = jax.tree.map(widened, weights, is_leaf=lambda leaf: isinstance(leaf, Scaled))
         head = task.head.clone(dtype=jnp.float32, storage="float32")
         backbone = task.backbone.clone(dtype=jnp.float32) if hasattr(task.backbone, "dtype") else task.backbone
         task, precision = dataclasses.replace(task, head=head, backbone=backbone, head_precision=None), "highest"
@@ -135,8 +135,3 @@ def _embed(task: Any, weights: Any, inputs: Arrays) -> Arrays:
     embeddings = task.embed(weights, inputs["image"])
     length = jnp.linalg.norm(embeddings, axis=1, keepdims=True)
     return {"embeddings": jnp.where(length > 0, embeddings / jnp.where(length > 0, length, 1), 0)}
-
-
-def _widened(leaf: Any) -> np.ndarray:
-    widened = np.asarray(widen(leaf))
-    return widened.astype(np.float32) if widened.dtype.name == "bfloat16" else widened

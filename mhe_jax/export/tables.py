@@ -50,9 +50,15 @@ def quantised(task: Any, weights: dict, dtype: str) -> tuple[Any, dict]:
         )
     params = dict(weights["params"]["head"])
     for name in head.owned_tables():
-        params[name] = narrow(np.asarray(widen(params[name]), np.float32), dtype)
+        params[name] = narrow(widened(params[name]), dtype)
     weights = {**weights, "params": {**weights["params"], "head": params}}
     return dataclasses.replace(task, head=head), weights
+
+
+def widened(stored: Any) -> np.ndarray:
+    """An array as it is, or in float32 where it is of narrow numbers, see `mhe_jax.ops.storage`."""
+    array = np.asarray(widen(stored) if isinstance(stored, Scaled) else stored)
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def narrow(rows: np.ndarray, dtype: str) -> Scaled:
