@@ -44,11 +44,11 @@ def located(name: str | os.PathLike) -> pathlib.Path:
     found = repository(name)
     try:
         # Asked once: a download asks again and again where there is no network.
-        revision = huggingface_hub.HfApi().model_info(found, timeout=_PATIENCE).sha
-        return pathlib.Path(huggingface_hub.snapshot_download(found, revision=revision, allow_patterns=FILES))
+        huggingface_hub.HfApi().model_info(found, timeout=_PATIENCE)
+        return pathlib.Path(huggingface_hub.snapshot_download(found, allow_patterns=FILES))
     except Exception as error:  # no network, in the words of whichever library found out; no such id, or no right to it
         try:
-            return pathlib.Path(huggingface_hub.snapshot_download(found, local_files_only=True))
+            return pathlib.Path(huggingface_hub.snapshot_download(found, allow_patterns=FILES, local_files_only=True))
         except Exception:
             raise ValueError(f"{name} cannot be had from the hub, nor is it in the cache: {said(error)}") from error
 

@@ -46,9 +46,12 @@ def untrained(config, folder: pathlib.Path, seed: int = 0) -> Trained:
     classes = experiment.Classes(data.num_classes, [f"class {i}" for i in range(data.num_classes)])
     experiment.claim_workdir(folder, config, classes, data, codes=codes)
     task = experiment.build_task(settings, settings.head, data, data.num_classes)
-    params, batch_stats = nn.unbox(task.init(jax.random.key(seed)))
-    # Weights that tell classes apart, in every part of every head.
-    drawn = jax.tree.map(lambda leaf: leaf + 0.3 * rng.normal(size=leaf.shape).astype(np.float32), params)
-    mesh = make_mesh(settings.mesh)
-    weights = {"params": drawn, "batch_stats": batch_stats}
-    return Trained(folder, settings, data, classes, codes, mesh, task, weights)
+    params, batch_stats = nn.unbox(jax.eval_shape(task.init, jax.random.key(seed)))
+
+    def drawn(path, leaf):
+        """Weights that tell classes apart, in every part of every head; scales and variances are near 1."""
+        values = rng.normal(size=leaf.shape).astype(np.float32)
+        return np.abs(1 + 0.1 * values) if path[-1].key in ("scale", "var") else 0.4 * values
+
+    weights = jax.tree_util.tree_map_with_path(drawn, {"params": params, "batch_stats": batch_stats})
+    return Trained(folder, settings, data, classes, codes, make_mesh(settings.mesh), task, weights)
