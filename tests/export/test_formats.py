@@ -1,5 +1,7 @@
 """`mhe export`: one line for what is wrong, and nothing written then."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -59,9 +61,9 @@ def test_folders_of_others_stay(tmp_path):
 
 def test_names_with_line_breaks_keep_their_lines(tmp_path):
     trained = untrained(config_of("pictures"), tmp_path / "run")
-    trained.classes.names[3] = "two\nlines"
-    output.write_classes(tmp_path, trained)
-    assert (tmp_path / output.CLASSES).read_text().splitlines()[2:4] == ["class 2", "two lines"]
+    named = experiment.Classes(19, ["a", "b", "c", "two\nlines"])
+    output.write_classes(tmp_path, dataclasses.replace(trained, classes=named))
+    assert (tmp_path / output.CLASSES).read_text().splitlines()[2:5] == ["c", "two lines", "4"]
 
 
 def test_torch_names_what_it_lacks(tmp_path):
@@ -86,5 +88,6 @@ def test_torch_has_the_published_names(tmp_path):
 
 def test_the_command_line_says_it_in_one_line(workdir, tmp_path):
     done = mhe("export", f"--workdir={workdir}", "--format=onyx", f"--output={tmp_path}")
-    assert done.returncode == 2 and done.stdout == ""
+    assert done.returncode == 2
+    assert done.stdout == ""
     assert done.stderr == "error: --format=onyx: it must be one of stablehlo, onnx, safetensors, torch\n"

@@ -88,7 +88,9 @@ def test_pictures_by_codes_are_the_same(runs, published):
     there, here = mhe_jax.load(published / "pictures"), mhe_jax.load(runs / "pictures")
     assert there.predict(pictures, top_k=7) == here.predict(pictures, top_k=7)
     np.testing.assert_array_equal(there.embed(pictures), here.embed(pictures))
-    assert not there.codes.is_identity and there.codes.digest == here.codes.digest and there.classes == here.classes
+    assert not there.codes.is_identity
+    assert there.codes.digest == here.codes.digest
+    assert there.classes == here.classes
 
 
 def test_the_command_line_answers_the_same(runs, published, tmp_path):
@@ -110,18 +112,21 @@ def test_the_folder_holds_data_alone(published):
         if path.suffix in (".json", ".md", ".txt"):
             assert str(published.parent) not in path.read_text(), path
     content = json.loads((published / "texts" / "config.json").read_text())
-    assert content["model_type"] == "mhe_jax" and len(content["id2label"]) == 53
+    assert content["model_type"] == "mhe_jax"
+    assert len(content["id2label"]) == 53
     assert (published / "texts" / "classes.txt").read_text().splitlines() == list(content["id2label"].values())
 
 
 def test_the_card_has_the_figures_and_valid_metadata(runs, tmp_path):
     pushed(runs / "texts", tmp_path / "out", license="apache-2.0")
     card = ModelCard.load(tmp_path / "out" / "README.md")
-    assert card.data.license == "apache-2.0" and card.data.pipeline_tag == "text-classification"
+    assert card.data.license == "apache-2.0"
+    assert card.data.pipeline_tag == "text-classification"
     best = json.loads((runs / "texts" / "result.json").read_text())["best"]
     figures = {result.metric_type: result.metric_value for result in card.data.eval_results}
     assert figures == {name: value for name, value in best.items() if name != "step"}
-    assert "seed: 0" in card.text and "train: documents: 100" in card.text
+    assert "seed: 0" in card.text
+    assert "train: documents: 100" in card.text
 
 
 def test_a_second_push_replaces_the_first_and_keeps_the_history(runs, tmp_path):
@@ -129,7 +134,8 @@ def test_a_second_push_replaces_the_first_and_keeps_the_history(runs, tmp_path):
     (tmp_path / "out" / ".git").mkdir()
     (tmp_path / "out" / ".git" / "HEAD").write_text("ref")
     pushed(runs / "pictures", tmp_path / "out")
-    assert not (tmp_path / "out" / "tokenizer").exists() and (tmp_path / "out" / ".git" / "HEAD").exists()
+    assert not (tmp_path / "out" / "tokenizer").exists()
+    assert (tmp_path / "out" / ".git" / "HEAD").exists()
     assert mhe_jax.load(tmp_path / "out").config.data.name == "synthetic"
 
 
@@ -165,7 +171,8 @@ def test_no_path_is_taken_from_the_folder(published, tmp_path):
     content["run"].update(init_from="/etc/passwd")
     path.write_text(json.dumps(content))
     config = experiment.usable_config(tmp_path / "bad")
-    assert config.data.tokenizer == str(tmp_path / "bad" / "tokenizer") and config.init_from == ""
+    assert config.data.tokenizer == str(tmp_path / "bad" / "tokenizer")
+    assert config.init_from == ""
 
 
 def damaged(content, path):
@@ -235,10 +242,10 @@ def test_a_hub_and_back(runs, tmp_path, monkeypatch):
 def test_a_hub_that_cannot_be_reached(runs, tmp_path, monkeypatch):
     for name, value in hub_env("http://127.0.0.1:9", tmp_path / "home").items():
         monkeypatch.setenv(name, value)
-    for verb in (["push", f"--workdir={runs / 'texts'}", "--to=hub:someone/texts"],
-                 ["export", "--workdir=hub:someone/texts", "--format=torch", f"--output={tmp_path / 'o'}"]):  # fmt: skip
-        done = mhe(*verb)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    push_there = ["push", f"--workdir={runs / 'texts'}", "--to=hub:someone/texts"]
+    for command in (push_there, ["export", "--workdir=hub:someone/texts", "--format=torch", f"--output={tmp_path}"]):
+        done = mhe(*command)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert done.stderr.startswith("error: hub:someone/texts")
 
 
