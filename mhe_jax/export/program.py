@@ -35,7 +35,7 @@ class Program:
         and `scores` float32 [B, k], probabilities; or of a run on faces `embeddings` float32 [B, D], of length 1.
       weights: {'params', 'batch_stats'}, NumPy arrays on the host.
       inputs: shape and dtype of each, where a name in the place of a size stands for any: `BATCH`, `LENGTH`.
-      longest: the largest `LENGTH`, or 0 where no input has one.
+      longest: the largest `LENGTH`, 0 where no input has one; encoders with learnt distances, MPNet, take that alone.
       precision: of products, as `jax.default_matmul_precision` has it.
     """
 
@@ -108,6 +108,8 @@ def program_of(trained: Trained, top_k: int, float32: bool = False, table_dtype:
         raise ValueError(f"--top_k={top_k}: it must be between 1 and the {trained.classes.number} classes")
     apply = functools.partial(_embed, task) if faces else functools.partial(_predict, task, trained.codes, top_k)
     inputs, longest = inputs_of(trained.data)
+    if getattr(task.backbone, "relative_positions", False):  # a table of distances, made for one length
+        inputs["input_ids"] = (BATCH, longest), np.int32
     return Program(apply, weights, inputs, longest, precision)
 
 
