@@ -16,7 +16,7 @@ import numpy as np
 from mhe_jax.heads.group_table import GroupTable
 from mhe_jax.inference.opened import BATCH_SIZE, Trained
 from mhe_jax.ops.sampling import BatchUnion
-from mhe_jax.ops.storage import Scaled, widen
+from mhe_jax.ops.storage import Scaled
 from mhe_jax.train.features import embedded
 
 # The largest number of each.
@@ -57,7 +57,9 @@ def quantised(task: Any, weights: dict, dtype: str) -> tuple[Any, dict]:
 
 def widened(stored: Any) -> np.ndarray:
     """An array as it is, or in float32 where it is of narrow numbers, see `mhe_jax.ops.storage`."""
-    array = np.asarray(widen(stored) if isinstance(stored, Scaled) else stored)
+    if isinstance(stored, Scaled):
+        return np.asarray(stored.values, np.float32) * np.asarray(stored.scales)[..., None]
+    array = np.asarray(stored)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
