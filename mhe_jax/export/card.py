@@ -18,7 +18,7 @@ print({call})
 _LIMITS = (
     "It knows the classes it was trained on and no others: every input gets some of them, however little it is like "
     "the training data.",
-    "Scores are the model's own probabilities; nobody has calibrated them unless a section above says so.",
+    "Scores are the model's own probabilities; they have not been calibrated.",
     "The figures are those of the split that chose the checkpoint unless they say `test`.",
 )
 
