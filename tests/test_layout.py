@@ -16,7 +16,7 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("mhe_jax",),
-    ("serving",),
+    ("serving", "export"),
     ("inference",),
     ("train",),
     ("targets",),

@@ -21,6 +21,8 @@ VERBS = {
     "ensemble": "average the predictions of several runs or baselines",
     "serve": "trained runs behind HTTP, and a page to try them on",
     "bench-serve": "how many requests a second, and how long each takes",
+    "export": "a run as a file for others: StableHLO, ONNX, safetensors, PyTorch",
+    "push": "a run as a folder that others load, here or on the Hugging Face hub",
     "embed": "features of a backbone, once, for heads that train in minutes",
     "codes": "codes of classes from their features, for codes.name = 'file'",
     "baseline": "what a trained model must beat on a config's data",

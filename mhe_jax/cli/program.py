@@ -16,7 +16,7 @@ def run(command: Command, argv: Sequence[str]) -> None:
     """Like `start`, for commands that print a result: libraries are quiet, and an error is one line and status 2."""
 
     def guarded(arguments: list[str]) -> int | None:
-        quiet_libraries()
+        quiet()
         try:
             return command(arguments)
         except (ValueError, OSError) as error:
@@ -26,8 +26,8 @@ def run(command: Command, argv: Sequence[str]) -> None:
     start(guarded, argv)
 
 
-def quiet_libraries() -> None:
-    """The libraries below report each of their steps; a program's own lines are what people read."""
+def quiet() -> None:
+    """The libraries below report each of their steps; the program's own lines are what people read."""
     logging.set_verbosity(logging.WARNING)
     # What goes wrong in Orbax's threads and coroutines comes to this one as an exception; once is enough.
     logging.get_absl_handler().addFilter(lambda record: "/orbax/" not in record.pathname and record.name != "asyncio")

@@ -76,7 +76,7 @@ def command(argv: list[str]) -> int:
         raise app.UsageError("predict needs --workdir")
     if FLAGS.config is None and FLAGS.workdir is None:
         raise app.UsageError("--config or --workdir is needed")
-    program.quiet_libraries()
+    program.quiet()
     # Imported here, so that --help is quick.
     from mhe_jax.train.parallel import interruption
 

@@ -2,7 +2,6 @@
 
 import functools
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.data.texts.sparse.rows import canonical_features
 from mhe_jax.data.texts.sparse.words import WordData
+from mhe_jax.inference import hub
 from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.inputs import read_ahead
 from mhe_jax.inference.opened import BATCH_SIZE, SIZES, Trained, opened
@@ -58,12 +58,12 @@ def load(workdir: str | os.PathLike) -> "Run":
             print(best.label, best.score)
 
     Args:
-      workdir: what `mhe train --workdir` wrote.
+      workdir: what `mhe train --workdir` wrote, or `mhe push`; or `hub:OWNER/NAME`, of the Hugging Face hub.
 
     Raises:
-      ValueError: if the folder is not a run's, or holds no weights.
+      ValueError: if the folder is not a run's, or holds no weights; if the hub has none, or cannot be reached.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = hub.located(workdir)
     config = experiment.usable_config(workdir)
     return Run(config, opened(config, workdir))
 

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from mhe_jax.ops import per_row, storage
 from mhe_jax.ops import rows as row_ops
-from mhe_jax.ops import storage
 from mhe_jax.ops.margins import safe_normalize
 from mhe_jax.ops.owned import Visit
 from mhe_jax.ops.rows import Table
@@ -70,7 +70,8 @@ def zero_per_example(features: jax.Array) -> jax.Array:
 
 def most_rows(features: jax.Array, block_size: int | None) -> int:
     """Rows that a block should hold."""
-    fitting = _BLOCK_FLOATS // max(features.shape) // _LANES * _LANES
+    widest = max(per_row.expected(features.shape[0]), features.shape[1])
+    fitting = _BLOCK_FLOATS // widest // _LANES * _LANES
     return block_size or max(fitting, _LANES)
 
 

@@ -11,7 +11,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import export, lax
 from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.ops.candidates import dense_is_cheaper
@@ -91,10 +91,10 @@ def _by_platform(function, carry, table, *examples):
     XLA's compiler for NVIDIA's GPUs gathers rows where it multiplies them, and adds their gradients where the optimizer
     keeps its trace: no gathered row is ever in memory, if each product is that of one vector. Others gather first: all
     rows where they are few beside the table, and else those of a few examples at a time, in a loop whose running
-    gradient is as large as the table.
+    gradient is as large as the table. A program for any number of examples gathers first, too.
     """
     block_ids = examples[1]
-    if _FEW * block_ids.size <= table.shape[0]:
+    if export.is_symbolic_dim(block_ids.shape[0]) or _FEW * block_ids.size <= table.shape[0]:
         return function(carry, table, *examples)
     in_chunks = functools.partial(_in_chunks, function)
     return lax.platform_dependent(carry, table, *examples, cuda=function, default=in_chunks)

@@ -168,7 +168,7 @@ def _best_rows(rows, columns, k, num_candidates):
     batch, _, num_rows = rows.shape
     peaks = columns.max(axis=2, keepdims=True)
     columns, rows = jnp.exp(columns - peaks), rows + peaks
-    size = max(1, min(num_candidates, num_rows, _BLOCK_FLOATS // (batch * columns.shape[2])))
+    size = max(1, min(num_candidates, num_rows, _BLOCK_FLOATS // (per_row.expected(batch) * columns.shape[2])))
     blocks = -(-num_rows // size)
     bounds = jnp.pad(jax.nn.logsumexp(rows, axis=1), ((0, 0), (0, blocks * size - num_rows)), constant_values=-jnp.inf)
     bounds, order = lax.top_k(bounds, blocks * size)

@@ -10,14 +10,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import export, lax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
+
+_USUAL_ROWS = 64
 
 
 def axis_size(axis: str) -> int:
     """Devices along an axis of the ambient mesh (`jax.set_mesh`); 1 where there is none."""
     return jax.sharding.get_abstract_mesh().shape.get(axis, 1)
+
+
+def expected(rows: Any) -> int:
+    """How many rows to plan memory for: `rows`, or some where a program for any number of them is traced.
+
+    That is where a shape is symbolic, see `jax.export.symbolic_shape`.
+    """
+    return _USUAL_ROWS if export.is_symbolic_dim(rows) else rows
 
 
 def top_k(

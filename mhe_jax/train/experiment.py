@@ -30,6 +30,7 @@ from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train import data_digest, label_codes, old_configs, sections
+from mhe_jax.train.checkpoints import published
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import put
@@ -203,6 +204,7 @@ def read_workdir(workdir: pathlib.Path) -> tuple[ConfigDict, Classes]:
         classes = stored.read_object(workdir / "classes.json")
     except OSError as error:
         raise ValueError(f"workdir {workdir} holds no run of this program: {error}") from None
+    fields = published.run_fields(workdir, fields)
     return _stored_config(workdir / "config.json", fields), _stored_classes(workdir / "classes.json", classes)
 
 
@@ -314,7 +316,7 @@ def _from_source(settings: Settings, weights: dict, space: LabelSpace, codes: La
 def trained_weights(
     settings: Settings, task: Task, mesh: Mesh, workdir: pathlib.Path | None, codes: LabelCodes | None = None
 ) -> tuple:
-    """The weights to evaluate or predict with: of the best checkpoint in `workdir`, else of `config.init_from`.
+    """The weights to evaluate or predict with: of `workdir`, its best checkpoint, else of `config.init_from`.
 
     `codes` are those of the run, or those that imported classes shall have; without them codes are ids.
 
@@ -325,6 +327,8 @@ def trained_weights(
       ValueError: if neither holds any.
     """
     abstract, space = abstract_weights(task, mesh), task.head.label_space
+    if workdir is not None and published.is_published(workdir):
+        return published.read_weights(workdir, abstract), None
     if workdir is not None and (workdir / "checkpoints").is_dir():
         with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
             return checkpoints.restore_weights(abstract, space, codes)

@@ -1,0 +1,70 @@
+"""The formats that are programs: what a manifest says of their inputs and outputs, and how the two are checked."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mhe_jax.export.program import LENGTH, Program
+
+# The difference to JAX that is still a copy; probabilities are in 0 .. 1, and so are parts of embeddings.
+TOLERANCE = 1e-5
+_CHECKED = (1, 3)  # batches
+
+
+def signature(program: Program) -> dict[str, Any]:
+    """Inputs and outputs as manifest.json has them."""
+    found = program(program.zeros(1))
+    return {
+        "inputs": {
+            name: {"shape": list(sizes), "dtype": np.dtype(dtype).name}
+            for name, (sizes, dtype) in program.inputs.items()
+        },
+        "outputs": {
+            name: {"shape": ["batch", array.shape[1]], "dtype": array.dtype.name} for name, array in found.items()
+        },
+        **({f"longest_{LENGTH}": program.longest} if program.longest else {}),
+    }
+
+
+def check(program: Program, call: Any, kind: str) -> float:
+    """The largest difference between `call(inputs)` and JAX on random inputs, in scores or embeddings.
+
+    Raises:
+      ValueError: if it is more than `TOLERANCE`.
+    """
+    worst = 0.0
+    for batch in _CHECKED:
+        inputs = random_inputs(program, batch)
+        theirs, ours = call(inputs), program(inputs)
+        worst = max(worst, *(_difference(theirs[name], ours[name]) for name in ours if name != "ids"))
+    if not worst <= TOLERANCE:
+        raise ValueError(f"the {kind} program differs from JAX by {worst:.2g}; nothing was written")
+    return worst
+
+
+def random_inputs(program: Program, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Inputs as a model might see them: pixels, features, and texts of every length."""
+    rng = np.random.default_rng(seed)
+    made = program.zeros(batch)
+    for name, array in made.items():
+        if array.dtype == np.uint8:
+            made[name] = rng.integers(256, size=array.shape, dtype=np.uint8)
+        elif array.dtype == np.float32:
+            made[name] = rng.random(array.shape, np.float32)
+        elif name == "length":
+            made[name] = rng.integers(1, program.longest + 1, size=array.shape, dtype=np.int32)
+        else:
+            made[name] = rng.integers(_rows(program, name), size=array.shape, dtype=np.int32)
+    return made
+
+
+def _rows(program: Program, name: str) -> int:
+    """How many tokens or features there are: rows of the embedding that they are looked up in."""
+    backbone: Mapping[str, Any] = program.weights["params"]["backbone"]
+    table = backbone["word_embedding"]["embedding"] if name == "input_ids" else backbone["embedding"]
+    return int(table.shape[0])
+
+
+def _difference(one: Any, other: Any) -> float:
+    return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).max(initial=0))

@@ -1,0 +1,99 @@
+"""A run as a folder that is passed on: its weights as safetensors, its config inside one of Hugging Face's form.
+
+Reading one runs no code of it and takes no path from it: a field that names a file means the folder's own, or nothing.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mhe_jax.data.texts.sparse.words import FOLDER as VECTORIZER
+from mhe_jax.interop.state_files import read_checkpoint
+from mhe_jax.train.checkpoints import same_model
+from mhe_jax.train.parallel.mesh import put
+
+WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer"
+# Of config.json: whose it is, and where the run's own config stands in it.
+MODEL_TYPE, RUN = "mhe_jax", "run"
+
+# Fields with paths, by section; '' is the top level.
+_PATHS = {
+    "": ("init_from",),
+    "data": ("path", "eval_root", "cache_dir", "data_dir", "tokenizer", "vectorizer"),
+    "codes": ("path",),
+    "backbone": ("checkpoint",),
+}
+
+
+def is_published(folder: pathlib.Path) -> bool:
+    """Whether a folder's weights are those of a published run."""
+    return (folder / WEIGHTS).is_file() and not (folder / "checkpoints").is_dir()
+
+
+def without_paths(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run without what it names on the machine where it was trained."""
+    fields = {name: dict(value) if isinstance(value, dict) else value for name, value in fields.items()}
+    for section, names in _PATHS.items():
+        found = fields.get(section) if section else fields
+        for name in names:
+            if isinstance(found, dict) and name in found:
+                found[name] = ""
+    return fields
+
+
+def run_fields(folder: pathlib.Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a run's config by a folder's config.json: as they are, or those inside that of a published run.
+
+    Raises:
+      ValueError: if the config of a published run is damaged.
+    """
+    if fields.get("model_type") != MODEL_TYPE:
+        return dict(fields)
+    if not isinstance(fields.get(RUN), dict):
+        raise ValueError(f"{folder / 'config.json'}: {RUN} must be an object, the config of the run")
+    found = without_paths(fields[RUN])
+    data = found.get("data")
+    for name, kept in (("tokenizer", TOKENIZER), ("vectorizer", VECTORIZER)):
+        if isinstance(data, dict) and name in data:
+            if not (folder / kept).is_dir():
+                raise ValueError(f"{folder} lacks the folder {kept}, with which its texts are read")
+            data[name] = str(folder / kept)
+    return found
+
+
+def named(weights: Any) -> dict[str, np.ndarray]:
+    """The arrays of {'params', 'batch_stats'} by their paths, as the file has them."""
+    leaves = jax.tree_util.tree_leaves_with_path(weights)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(jax.device_get(leaf))
+        for path, leaf in leaves
+    }
+
+
+def read_weights(folder: pathlib.Path, abstract: dict) -> dict:
+    """The weights of a published run, on the shapes and shardings of `abstract`, whose tables may have more rows.
+
+    Raises:
+      ValueError: if the file is damaged, or of another model.
+    """
+    path = folder / WEIGHTS
+    arrays = read_checkpoint(path)
+    shapes = same_model.shapes(abstract)
+    missing, unexpected = sorted(shapes.keys() - arrays.keys()), sorted(arrays.keys() - shapes.keys())
+    if missing or unexpected:
+        raise ValueError(f"{path} is of another model: it lacks {missing[:3]}, and has {unexpected[:3]} beside")
+
+    def filled(key: Any, leaf: Any) -> jax.Array:
+        name = jax.tree_util.keystr(key, simple=True, separator="/")
+        array = arrays[name]
+        rows = leaf.shape[0] - array.shape[0] if array.ndim and array.ndim == len(leaf.shape) else 0
+        if rows > 0:  # zeros that make the table a multiple of the devices here
+            array = np.pad(array, [(0, rows), *[(0, 0)] * (array.ndim - 1)])
+        if array.shape != leaf.shape:
+            raise ValueError(f"{path} is of another model: {name} is {list(array.shape)}, not {list(leaf.shape)}")
+        return put(array.astype(leaf.dtype), leaf)
+
+    return jax.tree_util.tree_map_with_path(filled, abstract)

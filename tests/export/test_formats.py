@@ -1,0 +1,93 @@
+"""`mhe export`: one line for what is wrong, and nothing written then."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from safetensors.numpy import load_file
+
+from mhe_jax.export import output, torch_state
+from mhe_jax.export.formats import export
+from mhe_jax.recipes import heads
+from mhe_jax.train import experiment
+from tests.command_line import mhe
+from tests.export.untrained import config_of, untrained
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run without weights."""
+    folder = tmp_path_factory.mktemp("run")
+    untrained(config_of("pictures"), folder)
+    return folder
+
+
+def test_a_run_without_weights(workdir, tmp_path):
+    with pytest.raises(ValueError, match="no weights to use"):
+        export(experiment.usable_config(workdir), workdir, "onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("tflite", {}, "--format=tflite: it must be one of stablehlo, onnx, safetensors, torch"),
+        ("torch", {"table_dtype": "int8"}, "--table_dtype=int8 is of --format=stablehlo; onnx takes int8"),
+        ("onnx", {"table_dtype": "float8_e4m3fn"}, "onnx takes int8"),
+    ],
+)
+def test_formats_that_there_are_not(kind, options, message, workdir, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export(experiment.usable_config(workdir), workdir, kind, tmp_path / "out", **options)
+
+
+def test_folders_of_others_stay(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    with pytest.raises(ValueError, match="files that no export wrote"):
+        output.claim(tmp_path / "mine")
+    with pytest.raises(ValueError, match="is a file"):
+        output.claim(tmp_path / "mine" / "thesis.tex")
+    (tmp_path / "mine" / "manifest.json").write_text('{"made_by": "somebody"}')
+    with pytest.raises(ValueError, match="files that no export wrote"):
+        output.claim(tmp_path / "mine")
+    (tmp_path / "mine" / "manifest.json").write_text("[")
+    with pytest.raises(ValueError, match="files that no export wrote"):
+        output.claim(tmp_path / "mine")
+    output.claim(tmp_path / "new" / "deep")
+    assert (tmp_path / "new" / "deep").is_dir()
+
+
+def test_names_with_line_breaks_keep_their_lines(tmp_path):
+    trained = untrained(config_of("pictures"), tmp_path / "run")
+    named = experiment.Classes(19, ["a", "b", "c", "two\nlines"])
+    output.write_classes(tmp_path, dataclasses.replace(trained, classes=named))
+    assert (tmp_path / output.CLASSES).read_text().splitlines()[2:5] == ["c", "two lines", "4"]
+
+
+def test_torch_names_what_it_lacks(tmp_path):
+    with pytest.raises(ValueError, match="have no backbone 'convnet'"):
+        torch_state.write(untrained(config_of("pictures"), tmp_path / "pictures"), tmp_path)
+    with pytest.raises(ValueError, match="codes of their own"):
+        torch_state.write(untrained(config_of("texts"), tmp_path / "texts"), tmp_path)
+
+
+def test_torch_has_the_published_names(tmp_path):
+    config = config_of("pictures", heads.ohe())
+    with config.unlocked():
+        config.data.update(image_shape=(8, 8, 3))
+        config.backbone = ConfigDict({"name": "resnet_cifar", "depth": 18, "bn_groups": 1})
+    trained = untrained(config, tmp_path / "run")
+    torch_state.write(trained, tmp_path)
+    state = load_file(tmp_path / torch_state.FILE)
+    assert state["fc.weight"].shape == (19, trained.task.backbone.features_dim)
+    kernel = np.asarray(trained.weights["params"]["head"]["kernel"])
+    np.testing.assert_array_equal(state["fc.weight"][trained.codes.id_of_code], kernel)
+
+
+def test_the_command_line_says_it_in_one_line(workdir, tmp_path):
+    done = mhe("export", f"--workdir={workdir}", "--format=onyx", f"--output={tmp_path}")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == "error: --format=onyx: it must be one of stablehlo, onnx, safetensors, torch\n"
