@@ -27,18 +27,19 @@ _PATIENCE = 10  # seconds for the hub's first answer
 _VOCABULARY_MULTIPLES = (64, 128)
 
 
-def encoder_section(section: ConfigDict) -> ConfigDict:
+def encoder_section(section: ConfigDict, where: str = "config.backbone") -> ConfigDict:
     """The explicit section of an encoder, 'bert' or 'xlnet' with all sizes, for one that names a checkpoint.
 
     Args:
       section: {'name': 'pretrained', 'checkpoint': a folder or a hub id, and of the encoder's own fields pooling,
         feature_layers, feature_dropout, remat, hidden_dropout, attention_dropout; these two the checkpoint's where
         negative}.
+      where: its path, for messages.
 
     Raises:
       ValueError: for a wrong field, a checkpoint that is not there, or of an architecture that is not supported.
     """
-    return registry.build(PRETRAINED, section, "config.backbone")
+    return registry.build(PRETRAINED, section, where)
 
 
 def _pretrained(

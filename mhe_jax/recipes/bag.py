@@ -24,8 +24,11 @@ WORDS = {
 
 
 def make(head, arg):
-    """The config of one head. Arguments: sizes such as 40x25, `sparse` for features from files, `smoke`."""
-    sizes, flags = parse(arg, "sparse", "smoke")
+    """The config of one head. Arguments: sizes such as 40x25, one of `sparse` and `features`, `smoke`.
+
+    `sparse` is for features from files; `features` puts those that `mhe embed` made of the documents beside the words.
+    """
+    sizes, flags = parse(arg, "sparse", "features", "smoke")
     config = base_config()
     config.data = {
         "name": "sparse" if "sparse" in flags else "words",
@@ -55,6 +58,15 @@ def make(head, arg):
         "feature_dropout": 0.0,
         "dropout": 0.3,
     }
+    if "features" in flags:
+        config.data.update(name="features_words", features="features", embedding_dim=0)
+        config.backbone = {
+            "name": "side_by_side",
+            "network": {"name": "identity", "layer_norm": True, "hidden_dims": (), "l2_normalize": False, "dropout": 0.0},
+            "bag": config.backbone,
+            "unit_parts": False,
+            "part_scale": 1.0,
+        }
     config.head = HEADS[head](sizes)
     config.optimizer = adamw(weight_decay=0.0)
     config.schedule = {

@@ -50,6 +50,12 @@ class TextSplit:
         """Tokens of each document, int64 [N]."""
         return np.diff(self.offsets)
 
+    def inputs(self, documents: np.ndarray, width: int) -> dict[str, np.ndarray]:
+        """What the backbone takes of documents int [B], none longer than `width`, see `TextData.inputs_of`."""
+        length = self.offsets[documents + 1] - self.offsets[documents]
+        tokens = pad_rows(self.tokens, self.offsets[documents], length, width, 0)
+        return {"input_ids": tokens, "length": length.astype(np.int32)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
