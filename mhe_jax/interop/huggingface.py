@@ -28,7 +28,7 @@ _VOCABULARY_MULTIPLES = (64, 128)
 
 
 def encoder_section(section: ConfigDict, where: str = "config.backbone") -> ConfigDict:
-    """The explicit section of an encoder, 'bert' or 'xlnet' with all sizes, for one that names a checkpoint.
+    """The explicit section of an encoder, one of `ENCODERS` with all sizes, for one that names a checkpoint.
 
     Args:
       section: {'name': 'pretrained', 'checkpoint': a folder or a hub id, and of the encoder's own fields pooling,
@@ -51,7 +51,7 @@ def _pretrained(
     attention_dropout: float = -1.0,
     remat: bool = False,
 ) -> ConfigDict:
-    """An encoder of Hugging Face's with its weights: a BERT, RoBERTa, DistilBERT, MPNet or XLNet.
+    """An encoder of Hugging Face's with its weights: a BERT, RoBERTa, DistilBERT, MPNet, ModernBERT or XLNet.
 
     Args:
       checkpoint: a folder, or the hub's id of one.

@@ -17,6 +17,7 @@ from mhe_jax.models.images.convnet import ConvNet
 from mhe_jax.models.images.resnet import ResNet
 from mhe_jax.models.images.resnet_cifar import CifarResNet
 from mhe_jax.models.texts.bert import Bert
+from mhe_jax.models.texts.modernbert import ModernBert
 from mhe_jax.models.texts.xlnet import XLNet
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
@@ -27,7 +28,7 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNet,
     "resnet_cifar": CifarResNet,
 }
-ENCODERS: dict[str, Callable[..., nn.Module]] = {"bert": Bert, "xlnet": XLNet}
+ENCODERS: dict[str, Callable[..., nn.Module]] = {"bert": Bert, "modernbert": ModernBert, "xlnet": XLNet}
 ON_FEATURES: dict[str, Callable[..., nn.Module]] = {"identity": Identity}
 ON_SPARSE: dict[str, Callable[..., nn.Module]] = {"bag": Bag}
 # Of two others, which are sections of its own.

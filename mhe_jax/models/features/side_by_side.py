@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 
 from mhe_jax.models.features.bag import Bag
 
-_SMALLEST = 1e-12  # length below which a part is not scaled up
+_SMALLEST = 1e-12  # square of the length below which a part is not scaled up
 
 
 class SideBySide(nn.Module):
@@ -39,5 +39,6 @@ class SideBySide(nn.Module):
 
     def _scaled(self, part: jax.Array) -> jax.Array:
         wide = part.astype(jnp.promote_types(part.dtype, jnp.float32))
-        lengths = jnp.linalg.norm(wide, axis=-1, keepdims=True)
-        return (wide * (self.part_scale / jnp.maximum(lengths, _SMALLEST))).astype(part.dtype)
+        # Not by the norm, whose gradient at 0, as documents without a known word have, is none.
+        squares = jnp.square(wide).sum(axis=-1, keepdims=True)
+        return (wide * self.part_scale * jax.lax.rsqrt(jnp.maximum(squares, _SMALLEST))).astype(part.dtype)

@@ -119,7 +119,7 @@ class TextEncoder(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and two dense maps, each added to the states and normalised: [B, T, D] -> [B, T, D] in `dtype`.
+    """Attention and two dense maps, each added to the states: [B, T, D] -> [B, T, D] in `dtype`.
 
     Attributes: as in `TextEncoder`.
     """
@@ -134,9 +134,9 @@ class EncoderLayer(nn.Module):
     attention_dropout: float
     dtype: DTypeLike
 
-    def dense(self, features: int, name: str) -> nn.Dense:
+    def dense(self, features: int, name: str, bias: bool = True) -> nn.Dense:
         normal = nn.initializers.normal(self.initializer_range)
-        return nn.Dense(features, dtype=self.dtype, kernel_init=normal, name=name)
+        return nn.Dense(features, use_bias=bias, dtype=self.dtype, kernel_init=normal, name=name)
 
     def add_and_norm(self, x: jax.Array, y: jax.Array, train: bool | jax.Array, name: str) -> jax.Array:
         """x + y normalised, with dropout of y."""
@@ -146,6 +146,6 @@ class EncoderLayer(nn.Module):
         return ACTIVATIONS[self.activation](self.dense(self.intermediate_size, "mlp_up")(x))
 
 
-def layer_norm(eps: float, dtype: DTypeLike, name: str) -> nn.LayerNorm:
+def layer_norm(eps: float, dtype: DTypeLike, name: str, bias: bool = True) -> nn.LayerNorm:
     """Normalisation over the last axis in float32 or wider, with output in `dtype`."""
-    return nn.LayerNorm(eps, dtype=dtype, use_fast_variance=False, name=name)
+    return nn.LayerNorm(eps, dtype=dtype, use_bias=bias, use_fast_variance=False, name=name)
