@@ -78,7 +78,9 @@ def embed_splits(
                     save_matrix(output / name / files.FILTERED, scipy.sparse.csr_matrix(filtered, dtype="float32"))
     if writer is not None:
         if isinstance(data, TextData) and not isinstance(data, WordFields):
-            kept_encoder.save(output / kept_encoder.FOLDER, settings, data, jax.device_get(weights)["params"]["backbone"])
+            kept_encoder.save(
+                output / kept_encoder.FOLDER, settings, data, jax.device_get(weights)["params"]["backbone"]
+            )
         classes = experiment.Classes(data.num_classes, splits.class_names)
         writer.close([classes.name(number) for number in range(classes.number)])
     return written

@@ -62,10 +62,15 @@ def make(head, arg):
         config.data.update(name="features_words", features="features", embedding_dim=0)
         config.backbone = {
             "name": "side_by_side",
-            "network": {"name": "identity", "layer_norm": True, "hidden_dims": (), "l2_normalize": False, "dropout": 0.0},
+            "network": {
+                "name": "identity",
+                "layer_norm": True,
+                "hidden_dims": (),
+                "l2_normalize": False,
+                "dropout": 0.0,
+            },
             "bag": config.backbone,
-            "unit_parts": False,
-            "part_scale": 1.0,
+            "part_length": 0.0,
         }
     config.head = HEADS[head](sizes)
     config.optimizer = adamw(weight_decay=0.0)

@@ -20,6 +20,7 @@ SIZES = {"vocab_size": 31, "hidden_size": 12, "num_layers": 2, "num_heads": 3, "
 KINDS = {
     "bert": {"name": "bert", "max_positions": 13},
     "mpnet": {"name": "bert", "max_positions": 13, "position_offset": 2, "token_types": 0, "relative_positions": True},
+    "modernbert": {"name": "modernbert", "local_window": 4, "hidden_dropout": 0.1, "attention_dropout": 0.1},
     "xlnet": {"name": "xlnet"},
 }
 IDS = np.random.default_rng(0).integers(1, 31, (3, 7)).astype(np.int32)

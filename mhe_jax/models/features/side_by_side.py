@@ -11,21 +11,26 @@ _SMALLEST = 1e-12  # square of the length below which a part is not scaled up
 
 
 class SideBySide(nn.Module):
-    """(inputs of the network, ids int32 [B, W], values float [B, W], train) -> [B, features_dim]: both results, one after the other.
+    """The result of a network and of a bag, one after the other: [B, features_dim].
+
+    It takes the inputs of the network, then those of the bag, ids int32 [B, W] and values float [B, W], then `train`.
 
     Attributes:
       network: an encoder of texts, or `Identity` on features that one made before.
       bag: of the words of the same documents.
-      unit_parts: whether each part is scaled to length 1, so that neither drowns the other.
-      part_scale: by what each part is multiplied then; logits are products with them.
+      part_length: length that each of the two is scaled to, so that neither drowns the other; 0: they stay as they are.
       dtype: compute dtype.
     """
 
     network: nn.Module
     bag: Bag
-    unit_parts: bool = False
-    part_scale: float = 1.0
+    part_length: float = 0.0
     dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.part_length < 0:
+            raise ValueError(f"config.backbone.part_length is {self.part_length}; it must be at least 0")
 
     @property
     def features_dim(self) -> int:
@@ -35,10 +40,10 @@ class SideBySide(nn.Module):
     def __call__(self, *inputs: jax.Array, train: bool | jax.Array) -> jax.Array:
         *first, ids, values = inputs
         parts = [self.network(*first, train=train), self.bag(ids, values, train=train)]
-        return jnp.concatenate([self._scaled(part) if self.unit_parts else part for part in parts], axis=-1)
+        return jnp.concatenate([self._scaled(part) if self.part_length else part for part in parts], axis=-1)
 
     def _scaled(self, part: jax.Array) -> jax.Array:
         wide = part.astype(jnp.promote_types(part.dtype, jnp.float32))
-        # Not by the norm, whose gradient at 0, as documents without a known word have, is none.
+        # Not by the norm, which has no gradient at 0, where documents without a known word are.
         squares = jnp.square(wide).sum(axis=-1, keepdims=True)
-        return (wide * self.part_scale * jax.lax.rsqrt(jnp.maximum(squares, _SMALLEST))).astype(part.dtype)
+        return (wide * self.part_length * jax.lax.rsqrt(jnp.maximum(squares, _SMALLEST))).astype(part.dtype)

@@ -19,6 +19,7 @@ from mhe_jax.data.texts.sparse.rows import Rows
 from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.settings import option
 
+_SAME = "embed the same documents, with the same config.data.valid_examples, max_train and max_eval"
 _FOLDERS = {"train": TRAIN, "eval": VALID, "test": TEST}
 
 
@@ -94,10 +95,9 @@ def _require_same_documents(folder: pathlib.Path, count: int, labels: scipy.spar
     path = folder / files.MANY
     there = files.read_many(folder, count)
     if there.shape != labels.shape:
-        raise DataError(f"{path} has {list(there.shape)} rows and labels, but the documents {list(labels.shape)}")
+        raise DataError(
+            f"{path} has {list(there.shape)} rows and labels, but the documents {list(labels.shape)}: {_SAME}"
+        )
     different = np.flatnonzero(np.diff(((there != 0) != (labels != 0)).indptr))
     if len(different):
-        raise DataError(
-            f"{path}: row {different[0]} has other labels than that document: embed the same documents, with the same "
-            "config.data.valid_examples, max_train and max_eval"
-        )
+        raise DataError(f"{path}: row {different[0]} has other labels than that document: {_SAME}")
