@@ -35,7 +35,8 @@ def embed_splits(
 ) -> dict[str, tuple[int, int]]:
     """Writes the features of each split, as evaluation has them and the head sees them, with labels and class names.
 
-    The folder is that of `mhe_jax.data.features.folder`; of texts the encoder is kept in it too. A call that is interrupted goes on when it is made again.
+    The folder is that of `mhe_jax.data.features.folder`; of texts the encoder is kept in it too, see
+    `mhe_jax.train.kept_encoder`. A call that is interrupted goes on when it is made again.
 
     Args:
       config: of the run, or one whose backbone has weights: a pretrained one, or that of `config.init_from`.

@@ -42,8 +42,8 @@ def build_backbone(section: ConfigDict, dtype: DTypeLike) -> nn.Module:
     It has `features_dim`. One of `BACKBONES` maps (images float [B, H, W, C], train: bool), one of `ENCODERS`
     (token ids int32 [B, T], length int32 [B], train: bool, traced or not) to features [B, features_dim] in `dtype`,
     and so does one of `ON_FEATURES` features float [B, D] and train: bool, traced or not, and one of `ON_SPARSE` the
-    numbers int32 [B, W] and values float32 [B, W] of features, and train. 'side_by_side' takes the inputs of both of its
-    parts. The embeddings of the backbones for faces, 'iresnet', 'mobilefacenet' and 'face_vit', are float32.
+    numbers int32 [B, W] and values float32 [B, W] of features, and train. 'side_by_side' takes the inputs of both of
+    its parts. The embeddings of the backbones for faces, 'iresnet', 'mobilefacenet' and 'face_vit', are float32.
 
     Raises:
       ValueError: for an unknown backbone, or a field that it does not take.

@@ -21,6 +21,8 @@ WORDS = {
     "hashed": 0,
     "vectorizer": "",
 }
+# What features go through beside the words: they come at any scale.
+IDENTITY = {"name": "identity", "layer_norm": True, "hidden_dims": (), "l2_normalize": False, "dropout": 0.0}
 
 
 def make(head, arg):

@@ -1,8 +1,8 @@
 """What the text configs share: a pretrained encoder, a head for many labels, and the published recipe.
 
-Argument string: an encoder (`bert`, `roberta`, `xlnet`, `modernbert`, `minilm`), a head (`mhc`, `ohe`, `mhp`, `mhs`), head
-sizes such as 172x23, `sparse` to update only the rows of a label table that a step uses, `reference` for the published
-settings, `smoke` for two steps on whatever small data is given.
+Argument string: an encoder (`bert`, `roberta`, `xlnet`, `modernbert`, `minilm`), a head (`mhc`, `ohe`, `mhp`, `mhs`),
+head sizes such as 172x23, `sparse` to update only the rows of a label table that a step uses, `reference` for the
+published settings, `smoke` for two steps on whatever small data is given.
 """
 
 from ml_collections import FieldReference

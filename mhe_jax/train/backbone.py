@@ -76,7 +76,8 @@ def _encoder_section(section: ConfigDict, data: TextData, where: str, check_toke
         huggingface.check_vocabulary(data.vocab_size, section.vocab_size, f"{where}.vocab_size")
     if data.max_length > section.get("max_positions", data.max_length):
         raise ValueError(
-            f"config.data.max_length is {data.max_length} but the encoder has {section.max_positions} positions"
+            f"config.data.max_length is {data.max_length} but the encoder has {section.max_positions} positions "
+            f"({where}.max_positions)"
         )
     return section
 

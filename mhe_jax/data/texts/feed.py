@@ -15,9 +15,9 @@ from mhe_jax.data.texts.dataset import TextSplit
 class TextFeed(Feed):
     """Feeds documents of about one length, in batches of a few lengths T.
 
-    A chunk is {what the split's `inputs` are, such as 'input_ids' int32 [count, b, T], padded with 0, and 'length' int32
-    [count, b]; 'label' int32 [count, b, W], padded with -1, in the order of the split's `listed`; 'weight' float32
-    [count, b]}. For evaluation also 'index'
+    A chunk is {what the split's `inputs` are, such as 'input_ids' int32 [count, b, T], padded with 0, and 'length'
+    int32 [count, b]; 'label' int32 [count, b, W], padded with -1, in the order of the split's `listed`; 'weight'
+    float32 [count, b]}. For evaluation also 'index'
     int32 [count, b], the document's number, and, where a document has labels to leave out, 'filtered'
     int32 [count, b, F], padded with -1. The batch of a split with propensities has 'inverse_propensity' float32 [L]
     too.

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,13 +47,15 @@ class TokensAndWords(WordFields, XmcText):
         }
 
     def load(self) -> Texts:
-        found, splits = super().load(), {}
+        found = super().load()
+        splits: dict[str, Any] = {}
         for name, corpus in self.splits().items():  # 'train' is the first
             words = (self._fitted if name == "train" else self._words_of)(corpus.texts(), corpus.source)
             split = getattr(found, name)
             own = {field.name: getattr(split, field.name) for field in dataclasses.fields(split)}
-            width = int(buckets.fit(self._widths, min(np.diff(words.indptr).max(initial=1), self.max_row_features)))
-            splits[name] = TokensAndWordsSplit(**own, words=words, word_width=width)
+            longest = np.diff(words.indptr).max(initial=1)
+            width = buckets.fit(self._widths, np.minimum(longest, self.max_row_features))
+            splits[name] = TokensAndWordsSplit(**own, words=words, word_width=int(width))
             self._accept_words(words.shape[1], corpus.source)
         return dataclasses.replace(found, **splits, facts={**found.facts, "features": self.features_dim})
 
