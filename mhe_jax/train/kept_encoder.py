@@ -24,7 +24,7 @@ from mhe_jax.train.state import abstract_weights
 
 FOLDER = "encoder"
 _FILE, _WEIGHTS, _TOKENIZER = "encoder.json", "weights.safetensors", "tokenizer"
-_FIELDS = ("max_length", "text_rule", "bucket_lengths")  # of the data, that say how a text becomes tokens
+_FIELDS = ("max_length", "text_rule", "prefix", "bucket_lengths")  # of the data, that say how a text becomes tokens
 
 
 def save(folder: pathlib.Path, settings: Settings, data: TextData, params: Any) -> None:

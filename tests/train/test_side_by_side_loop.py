@@ -89,8 +89,8 @@ def test_it_is_the_same_run_with_the_classes_over_the_devices(folder, kind, whol
     if kind == "encoder":
         dropless |= {f"backbone.network.{name}_dropout": 0.0 for name in ("hidden", "attention", "feature")}
     one, several = tmp_path / "one", tmp_path / "several"
-    train_and_evaluate(tiny(folder, kind, **dropless, **{"mesh.data": 8, "mesh.classes": 1}), one)
-    train_and_evaluate(tiny(folder, kind, **dropless, **{"mesh.data": 2, "mesh.classes": 4}), several)
+    train_and_evaluate(tiny(folder, kind, "mhc", **dropless, **{"mesh.data": 8, "mesh.classes": 1}), one)
+    train_and_evaluate(tiny(folder, kind, "mhc", **dropless, **{"mesh.data": 2, "mesh.classes": 4}), several)
     # Adam's first steps are as long for the smallest gradient as for any other.
     assert_same(final_weights(several), final_weights(one), rtol=1e-3, atol=1e-3)
 
@@ -125,7 +125,7 @@ def test_predictions_of_a_split_are_those_of_its_texts(folder, kind, whole):
         order = sorted(best, key=lambda one: one.id)
         scores = ranked.scores[row].toarray()[0]
         np.testing.assert_allclose([one.score for one in order], scores[[one.id for one in order]], rtol=2e-3)
-    assert evaluate(experiment.usable_config(workdir), workdir)["metrics"]
+    assert "P@1" in evaluate(experiment.usable_config(workdir), workdir)
 
 
 @pytest.mark.parametrize("kind", KINDS)

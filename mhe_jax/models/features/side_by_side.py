@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from mhe_jax.models.features.bag import Bag
-
-_SMALLEST = 1e-12  # square of the length below which a part is not scaled up
+from mhe_jax.models.layers.lengths import unit_length
 
 
 class SideBySide(nn.Module):
@@ -40,10 +39,6 @@ class SideBySide(nn.Module):
     def __call__(self, *inputs: jax.Array, train: bool | jax.Array) -> jax.Array:
         *first, ids, values = inputs
         parts = [self.network(*first, train=train), self.bag(ids, values, train=train)]
-        return jnp.concatenate([self._scaled(part) if self.part_length else part for part in parts], axis=-1)
-
-    def _scaled(self, part: jax.Array) -> jax.Array:
-        wide = part.astype(jnp.promote_types(part.dtype, jnp.float32))
-        # Not by the norm, which has no gradient at 0, where documents without a known word are.
-        squares = jnp.square(wide).sum(axis=-1, keepdims=True)
-        return (wide * self.part_length * jax.lax.rsqrt(jnp.maximum(squares, _SMALLEST))).astype(part.dtype)
+        if self.part_length:
+            parts = [self.part_length * unit_length(part) for part in parts]
+        return jnp.concatenate(parts, axis=-1)

@@ -43,7 +43,7 @@ def sgd(
       backbone_rate: factor of the backbone's learning rate.
       layer_decay: factor of that rate from each of the backbone's layers to the one below, for fine-tuning: the last
         layer has the whole, embeddings or the stem the least. Networks for pictures count by stages.
-      bag_rate: factor of the learning rate of a bag of words beside a network, to which alone the backbone's then belong.
+      bag_rate: factor of the learning rate of a bag of words beside a network; the backbone's are then the network's.
 
     Raises:
       ValueError: for `nesterov` without momentum, as torch does, and an impossible layer_decay.
@@ -83,7 +83,7 @@ def adamw(
       backbone_rate: factor of the backbone's learning rate.
       layer_decay: factor of that rate from each of the backbone's layers to the one below, for fine-tuning: the last
         layer has the whole, embeddings or the stem the least. Networks for pictures count by stages.
-      bag_rate: factor of the learning rate of a bag of words beside a network, to which alone the backbone's then belong.
+      bag_rate: factor of the learning rate of a bag of words beside a network; the backbone's are then the network's.
       decay_after: the AdamW that transformers had, and the published text pipeline used: it decays the weights that the
         Adam update has already changed, and corrects no bias in the denominator's `eps`.
     """
