@@ -95,6 +95,32 @@ def test_products_of_a_step_are_narrow(path, arg):
     assert not wide, [f"{where(one)}: {[operand.aval.str_short() for operand in one.invars]}" for one in wide]
 
 
+@pytest.mark.parametrize("name", ["bert", "modernbert"])
+@pytest.mark.parametrize("with_words", [False, True])
+def test_those_of_an_encoder_are_narrow_whatever_stands_beside_it(name, with_words):
+    config = small(FILES[0].with_name("scaling.py"), "texts,ohe")
+    network = {"name": name, "pooling": "mean", **ENCODER}
+    with config.unlocked():
+        config.backbone = network
+        if with_words:
+            fields = {
+                "path": "nowhere",
+                "features_dim": 24,
+                "num_classes": 101,
+                "max_length": 16,
+                "max_row_features": 8,
+            }
+            config.data = {"name": "xmc_words", **fields}
+            bag = {"name": "bag", "features_dim": 8}
+            config.backbone = {"name": "side_by_side", "network": network, "bag": bag, "part_length": 2.0}
+        else:
+            config.data.max_length = 256  # beyond the window of local layers
+    found = list(products(traced_step(config)))
+    narrow = [one for one in found if all(operand.aval.dtype == "bfloat16" for operand in one.invars)]
+    assert len(narrow) > 20
+    assert [where(one) for one in found if one not in narrow] == []
+
+
 def where(equation):
     """The line of this package that made an equation, its function, and the module it belongs to."""
     frames = [frame for frame in equation.source_info.traceback.frames if "/mhe_jax/" in frame.file_name]
