@@ -89,6 +89,7 @@ OTHERS: dict[str, Any] = {
     "head:mhc.objective": "path",
     "parts": 2,
     "pooling": "last",
+    "prefix": "sea ",
     "propensity": (0.6, 2.6),
     "rate": 0.9,
     "reduction": "mean",
