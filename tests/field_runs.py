@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
+import scipy.sparse
 from ml_collections import ConfigDict
 
 from mhe_jax.data.faces.formats.pairs_file import write_pairs
 from mhe_jax.data.images.cifar import Cifar10
+from mhe_jax.data.texts.folder import XmcText
 from mhe_jax.data.texts.word_pieces import train_word_pieces
 from mhe_jax.recipes import heads
 from tests import tiny_config, tiny_face_config, tiny_text_config
@@ -84,6 +86,11 @@ class Files:
         train_word_pieces(iter(words), 64).save_pretrained(str(root / "tokenizer"))
         write_features(root / "features")
         write_features(root / "features_multilabel", multilabel=True)
+        for name, corpus in XmcText(path=str(root / "documents")).splits().items():
+            folder = root / "embedded" / {"train": "train", "eval": "val"}[name]
+            folder.mkdir(parents=True)
+            np.save(folder / "features.npy", rng.standard_normal((corpus.labels.shape[0], 6), np.float32))
+            scipy.sparse.save_npz(folder / "labels.npz", corpus.labels)
         (root / "sparse").mkdir()
         layouts.two_files(root / "sparse")
         for path in (root / "sparse").glob("val_*"):
@@ -122,6 +129,21 @@ def bag(name: str, folder: str, **fields) -> ConfigDict:
     config.backbone = {"name": "bag", "features_dim": 8}
     config.global_batch_size, config.total_steps = 8, 2
     return with_fields(config, fields)
+
+
+def tokens_and_words() -> ConfigDict:
+    config = documents()
+    config.data.name = "xmc_words"
+    config.backbone = {"name": "side_by_side", "network": config.backbone, "bag": {"name": "bag", "features_dim": 8}}
+    return config
+
+
+def embedded_words() -> ConfigDict:
+    """Words beside features of six numbers."""
+    config = bag("features_words", "documents")
+    config.data.features = str(Files.root / "embedded")
+    config.backbone = {"name": "side_by_side", "network": {"name": "identity"}, "bag": config.backbone}
+    return config
 
 
 CASCADE = {"num_candidates": 4, "hidden_dim": 8}
@@ -193,6 +215,10 @@ RUNS: dict[str, Make] = {
     ),
     "backbone:bert": lambda: texts(backbone={"name": "bert", "vocab_size": 97, **ENCODER, **DROPOUT}),
     "backbone:xlnet": lambda: texts(backbone={"name": "xlnet", "vocab_size": 97, **ENCODER, **DROPOUT}),
+    "backbone:modernbert": lambda: texts(
+        backbone={"name": "modernbert", "vocab_size": 97, "local_window": 4, **ENCODER, **DROPOUT, "num_layers": 4}
+    ),
+    "backbone:side_by_side": lambda: embedded_words(),
     "backbone:identity": lambda: features(backbone__hidden_dims=(6,), backbone__dropout=0.1),
     "backbone:bag": lambda: bag("sparse", "sparse", backbone__dropout=0.1, backbone__feature_dropout=0.1),
     "data:synthetic": lambda: pictures(),
@@ -211,6 +237,8 @@ RUNS: dict[str, Make] = {
     "data:xmc": documents,
     "data:sparse": lambda: bag("sparse", "sparse", data__max_train=45),
     "data:words": lambda: bag("words", "documents"),
+    "data:xmc_words": lambda: tokens_and_words(),
+    "data:features_words": lambda: embedded_words(),
     "data:features": lambda: features(),
     "data:features_multilabel": lambda: features(data__name="features_multilabel"),
 }

@@ -68,6 +68,8 @@ OTHERS: dict[str, Any] = {
     "matmul_precision": "highest",
     "head_matmul_precision": "highest",
     "mask_ratio": 0.5,
+    "local_window": 8,
+    "backbone:modernbert.max_positions": 4,
     "max_length": 14,
     "max_eval": 4,
     "max_labels": 2,
@@ -87,6 +89,7 @@ OTHERS: dict[str, Any] = {
     "head:mhc.objective": "path",
     "parts": 2,
     "pooling": "last",
+    "prefix": "sea ",
     "propensity": (0.6, 2.6),
     "rate": 0.9,
     "reduction": "mean",
@@ -132,7 +135,7 @@ ELSEWHERE = {
 # Not from the config, or a section of its own.
 GIVEN = {
     "head": ("label_space", "features_dim", "dtype", "storage", "margin", "sampler"),
-    "backbone": ("dtype",),
+    "backbone": ("dtype", "network", "bag"),
     "optimizer": ("learning_rate",),
     "schedule": ("total_steps", "steps_per_epoch"),
     "average": ("steps_per_epoch",),
@@ -236,6 +239,8 @@ def test_a_top_level_field_is_read_or_free_or_an_error(run, path, default):
 def test_every_entry_of_every_registry_has_a_run():
     for data, kind in (("synthetic", ""), ("synthetic_text", " of texts"), ("face_synthetic", " of faces")):
         for path, entries in sections.registries(data).items():
+            if path in ("backbone.network", "backbone.bag"):
+                continue  # the same as those of 'backbone'
             by_kind = kind if path == "head" else ""
             missing = {name for name in entries if f"{path}:{name}{by_kind}" not in RUNS}
             assert missing <= OTHERWISE, path

@@ -34,7 +34,7 @@ FLOORS = (
 # Of folders that are divided by kind: which of the other kinds each may use. The files beside them are what all share;
 # they use no kind, but for the listed ones, which choose one.
 KINDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "data": {"images": (), "texts": (), "faces": ("images",), "features": ()},
+    "data": {"images": (), "texts": ("features",), "faces": ("images",), "features": ()},
     "models": {
         "layers": (),
         "images": ("layers",),

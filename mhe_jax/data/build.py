@@ -17,7 +17,9 @@ from mhe_jax.data.images.tfds import TfdsImages
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.folder import XmcText
 from mhe_jax.data.texts.sparse.dataset import SparseData
+from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
 from mhe_jax.data.texts.sparse.folder import SparseFolder
+from mhe_jax.data.texts.sparse.tokens_and_words import TokensAndWords
 from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.data.texts.synthetic import SyntheticText
 from mhe_jax.data.texts.unicode_names import UnicodeNames
@@ -31,6 +33,7 @@ DATA = {
     "face_synthetic": FaceSynthetic,
     "features": FeatureFolder,
     "features_multilabel": MultiLabelFolder,
+    "features_words": EmbeddedWords,
     "glyphs": Glyphs,
     "image_folder": ImageFolder,
     "imagenet": ImageNet,
@@ -41,6 +44,7 @@ DATA = {
     "unicode": UnicodeNames,
     "words": WordData,
     "xmc": XmcText,
+    "xmc_words": TokensAndWords,
 }
 
 Data = ImageData | TextData | FeatureData | SparseData

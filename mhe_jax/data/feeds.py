@@ -11,8 +11,6 @@ from mhe_jax.data.images.stream_feed import StreamFeed
 from mhe_jax.data.order import EpochOrder, EvalOrder
 from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.data.texts.feed import TextFeed
-from mhe_jax.data.texts.sparse.dataset import SparseSplit
-from mhe_jax.data.texts.sparse.feed import SparseFeed
 
 
 def train_feed(
@@ -69,8 +67,6 @@ def _feed(split, order, seed, process_index, process_count, num_devices, process
         )
     if isinstance(split, ArraySplit):
         return ArrayFeed(split, order, process_index, process_count)
-    if isinstance(split, SparseSplit):
-        return SparseFeed(split, order, process_index, process_count)
     if isinstance(split, TextSplit):
         return TextFeed(split, order, process_index, process_count)
     if isinstance(split, FeatureSplit):

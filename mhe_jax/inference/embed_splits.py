@@ -17,8 +17,10 @@ from mhe_jax.data.dataset import PairedSplit, StreamSplit
 from mhe_jax.data.features import labels as files
 from mhe_jax.data.features.folder import TEST, TRAIN, VALID
 from mhe_jax.data.features.writer import FolderWriter, save_matrix
+from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment, left_to_data
+from mhe_jax.train import data_digest, experiment, kept_encoder, left_to_data
 from mhe_jax.train.features import embedded
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh, put, shares
@@ -33,7 +35,8 @@ def embed_splits(
 ) -> dict[str, tuple[int, int]]:
     """Writes the features of each split, as evaluation has them and the head sees them, with labels and class names.
 
-    The folder is that of `mhe_jax.data.features.folder`. A call that is interrupted goes on when it is made again.
+    The folder is that of `mhe_jax.data.features.folder`; of texts the encoder is kept in it too, see
+    `mhe_jax.train.kept_encoder`. A call that is interrupted goes on when it is made again.
 
     Args:
       config: of the run, or one whose backbone has weights: a pretrained one, or that of `config.init_from`.
@@ -75,6 +78,10 @@ def embed_splits(
                 if writer is not None and filtered is not None:
                     save_matrix(output / name / files.FILTERED, scipy.sparse.csr_matrix(filtered, dtype="float32"))
     if writer is not None:
+        if isinstance(data, TextData) and not isinstance(data, WordFields):
+            kept_encoder.save(
+                output / kept_encoder.FOLDER, settings, data, jax.device_get(weights)["params"]["backbone"]
+            )
         classes = experiment.Classes(data.num_classes, splits.class_names)
         writer.close([classes.name(number) for number in range(classes.number)])
     return written

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import pathlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,9 +14,10 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import Data, build_data
+from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
 from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
+from mhe_jax.train import data_digest, experiment, kept_encoder, label_codes, left_to_data
 from mhe_jax.train.parallel.mesh import BATCH, make_mesh, put, whole
 
 # A batch is filled up to one of these, rounded up to a multiple of the mesh: few shapes to compile, and never more than
@@ -112,7 +113,28 @@ def opened(config: ConfigDict, workdir: pathlib.Path) -> Trained:
     codes = label_codes.stored(workdir, classes.number)
     with _ambient(mesh, settings):
         weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
-    return Trained(workdir, settings, data, classes, codes, mesh, task, weights, step)
+    trained = Trained(workdir, settings, data, classes, codes, mesh, task, weights, step)
+    if isinstance(data, EmbeddedWords):
+        data.embed = _kept_encoder(trained)
+    return trained
+
+
+def _kept_encoder(trained: Trained) -> Callable[[Sequence[str]], np.ndarray] | None:
+    """What makes features float32 [N, D] of texts, as those that the run was trained on; None if no encoder is kept."""
+    folder = trained.workdir / kept_encoder.FOLDER
+    if not folder.is_dir():
+        return None
+    with _ambient(trained.mesh, trained.settings):
+        data, task, weights = kept_encoder.load(folder, trained.mesh)
+    encoder = dataclasses.replace(trained, data=data, task=task, weights=weights)
+    program = encoder.compiled(task.embed)
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        batches = ((None, data.inputs_of(texts[at : at + BATCH_SIZE])) for at in range(0, len(texts), BATCH_SIZE))
+        nothing = np.zeros((0, task.head.features_dim), np.float32)
+        return np.concatenate([nothing, *(part for _, part in encoder.results(program, batches))])
+
+    return embed
 
 
 @contextlib.contextmanager

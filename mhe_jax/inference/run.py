@@ -14,7 +14,6 @@ from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.features.arrays import DTYPES
 from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
-from mhe_jax.data.texts import buckets
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.data.texts.sparse.rows import canonical_features
@@ -263,13 +262,8 @@ class Run:
     def _batches(self, asked: Any) -> Batches:
         """Inputs in batches, texts of about one length together, so that little is padded."""
         data: Any = self._trained.data
-        if isinstance(data, TextData):
-            input_ids, length = data.encode(asked)
-            for places in _cut(np.argsort(length, kind="stable")):
-                width = buckets.fit(data.buckets, length[places].max())
-                yield places, {"input_ids": input_ids[places, :width], "length": length[places]}
-        elif isinstance(data, WordData):
-            for places in _cut(np.arange(len(asked))):
+        if isinstance(data, TextData | WordData):
+            for places in _cut(np.argsort([len(text) for text in asked], kind="stable")):
                 yield places, data.inputs_of([asked[place] for place in places])
         elif isinstance(data, SparseData):
             for places in _cut(np.arange(asked.shape[0])):

@@ -27,35 +27,38 @@ _PATIENCE = 10  # seconds for the hub's first answer
 _VOCABULARY_MULTIPLES = (64, 128)
 
 
-def encoder_section(section: ConfigDict) -> ConfigDict:
-    """The explicit section of an encoder, 'bert' or 'xlnet' with all sizes, for one that names a checkpoint.
+def encoder_section(section: ConfigDict, where: str = "config.backbone") -> ConfigDict:
+    """The explicit section of an encoder, one of `ENCODERS` with all sizes, for one that names a checkpoint.
 
     Args:
       section: {'name': 'pretrained', 'checkpoint': a folder or a hub id, and of the encoder's own fields pooling,
-        feature_layers, feature_dropout, remat, hidden_dropout, attention_dropout; these two the checkpoint's where
-        negative}.
+        feature_layers, l2_normalize, feature_dropout, remat, hidden_dropout, attention_dropout; these two the
+        checkpoint's where negative}.
+      where: its path, for messages.
 
     Raises:
       ValueError: for a wrong field, a checkpoint that is not there, or of an architecture that is not supported.
     """
-    return registry.build(PRETRAINED, section, "config.backbone")
+    return registry.build(PRETRAINED, section, where)
 
 
 def _pretrained(
     checkpoint: str,
     pooling: str = "first",
     feature_layers: int = 1,
+    l2_normalize: bool = False,
     feature_dropout: float = 0.0,
     hidden_dropout: float = -1.0,
     attention_dropout: float = -1.0,
     remat: bool = False,
 ) -> ConfigDict:
-    """An encoder of Hugging Face's with its weights: a BERT, RoBERTa, DistilBERT, MPNet or XLNet.
+    """An encoder of Hugging Face's with its weights: a BERT, RoBERTa, DistilBERT, MPNet, ModernBERT or XLNet.
 
     Args:
       checkpoint: a folder, or the hub's id of one.
       pooling: 'first', 'last' or 'mean' real token's state.
       feature_layers: how many layers' pooled states make the features, the last layer first.
+      l2_normalize: whether the features are scaled to length 1, as encoders are trained that compare by cosines.
       feature_dropout: dropout rate of the features.
       hidden_dropout: of embeddings and of what a layer adds to the states; negative: the checkpoint's.
       attention_dropout: of attention weights; negative: the checkpoint's.
@@ -64,8 +67,8 @@ def _pretrained(
     fields = _read_config(checkpoint)
     rates = {"hidden_dropout": hidden_dropout, "attention_dropout": attention_dropout}
     fields |= {name: rate for name, rate in rates.items() if rate >= 0}
-    own = {"pooling": pooling, "feature_layers": feature_layers, "feature_dropout": feature_dropout, "remat": remat}
-    return ConfigDict({**fields, **own})
+    own = {"pooling": pooling, "feature_layers": feature_layers, "l2_normalize": l2_normalize}
+    return ConfigDict({**fields, **own, "feature_dropout": feature_dropout, "remat": remat})
 
 
 PRETRAINED = {"pretrained": _pretrained}

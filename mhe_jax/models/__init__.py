@@ -12,10 +12,12 @@ from mhe_jax.models.faces.mobilefacenet import MobileFaceNet
 from mhe_jax.models.faces.vit import FaceViT
 from mhe_jax.models.features.bag import Bag
 from mhe_jax.models.features.identity import Identity
+from mhe_jax.models.features.side_by_side import SideBySide
 from mhe_jax.models.images.convnet import ConvNet
 from mhe_jax.models.images.resnet import ResNet
 from mhe_jax.models.images.resnet_cifar import CifarResNet
 from mhe_jax.models.texts.bert import Bert
+from mhe_jax.models.texts.modernbert import ModernBert
 from mhe_jax.models.texts.xlnet import XLNet
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
@@ -26,9 +28,12 @@ BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "resnet": ResNet,
     "resnet_cifar": CifarResNet,
 }
-ENCODERS: dict[str, Callable[..., nn.Module]] = {"bert": Bert, "xlnet": XLNet}
+ENCODERS: dict[str, Callable[..., nn.Module]] = {"bert": Bert, "modernbert": ModernBert, "xlnet": XLNet}
 ON_FEATURES: dict[str, Callable[..., nn.Module]] = {"identity": Identity}
 ON_SPARSE: dict[str, Callable[..., nn.Module]] = {"bag": Bag}
+# Of two others, which are sections of its own.
+SIDE_BY_SIDE: dict[str, Callable[..., nn.Module]] = {"side_by_side": SideBySide}
+PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {"network": ENCODERS | ON_FEATURES, "bag": ON_SPARSE}
 
 
 def build_backbone(section: ConfigDict, dtype: DTypeLike) -> nn.Module:
@@ -37,10 +42,17 @@ def build_backbone(section: ConfigDict, dtype: DTypeLike) -> nn.Module:
     It has `features_dim`. One of `BACKBONES` maps (images float [B, H, W, C], train: bool), one of `ENCODERS`
     (token ids int32 [B, T], length int32 [B], train: bool, traced or not) to features [B, features_dim] in `dtype`,
     and so does one of `ON_FEATURES` features float [B, D] and train: bool, traced or not, and one of `ON_SPARSE` the
-    numbers int32 [B, W] and values float32 [B, W] of features, and train; the embeddings of the backbones for
-    faces, 'iresnet', 'mobilefacenet' and 'face_vit', are float32.
+    numbers int32 [B, W] and values float32 [B, W] of features, and train. 'side_by_side' takes the inputs of both of
+    its parts. The embeddings of the backbones for faces, 'iresnet', 'mobilefacenet' and 'face_vit', are float32.
 
     Raises:
       ValueError: for an unknown backbone, or a field that it does not take.
     """
-    return registry.build(BACKBONES | ENCODERS | ON_FEATURES | ON_SPARSE, section, "config.backbone", dtype=dtype)
+    if section.get("name") not in SIDE_BY_SIDE:
+        return registry.build(BACKBONES | ENCODERS | ON_FEATURES | ON_SPARSE, section, "config.backbone", dtype=dtype)
+    own = section.to_dict()
+    parts = {
+        name: registry.build(entries, own.pop(name, None), f"config.backbone.{name}", dtype=dtype)
+        for name, entries in PARTS.items()
+    }
+    return registry.build(SIDE_BY_SIDE, ConfigDict(own), "config.backbone", **parts, dtype=dtype)

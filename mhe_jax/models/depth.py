@@ -34,10 +34,11 @@ def _structure(below: str, layer: str, above: str = "") -> _Structure:
 
 
 _STRUCTURES = (
-    # BERT and its relatives, XLNet.
+    # BERT and its relatives, ModernBERT, XLNet.
     _structure(
         "word_embedding position_embedding token_type_embedding embedding_norm relative_attention_bias",
         r"layer_(\d+)",
+        "final_norm",
     ),
     # ResNets, IResNet.
     _structure("conv1 bn1 prelu", r"layer(\d+)_\d+", "bn2 fc features"),

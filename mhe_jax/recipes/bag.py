@@ -1,9 +1,16 @@
-"""What the configs of sparse features share: words of texts, or features from files, a bag of embeddings, a head."""
+"""What the configs of sparse features share: words of texts, or features from files, a bag of embeddings, a head.
+
+Argument string: head sizes such as 40x25, `sparse` for features from files, `features` for those that `mhe embed` made
+of the documents beside their words, `encoder` for an encoder beside the words that is trained with them, `smoke`.
+"""
+
+from ml_collections import FieldReference
 
 from mhe_jax.recipes import heads
 from mhe_jax.recipes.arguments import parse
 from mhe_jax.recipes.base import adamw, base_config
 from mhe_jax.recipes.propensity import DEFAULT
+from mhe_jax.recipes.texts import CHECKPOINTS
 
 HEADS = {"ohe": heads.xmc_ohe, "mhp": heads.xmc_mhp, "mhc": heads.xmc_mhc, "mhs": heads.xmc_mhs}
 # Similar labels share digits, by the sums of the features of their rows.
@@ -24,8 +31,8 @@ WORDS = {
 
 
 def make(head, arg):
-    """The config of one head. Arguments: sizes such as 40x25, `sparse` for features from files, `smoke`."""
-    sizes, flags = parse(arg, "sparse", "smoke")
+    """The config of one head, by its argument string."""
+    sizes, flags = parse(arg, "sparse", "features", "encoder", "smoke")
     config = base_config()
     config.data = {
         "name": "sparse" if "sparse" in flags else "words",
@@ -69,7 +76,46 @@ def make(head, arg):
     config.total_epochs, config.eval_every_epochs, config.checkpoint_every_epochs = 8.0, 2.0, 2.0
     if head == "mhc":
         config.codes = dict(LABELS)
+    if "features" in flags:
+        beside_features(config)
+    if "encoder" in flags:
+        beside_encoder(config)
     if "smoke" in flags:
         config.data.valid_examples = 0.0
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
     return config
+
+
+def beside_features(config):
+    """Puts features that an encoder made before beside the words, with the rate and the decay that suit them."""
+    config.data.update(name="features_words", features="features", embedding_dim=0)
+    # Features come at any scale.
+    identity = {"name": "identity", "layer_norm": True, "hidden_dims": (), "l2_normalize": False, "dropout": 0.0}
+    config.backbone = {"name": "side_by_side", "network": identity, "bag": config.backbone, "part_length": 0.0}
+    config.optimizer.update(weight_decay=0.05, bag_rate=1.0)
+    config.schedule.update(learning_rate=0.005, warmup_epochs=1.0)
+
+
+def beside_encoder(config):
+    """Puts an encoder beside the words that starts from a checkpoint, at the rates of `mhe_jax.recipes.texts`."""
+    checkpoint = FieldReference(CHECKPOINTS["minilm"])
+    # That of the checkpoint as long as no other is set, which leaves the encoder as it is.
+    tokenizer = {"tokenizer": checkpoint.identity(), "max_length": 128, "text_rule": "raw", "cache_dir": ""}
+    config.data.update(name="xmc_words", **tokenizer)
+    encoder = {
+        "name": "pretrained",
+        "checkpoint": checkpoint,
+        "pooling": "mean",
+        "feature_layers": 1,
+        "feature_dropout": 0.1,
+        # Negative: as the checkpoint says.
+        "hidden_dropout": -1.0,
+        "attention_dropout": -1.0,
+        "remat": False,
+    }
+    config.backbone = {"name": "side_by_side", "network": encoder, "bag": config.backbone, "part_length": 0.0}
+    config.optimizer.update(weight_decay=0.01, head_rate=30.0, bag_rate=50.0)
+    config.schedule.update(learning_rate=1e-4, warmup_epochs=0.1)
+    config.global_batch_size = 64
+    # A step of an encoder is long enough to hide the host.
+    config.steps_per_dispatch = 1

@@ -1,8 +1,8 @@
 """What the text configs share: a pretrained encoder, a head for many labels, and the published recipe.
 
-Argument string: an encoder (`bert`, `roberta`, `xlnet`, `minilm`), a head (`mhc`, `ohe`, `mhp`, `mhs`), head sizes such
-as 172x23, `sparse` to update only the rows of a label table that a step uses, `reference` for the published settings,
-`smoke` for two steps on whatever small data is given.
+Argument string: an encoder (`bert`, `roberta`, `xlnet`, `modernbert`, `minilm`), a head (`mhc`, `ohe`, `mhp`, `mhs`),
+head sizes such as 172x23, `sparse` to update only the rows of a label table that a step uses, `reference` for the
+published settings, `smoke` for two steps on whatever small data is given.
 """
 
 from ml_collections import FieldReference
@@ -17,6 +17,7 @@ CHECKPOINTS = {
     "bert": "bert-base-uncased",
     "roberta": "roberta-base",
     "xlnet": "xlnet-base-cased",
+    "modernbert": "answerdotai/ModernBERT-base",
     "minilm": "sentence-transformers/all-MiniLM-L6-v2",
 }
 HEADS = {"ohe": heads.xmc_ohe, "mhc": heads.xmc_mhc, "mhp": heads.xmc_mhp, "mhs": heads.xmc_mhs}
@@ -93,7 +94,8 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         "checkpoint": checkpoint,
         # XLNet's <cls> is its last token; the published system reads the first all the same.
         "pooling": "last" if encoder == "xlnet" and not reference else "mean" if encoder == "minilm" else "first",
-        "feature_layers": 1 if encoder == "minilm" else 5,
+        # Of ModernBERT's layers the last alone is normalised.
+        "feature_layers": 1 if encoder in ("minilm", "modernbert") else 5,
         "feature_dropout": feature_dropout,
         # Negative: as the checkpoint says.
         "hidden_dropout": -1.0,

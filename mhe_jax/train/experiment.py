@@ -15,21 +15,23 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.build import Data
 from mhe_jax.data.faces.dataset import FaceData
-from mhe_jax.data.features.dataset import FeatureData, MultiLabelData
+from mhe_jax.data.features.dataset import MultiLabelData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
-from mhe_jax.data.texts.sparse.words import FOLDER, WordData
+from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
+from mhe_jax.data.texts.sparse.word_fields import FOLDER, WordFields
 from mhe_jax.heads import build_head, digits_of
-from mhe_jax.interop import class_rows, huggingface
+from mhe_jax.interop import class_rows
 from mhe_jax.interop.face_heads import is_face_folder, read_face_folder
 from mhe_jax.interop.torch import import_state_dict, read_checkpoint
 from mhe_jax.labels import LabelCodes, LabelSpace
-from mhe_jax.models import ON_FEATURES, ON_SPARSE, build_backbone
+from mhe_jax.models import build_backbone
 from mhe_jax.settings import Settings, defaults
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
-from mhe_jax.train import data_digest, label_codes, old_configs, sections
+from mhe_jax.train import data_digest, kept_encoder, label_codes, old_configs, sections
+from mhe_jax.train.backbone import backbone_section, pretrained
 from mhe_jax.train.checkpoints import published
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.parallel import distributed
@@ -50,43 +52,6 @@ class Classes:
 
     def name(self, index: int) -> str:
         return self.names[index] if index < len(self.names) else str(index)
-
-
-def backbone_section(settings: Settings, data: Data, check_tokenizer: bool = True) -> ConfigDict:
-    """`config.backbone` with all sizes: a pretrained checkpoint's, the tokenizer's vocabulary, the width of features.
-
-    Without `check_tokenizer` one that a checkpoint's sizes make unnecessary is not read.
-
-    Raises:
-      ValueError: if there is no such checkpoint, the tokenizer is of another one, or the data is not for this backbone.
-    """
-    section = settings.backbone.copy_and_resolve_references()
-    if section.name == "pretrained":
-        section = huggingface.encoder_section(section)
-    if isinstance(data, TextData):
-        if not section.get("vocab_size", 1):
-            section.vocab_size = data.vocab_size
-        if check_tokenizer or settings.backbone.name != "pretrained":
-            huggingface.check_vocabulary(data.vocab_size, section.vocab_size, "config.backbone.vocab_size")
-        if data.max_length > section.get("max_positions", data.max_length):
-            raise ValueError(
-                f"config.data.max_length is {data.max_length} but the encoder has {section.max_positions} positions"
-            )
-    for kind, backbones, what in ((FeatureData, ON_FEATURES, "features"), (SparseData, ON_SPARSE, "sparse features")):
-        if isinstance(data, kind) != (section.name in backbones):
-            raise ValueError(
-                f"config.backbone.name is {section.name!r}, but config.data.name {settings.data.name!r}: {what}, and "
-                f"they alone, go through {' or '.join(map(repr, backbones))}"
-            )
-    if isinstance(data, FeatureData | SparseData):
-        given = section.get("input_dim", 0)
-        if given not in (0, data.features_dim):
-            raise ValueError(
-                f"config.backbone.input_dim is {given}, but features have {data.features_dim}: leave it at 0"
-            )
-        with section.unlocked():
-            section.input_dim = data.features_dim
-    return section
 
 
 def build_task(
@@ -160,7 +125,9 @@ def claim_workdir(
         label_codes.keep(workdir, codes or LabelCodes.identity(classes.number))
         if figures is not None:
             write_atomically(workdir / "data.json", json.dumps(figures, indent=2) + "\n")
-        if isinstance(data, WordData):
+        if isinstance(data, EmbeddedWords):
+            kept_encoder.copy(pathlib.Path(data.features, kept_encoder.FOLDER), workdir / kept_encoder.FOLDER)
+        if isinstance(data, WordFields):
             data.save_vectorizer(workdir / FOLDER)
         if isinstance(data, TextData):
             data.save_tokenizer(workdir / "tokenizer")
@@ -277,9 +244,8 @@ def initial_weights(settings: Settings, weights: dict, space: LabelSpace, codes:
     Raises:
       ValueError: if a source is missing, damaged, or of another model.
     """
-    if settings.backbone.name == "pretrained":
-        backbone = huggingface.load_encoder(settings.backbone.checkpoint, weights["params"]["backbone"])
-        weights = {**weights, "params": {**weights["params"], "backbone": backbone}}
+    backbone = pretrained(settings.backbone, weights["params"]["backbone"])
+    weights = {**weights, "params": {**weights["params"], "backbone": backbone}}
     return _from_source(settings, weights, space, codes) if settings.init_from else weights
 
 

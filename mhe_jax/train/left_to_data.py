@@ -21,6 +21,7 @@ LEFT: dict[str, Any] = {
     "data.channels": 0,
     "data.augmentation": "auto",
     "data.features_dim": 0,
+    "data.embedding_dim": 0,
     "global_batch_size": 0,
 }
 

@@ -13,7 +13,7 @@ from mhe_jax.data.build import DATA
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop.huggingface import PRETRAINED
-from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES, ON_SPARSE
+from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES, ON_SPARSE, PARTS, SIDE_BY_SIDE
 from mhe_jax.ops.margins import MARGINS
 from mhe_jax.ops.sampling import SAMPLERS
 from mhe_jax.registry import Registry
@@ -37,7 +37,9 @@ def registries(data_name: str) -> dict[str, Registry]:
     )
     return {
         "data": DATA,
-        "backbone": {**BACKBONES, **ENCODERS, **ON_FEATURES, **ON_SPARSE, **PRETRAINED},
+        "backbone": {**BACKBONES, **ENCODERS, **ON_FEATURES, **ON_SPARSE, **SIDE_BY_SIDE, **PRETRAINED},
+        "backbone.network": {**PARTS["network"], **PRETRAINED},
+        "backbone.bag": PARTS["bag"],
         "head": heads,
         "head.margin": MARGINS,
         "head.sampler": SAMPLERS,

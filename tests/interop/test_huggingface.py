@@ -28,6 +28,15 @@ SECTIONS = {
         "relative_positions": True,
         "norm_eps": 1e-5,
     },
+    "modernbert": {
+        "name": "modernbert",
+        "max_positions": 13,
+        "local_window": 4,
+        "global_every": 2,
+        "global_theta": 70.0,
+        "hidden_dropout": 0.2,
+        "num_layers": 4,
+    },
     "xlnet": {"name": "xlnet", "norm_eps": 1e-5, "hidden_dropout": 0.2, "attention_dropout": 0.2},
 }
 
@@ -191,7 +200,7 @@ def test_weights_that_do_not_fit_are_listed(saved):
     assert "1 of another shape: embeddings.position_embeddings.weight (5, 12)" in message
     safetensors.numpy.save_file({"wte.weight": np.zeros(3, np.float32)}, folder / "model.safetensors")
     with pytest.raises(
-        ValueError, match="are of no encoder of bert, distilbert, mpnet, xlnet: their names are wte.weight"
+        ValueError, match="are of no encoder of bert, distilbert, mpnet, modernbert, xlnet: their names are wte.weight"
     ):
         huggingface.load_encoder(str(folder), params)
     (folder / "model.safetensors").write_bytes(b"not weights")
@@ -213,6 +222,13 @@ def test_weights_that_do_not_fit_are_listed(saved):
         ("mpnet", {"relative_attention_num_buckets": 64}, "relative_attention_num_buckets is 64"),
         ("xlnet", {"attn_type": "uni"}, "attn_type is 'uni' in config.json; only 'bi' is supported"),
         ("xlnet", {"clamp_len": 9}, "clamp_len is 9"),
+        ("modernbert", {"norm_bias": True}, "norm_bias is True in config.json; only False is supported"),
+        ("modernbert", {"layer_types": ["full_attention"] * 3 + ["sliding_attention"]}, "only every n-th layer"),
+        (
+            "modernbert",
+            {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 9.0}}},
+            "rope_parameters of full_attention are of type 'linear'",
+        ),
         ("bert", {"hidden_size": "many"}, "hidden_size"),
     ],
 )

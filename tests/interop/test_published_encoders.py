@@ -11,15 +11,17 @@ from mhe_jax.models import build_backbone
 
 # Without embeddings' poolers and heads, in millions, as the model cards and papers round them.
 MILLIONS = {"bert-base-uncased": 108.9, "roberta-base": 124.1, "bert-large-uncased": 334.1, "xlnet-base-cased": 116.7}
+MILLIONS |= {"answerdotai/ModernBERT-base": 149, "answerdotai/ModernBERT-large": 395}
 
 
 def section(checkpoint):
     return huggingface.encoder_section(ConfigDict({"name": "pretrained", "checkpoint": checkpoint}))
 
 
-def test_bert_and_xlnet_are_what_transformers_takes_for_the_usual_ones():
-    from transformers import BertConfig
+def test_those_that_transformers_takes_for_the_usual_ones():
+    from transformers import BertConfig, ModernBertConfig
 
+    assert PUBLISHED["answerdotai/ModernBERT-base"] == encoder_fields(ModernBertConfig())
     assert PUBLISHED["bert-base-uncased"] == encoder_fields(BertConfig())
 
 

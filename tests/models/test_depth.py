@@ -33,6 +33,10 @@ EXPECTED = {
             11: {"word_embedding", "position_embedding", "embedding_norm", "relative_attention_bias"},
         },
     ),
+    "modernbert": (
+        {"name": "modernbert", **ENCODER},
+        {0: {"layer_2", "final_norm"}, 1: {"layer_1"}, 2: {"layer_0"}, 3: {"word_embedding", "embedding_norm"}},
+    ),
     "xlnet": (
         {"name": "xlnet", **ENCODER},
         {0: {"layer_2"}, 1: {"layer_1"}, 2: {"layer_0"}, 3: {"word_embedding"}},

@@ -20,6 +20,7 @@ SIZES = {"vocab_size": 31, "hidden_size": 12, "num_layers": 2, "num_heads": 3, "
 KINDS = {
     "bert": {"name": "bert", "max_positions": 13},
     "mpnet": {"name": "bert", "max_positions": 13, "position_offset": 2, "token_types": 0, "relative_positions": True},
+    "modernbert": {"name": "modernbert", "local_window": 4, "hidden_dropout": 0.1, "attention_dropout": 0.1},
     "xlnet": {"name": "xlnet"},
 }
 IDS = np.random.default_rng(0).integers(1, 31, (3, 7)).astype(np.int32)
@@ -236,6 +237,44 @@ def test_texts_longer_than_the_positions_are_refused():
     encoder = build("bert", max_positions=6)
     with pytest.raises(ValueError, match="texts of 7 tokens, but config.backbone.max_positions is 6"):
         encoder.init(jax.random.key(0), IDS, LENGTHS, train=False)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_window_hides_what_is_far_away(dtype):
+    """Against softmax over the near and real keys alone; a window that holds all of them hides nothing."""
+    rng = np.random.default_rng(0)
+    query, key, value = (jnp.asarray(rng.normal(size=(3, 7, 2, 8)), dtype) for _ in range(3))
+    scores = np.einsum("bind,bjnd->bnij", query, key, dtype=np.float32) / 8**0.5
+    places = np.arange(7)
+    seen = (abs(places[:, None] - places[None, :]) <= 2)[None, None] & (places < LENGTHS[:, None])[:, None, None, :]
+    weights = np.exp(scores) * seen
+    expected = np.einsum("bnij,bjnd->bind", weights / np.maximum(weights.sum(-1, keepdims=True), 1e-9), value)
+    drop = lambda weights: weights
+    real = places < LENGTHS[:, None]
+    for found in (attention.self_attention(query, key, value, LENGTHS, drop=by, window=2) for by in (None, drop)):
+        tolerance = 1e-5 if dtype == jnp.float32 else 3e-2
+        np.testing.assert_allclose(np.asarray(found, np.float32)[real], expected[real], atol=tolerance)
+    wide, whole = (attention.self_attention(query, key, value, LENGTHS, window=by) for by in (6, None))
+    np.testing.assert_array_equal(wide, whole)
+
+
+def test_features_have_length_1_where_asked_for():
+    plain, unit = (build("bert", pooling="mean", l2_normalize=by) for by in (False, True))
+    found, expected = (np.asarray(jitted(e)(params_of("bert"), IDS, LENGTHS, False)) for e in (unit, plain))
+    np.testing.assert_allclose(found, expected / np.linalg.norm(expected, axis=1, keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_heads": 4}, r"hidden_size \(12\) by num_heads \(4\) is odd"),
+        ({"local_window": 1}, "local_window is 1; it must be at least 2"),
+        ({"global_every": 0}, "global_every must be at least 1, not 0"),
+    ],
+)
+def test_impossible_modernberts_are_errors(fields, message):
+    with pytest.raises(ValueError, match=message):
+        build("modernbert", **fields)
 
 
 def test_xlnets_positions_come_in_pairs():

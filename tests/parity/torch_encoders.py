@@ -8,6 +8,8 @@ VOCAB, LAYERS = 41, 3
 LENGTHS = (11, 7, 1, 5, 10)
 _SIZES = {"vocab_size": VOCAB, "hidden_size": 24, "num_hidden_layers": LAYERS, "num_attention_heads": 3}
 _BERT = {**_SIZES, "intermediate_size": 37, "max_position_embeddings": 19}
+_MODERNBERT = {**_SIZES, "num_attention_heads": 2, "intermediate_size": 37, "max_position_embeddings": 19}
+_MODERNBERT |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
 _XLNET = {"vocab_size": VOCAB, "d_model": 24, "n_layer": LAYERS, "n_head": 3, "d_inner": 37}
 _DISTILBERT = {"vocab_size": VOCAB, "dim": 24, "n_layers": LAYERS, "n_heads": 3, "hidden_dim": 37}
 
@@ -17,6 +19,14 @@ CONFIGS = {
     "roberta": lambda: transformers.RobertaConfig(**_BERT, type_vocab_size=1, layer_norm_eps=1e-5),
     "distilbert": lambda: transformers.DistilBertConfig(**_DISTILBERT, max_position_embeddings=19),
     "mpnet": lambda: transformers.MPNetConfig(**_BERT, layer_norm_eps=1e-5),
+    # Windows of 2 and 3 tokens on each side, where texts have up to 11, and one that holds them all.
+    "modernbert": lambda: transformers.ModernBertConfig(**_MODERNBERT, local_attention=4),
+    "modernbert-other": lambda: transformers.ModernBertConfig(
+        **_MODERNBERT, local_attention=6, global_attn_every_n_layers=2, norm_eps=1e-3, hidden_activation="relu"
+    ),
+    "modernbert-wide": lambda: transformers.ModernBertConfig(
+        **_MODERNBERT, local_attention=40, global_rope_theta=500.0, local_rope_theta=70.0
+    ),
     "xlnet": lambda: transformers.XLNetConfig(**_XLNET),
 }
 
@@ -48,7 +58,7 @@ def torch_states(model, ids, lengths):
         "input_ids": torch.from_numpy(ids).long(),
         "attention_mask": torch.from_numpy(real_tokens(lengths)).long(),
     }
-    if model.config.model_type not in ("distilbert", "mpnet"):
+    if model.config.model_type not in ("distilbert", "mpnet", "modernbert"):
         inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
     return model(**inputs, output_hidden_states=True).hidden_states
 

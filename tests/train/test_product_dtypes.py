@@ -11,6 +11,7 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from mhe_jax.data.build import build_data
+from mhe_jax.data.texts.word_pieces import train_word_pieces
 from mhe_jax.settings import Settings
 from mhe_jax.train.parallel.mesh import make_mesh
 from mhe_jax.train.reporting.programs import build_model
@@ -93,6 +94,28 @@ def test_products_of_a_step_are_narrow(path, arg):
     assert len(narrow) > 2
     wide = [one for one in found if one not in narrow and not re.search("|".join(ALLOWED), where(one))]
     assert not wide, [f"{where(one)}: {[operand.aval.str_short() for operand in one.invars]}" for one in wide]
+
+
+@pytest.mark.parametrize("name", ["bert", "modernbert"])
+@pytest.mark.parametrize("with_words", [False, True])
+def test_those_of_an_encoder_are_narrow_whatever_stands_beside_it(name, with_words, tmp_path):
+    config = small(FILES[0].with_name("scaling.py"), "texts,ohe")
+    network = {"name": name, "pooling": "mean", **ENCODER}
+    with config.unlocked():
+        config.backbone = network
+        if with_words:
+            train_word_pieces(iter(["words"]), 64).save_pretrained(str(tmp_path))
+            network["vocab_size"] = 0
+            sizes = {"features_dim": 24, "num_classes": 101, "max_length": 16, "max_row_features": 8}
+            config.data = {"name": "xmc_words", "path": "nowhere", "tokenizer": str(tmp_path), **sizes}
+            bag = {"name": "bag", "features_dim": 8}
+            config.backbone = {"name": "side_by_side", "network": network, "bag": bag, "part_length": 2.0}
+        else:
+            config.data.max_length = 256  # beyond the window of local layers
+    found = list(products(traced_step(config)))
+    narrow = [one for one in found if all(operand.aval.dtype == "bfloat16" for operand in one.invars)]
+    assert len(narrow) > 20
+    assert [where(one) for one in found if one not in narrow] == []
 
 
 def where(equation):

@@ -144,7 +144,7 @@ def test_memory_is_told_without_data(folders):
 @pytest.mark.parametrize(
     ("backbone", "message"),
     [
-        ({"name": "identity"}, "features, and they alone, go through"),
+        ({"name": "identity"}, "name is .identity., but config.data.name .sparse., whose examples go through .bag."),
         ({"name": "bag", "input_dim": 7}, "input_dim is 7, but features have 30"),
     ],
 )

@@ -50,6 +50,12 @@ class TextSplit:
         """Tokens of each document, int64 [N]."""
         return np.diff(self.offsets)
 
+    def inputs(self, documents: np.ndarray, width: int) -> dict[str, np.ndarray]:
+        """What the backbone takes of documents int [B], none longer than `width`, see `TextData.inputs_of`."""
+        length = self.offsets[documents + 1] - self.offsets[documents]
+        tokens = pad_rows(self.tokens, self.offsets[documents], length, width, 0)
+        return {"input_ids": tokens, "length": length.astype(np.int32)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
@@ -78,6 +84,7 @@ class TextData:
     max_length: tokens of a document, its special tokens included; the rest of a longer one is cut off.
     text_rule: 'raw' gives the tokenizer the text as it is; 'reference' lower-cases it, keeps the first max_length words
       and replaces an empty one by 'filling empty', as the published system does.
+    prefix: stands before every text, as some encoders were trained to see them: 'query: ' of E5.
     label_width: labels of a document in a batch. 0 holds those of the document that has most. Otherwise training sees
       the first label_width labels of a document that has more, in the order in which its line lists them; evaluation
       still counts all of them.
@@ -92,6 +99,7 @@ class TextData:
     tokenizer: str = ""
     max_length: int = 128
     text_rule: str = "raw"
+    prefix: str = ""
     label_width: int = 0
     bucket_lengths: tuple[int, ...] = ()
     sort_window: int = 50
@@ -174,4 +182,4 @@ class TextData:
 
     @functools.cached_property
     def _text_tokenizer(self) -> TextTokenizer:
-        return TextTokenizer(self.make_tokenizer(), self.max_length, self.text_rule)
+        return TextTokenizer(self.make_tokenizer(), self.max_length, self.text_rule, self.prefix)

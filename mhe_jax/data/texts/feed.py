@@ -1,4 +1,4 @@
-"""Batches of tokens and labels, gathered from a split's ragged rows without a loop over documents."""
+"""Batches of tokens, or of words, and labels, gathered from a split's ragged rows without a loop over documents."""
 
 import functools
 
@@ -7,7 +7,7 @@ import numpy as np
 
 from mhe_jax.data.feed import Feed, local_slice
 from mhe_jax.data.order import EpochOrder, EvalOrder
-from mhe_jax.data.ragged import columns_of, pad_rows
+from mhe_jax.data.ragged import columns_of
 from mhe_jax.data.texts.buckets import LengthOrder
 from mhe_jax.data.texts.dataset import TextSplit
 
@@ -15,8 +15,9 @@ from mhe_jax.data.texts.dataset import TextSplit
 class TextFeed(Feed):
     """Feeds documents of about one length, in batches of a few lengths T.
 
-    A chunk is {'input_ids' int32 [count, b, T], padded with 0; 'length' int32 [count, b]; 'label' int32 [count, b, W],
-    padded with -1, in the order of the split's `listed`; 'weight' float32 [count, b]}. For evaluation also 'index'
+    A chunk is {what the split's `inputs` are, such as 'input_ids' int32 [count, b, T], padded with 0, and 'length'
+    int32 [count, b]; 'label' int32 [count, b, W], padded with -1, in the order of the split's `listed`; 'weight'
+    float32 [count, b]}. For evaluation also 'index'
     int32 [count, b], the document's number, and, where a document has labels to leave out, 'filtered'
     int32 [count, b, F], padded with -1. The batch of a split with propensities has 'inverse_propensity' float32 [L]
     too.
@@ -43,9 +44,7 @@ class TextFeed(Feed):
         local = local_slice(len(rows[0].index), self._process_index, self._process_count)
         index = np.stack([row.index[local] for row in rows])
         documents, split = index.ravel(), self._split
-        starts = split.offsets[documents]
-        length = split.offsets[documents + 1] - starts
-        piece = self._inputs(documents, starts, length, self._by_length.length(step))
+        piece = split.inputs(documents, self._by_length.length(step))
         piece["label"] = columns_of(split.labels, documents, split.label_width, split.listed)
         if self._evaluates:
             piece["index"] = documents.astype(np.int32)
@@ -53,15 +52,6 @@ class TextFeed(Feed):
                 piece["filtered"] = columns_of(split.filtered, documents, self._filter_width)
         shaped = {name: value.reshape(*index.shape, *value.shape[1:]) for name, value in piece.items()}
         return {**shaped, "weight": np.stack([row.weight[local] for row in rows])}
-
-    def _inputs(
-        self, documents: np.ndarray, starts: np.ndarray, length: np.ndarray, width: int
-    ) -> dict[str, np.ndarray]:
-        """What the backbone takes of documents [B], which start at `starts` and are `length` long, at one width."""
-        return {
-            "input_ids": pad_rows(self._split.tokens, starts, length, width, 0),
-            "length": length.astype(np.int32),
-        }
 
     @staticmethod
     def batch(resident: dict[str, jax.Array], piece: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -79,7 +79,8 @@ class TextTokenizer:
 
     A text that is too long loses its last words and keeps the special tokens at its end, as transformers truncates. The
     published system does so as well: it asks transformers for XLNet, whose texts end in two, and writes the only one
-    that BERT's and RoBERTa's have over the last token that stays. A text without any token is one 0.
+    that BERT's and RoBERTa's have over the last token that stays. A text without any token is one 0. The `prefix`
+    stands before what the rule leaves of a text.
 
     key: changes with everything that the result depends on.
     vocab_size: token ids are below it. unknown: the id of what the vocabulary does not hold, -1 if it holds everything.
@@ -88,10 +89,10 @@ class TextTokenizer:
       DataError: if the special tokens alone fill max_length.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int, text_rule: str):
+    def __init__(self, tokenizer: Any, max_length: int, text_rule: str, prefix: str = ""):
         from tokenizers import Tokenizer
 
-        self._tokenizer, self._max_length, self._text_rule = tokenizer, max_length, text_rule
+        self._tokenizer, self._max_length, self._text_rule, self._prefix = tokenizer, max_length, text_rule, prefix
         content = json.loads(tokenizer.backend_tokenizer.to_str())
         # Files often come with a length of their own, which is not ours and no part of the vocabulary.
         content["truncation"] = content["padding"] = None
@@ -106,7 +107,8 @@ class TextTokenizer:
         behind = len(list(itertools.takewhile(bool, reversed(mask))))
         # Tokens that were cached when rule 'reference' kept only one of several are others.
         ends = [behind] if text_rule == "reference" and behind > 1 else []
-        self.key = hashlib.sha256(json.dumps([text, max_length, text_rule, *ends]).encode()).hexdigest()
+        before = [prefix] if prefix else []
+        self.key = hashlib.sha256(json.dumps([text, max_length, text_rule, *ends, *before]).encode()).hexdigest()
         # One token more than may stay shows that a text is too long; this is the place of the one to leave out.
         self._backend.enable_truncation(max_length + 1)
         self._left_out = max_length - behind
@@ -115,6 +117,8 @@ class TextTokenizer:
         """(tokens of all texts end to end int32, number of tokens of each int64 [N], which were cut bool [N])."""
         if self._text_rule == "reference":
             texts = [_reference(text, self._max_length) for text in texts]
+        if self._prefix:
+            texts = [self._prefix + text for text in texts]
         encodings: list[Any] = [None] * len(texts)
         limit, waiting = _CHARACTERS * self._max_length, list(range(len(texts)))
         while waiting:

@@ -55,6 +55,19 @@ _XLNET = {
     "attention_dropout": "dropout",
     "hidden_dropout": "dropout",
 }
+_MODERNBERT = {
+    **{name: _BERT[name] for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")},
+    "activation": "hidden_activation",
+    "norm_eps": "norm_eps",
+    "initializer_range": "initializer_range",
+    # Theirs of the embeddings is another field, for which this one is written.
+    "hidden_dropout": "mlp_dropout",
+    "attention_dropout": "attention_dropout",
+    "max_positions": "max_position_embeddings",
+    "local_window": "local_attention",
+}
+# By our field: a kind of layer, whose `rope_theta` it is.
+_THETAS = {"global_theta": "full_attention", "local_theta": "sliding_attention"}
 _ENCODER_ONLY = {"is_decoder": False, "add_cross_attention": False}
 _ROBERTA = Architecture("bert", _BERT | _TYPES, required=_ENCODER_ONLY)
 
@@ -72,6 +85,9 @@ ARCHITECTURES = {
         _BERT,
         {"token_types": 0, "relative_positions": True},
         {"pad_token_id": 1, "relative_attention_num_buckets": 32},
+    ),
+    "modernbert": Architecture(
+        "modernbert", _MODERNBERT, required={"norm_bias": False, "attention_bias": False, "mlp_bias": False}
     ),
     "xlnet": Architecture("xlnet", _XLNET, required={"attn_type": "bi", "bi_data": False, "clamp_len": -1}),
 }
@@ -99,7 +115,29 @@ def encoder_fields(config: Any) -> dict[str, Any]:
     if kind.encoder == "bert":
         offset = config.pad_token_id + 1 if config.model_type in _AFTER_PADDING else 0
         values |= {"position_offset": offset, "max_positions": config.max_position_embeddings - offset}
+    if kind.encoder == "modernbert":
+        values |= _layer_kinds(config)
     return {"name": kind.encoder, **values, **kind.constants}
+
+
+def _layer_kinds(config: Any) -> dict[str, Any]:
+    """Which layers of a ModernBERT see the whole text, and the bases of the rotary positions of both kinds."""
+    kinds = list(config.layer_types)
+    every = next((place for place in range(1, len(kinds)) if kinds[place] == "full_attention"), len(kinds))
+    if kinds != _layer_types(len(kinds), every):
+        raise ValueError(f"layer_types is {kinds} in config.json; only every n-th layer from the first on may be full")
+    for kind, parameters in config.rope_parameters.items():
+        if parameters.get("rope_type", "default") != "default":
+            raise ValueError(
+                f"rope_parameters of {kind} are of type {parameters['rope_type']!r} in config.json; only 'default' is "
+                "supported"
+            )
+    thetas = {ours: float(config.rope_parameters[kind]["rope_theta"]) for ours, kind in _THETAS.items()}
+    return {"global_every": every, **thetas}
+
+
+def _layer_types(num_layers: int, every: int) -> list[str]:
+    return ["sliding_attention" if number % every else "full_attention" for number in range(num_layers)]
 
 
 def huggingface_fields(fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -111,8 +149,8 @@ def huggingface_fields(fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     Raises:
       ValueError: if transformers has no such encoder.
     """
-    if fields["name"] == "xlnet":
-        model_type = "xlnet"
+    if fields["name"] in ("xlnet", "modernbert"):
+        model_type = fields["name"]
     elif fields["relative_positions"]:
         model_type = "mpnet"
     elif fields["position_offset"]:
@@ -136,4 +174,12 @@ def huggingface_fields(fields: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         offset = fields["position_offset"]
         theirs["max_position_embeddings"] = fields["max_positions"] + offset
         theirs["pad_token_id"] = offset - 1 if offset else 0
+    if kind.encoder == "modernbert":
+        theirs["embedding_dropout"] = fields["hidden_dropout"]
+        theirs["layer_types"] = _layer_types(fields["num_layers"], fields["global_every"])
+        theirs["rope_parameters"] = {
+            of: {"rope_type": "default", "rope_theta": fields[ours]} for ours, of in _THETAS.items()
+        }
+        # Theirs have to be tokens of the vocabulary.
+        theirs |= dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"), 0)
     return model_type, theirs

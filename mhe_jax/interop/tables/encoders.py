@@ -64,6 +64,27 @@ ENCODERS = {
         ),
         _embedding("encoder.relative_attention_bias", "relative_attention_bias"),
     ],
+    "modernbert": [
+        _embedding("embeddings.tok_embeddings", "word_embedding"),
+        *(
+            Rule(f"{torch}.weight", f"{ours}/scale", "same")
+            for torch, ours in (
+                ("embeddings.norm", "embedding_norm"),
+                ("layers.{i}.attn_norm", "layer_{i}/attention_norm"),
+                ("layers.{i}.mlp_norm", "layer_{i}/mlp_norm"),
+                ("final_norm", "final_norm"),
+            )
+        ),
+        *(
+            Rule(f"layers.{{i}}.{torch}.weight", f"layer_{{i}}/{ours}/kernel", "linear")
+            for torch, ours in (
+                ("attn.Wqkv", "qkv"),
+                ("attn.Wo", "output"),
+                ("mlp.Wi", "mlp_up"),
+                ("mlp.Wo", "mlp_down"),
+            )
+        ),
+    ],
     "xlnet": [
         _embedding("word_embedding", "word_embedding"),
         *(
@@ -88,6 +109,7 @@ _MARKS = (
     ("xlnet", "word_embedding.weight"),
     ("distilbert", "transformer.layer.0.attention.q_lin.weight"),
     ("mpnet", "encoder.relative_attention_bias.weight"),
+    ("modernbert", "embeddings.tok_embeddings.weight"),
     ("bert", "embeddings.word_embeddings.weight"),
 )
 
@@ -98,6 +120,9 @@ _IGNORED = (
     "cls.",
     "lm_head.",
     "lm_loss.",
+    "head.dense.",
+    "head.norm.",
+    "decoder.",
     "vocab_transform.",
     "vocab_layer_norm.",
     "vocab_projector.",
@@ -127,6 +152,8 @@ def detect_encoder(names: Iterable[str]) -> tuple[str, str] | None:
 def architecture_of(paths: Iterable[str]) -> str:
     """Which of `ENCODERS` has names for all of these paths below 'params/backbone'."""
     leaves = {path.split("/", 1)[0] for path in paths}
+    if "final_norm" in leaves:
+        return "modernbert"
     if "position_embedding" not in leaves:
         return "xlnet"
     if "relative_attention_bias" in leaves:

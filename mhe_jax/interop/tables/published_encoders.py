@@ -30,6 +30,25 @@ _XLNET = {
 _LARGE = {"hidden_size": 1024, "num_layers": 24, "num_heads": 16, "intermediate_size": 4096}
 _MINILM = {**_BERT, "hidden_size": 384, "num_layers": 6, "intermediate_size": 1536}
 
+_MODERNBERT = {
+    "name": "modernbert",
+    "vocab_size": 50368,
+    "hidden_size": 768,
+    "num_layers": 22,
+    "num_heads": 12,
+    "intermediate_size": 1152,
+    "activation": "gelu",
+    "norm_eps": 1e-5,
+    "initializer_range": 0.02,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "max_positions": 8192,
+    "local_window": 128,
+    "global_every": 3,
+    "global_theta": 160_000.0,
+    "local_theta": 10_000.0,
+}
+
 PUBLISHED: dict[str, dict[str, Any]] = {
     "bert-base-uncased": _BERT,
     "bert-base-cased": {**_BERT, "vocab_size": 28996},
@@ -39,6 +58,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "xlnet-base-cased": _XLNET,
     "xlnet-large-cased": {**_XLNET, **_LARGE},
     "sentence-transformers/all-MiniLM-L6-v2": _MINILM,
+    "answerdotai/ModernBERT-base": _MODERNBERT,
+    "answerdotai/ModernBERT-large": {**_MODERNBERT, **_LARGE, "num_layers": 28, "intermediate_size": 2624},
 }
 # The organisations under which the hub lists what was published without one.
 _OWNERS = {"bert": "google-bert", "roberta": "FacebookAI", "xlnet": "xlnet"}

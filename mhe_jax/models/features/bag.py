@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from mhe_jax.models.layers.dropout import dropout
-
-_SMALLEST = 1e-12  # length below which rows are not scaled up
+from mhe_jax.models.layers.lengths import unit_length
 
 
 class Bag(nn.Module):
@@ -41,8 +40,7 @@ class Bag(nn.Module):
         table = self.param("embedding", nn.initializers.normal(self.init_scale), (self.input_dim, self.features_dim))
         values = values.astype(jnp.float32)
         if self.unit_rows:
-            lengths = jnp.linalg.norm(values, axis=-1, keepdims=True)
-            values = values / jnp.maximum(lengths, _SMALLEST)
+            values = unit_length(values)
         values = dropout(self, values, self.feature_dropout, train).astype(self.dtype)
         # Ids come from the data, which checked them: 'clip' spares the check for others.
         rows = jnp.take(table.astype(self.dtype), ids, axis=0, mode="clip")

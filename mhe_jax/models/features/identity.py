@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from mhe_jax.models.layers.dropout import dropout
-
-_SMALLEST = 1e-12  # length below which features are not scaled up
+from mhe_jax.models.layers.lengths import unit_length
 
 
 class Identity(nn.Module):
@@ -47,7 +46,4 @@ class Identity(nn.Module):
             x = dropout(self, x, self.dropout, train)
         if not self.hidden_dims:
             x = dropout(self, x, self.dropout, train)
-        if self.l2_normalize:
-            lengths = jnp.linalg.norm(x.astype(jnp.float32), axis=-1, keepdims=True)
-            x = (x.astype(jnp.float32) / jnp.maximum(lengths, _SMALLEST)).astype(self.dtype)
-        return x
+        return unit_length(x) if self.l2_normalize else x

@@ -16,6 +16,7 @@ def self_attention(
     length: jax.Array | None = None,
     bias: jax.Array | None = None,
     drop: Callable[[jax.Array], jax.Array] | None = None,
+    window: int | None = None,
 ) -> jax.Array:
     """Each token's mean of the values of the real tokens, weighted by softmax(query · key / √D + bias): [B, T, N, D].
 
@@ -26,17 +27,26 @@ def self_attention(
       length: int32 [B], real tokens, at least 1, before the padding; None: all are.
       bias: float [N, T, T], added to the scores of all texts.
       drop: applied to the weights [B, N, T, T].
+      window: how far away a token may be to be seen; None: any are.
     """
+    if window is not None and window >= query.shape[1] - 1:
+        window = None
     fused = _cudnn_takes(query)
     # JAX's own way without a kernel multiplies float32 gradients with narrow operands.
     if bias is None and drop is None and (fused or query.dtype == _wide(query)):
         # Not by a mask: cuDNN's way with those has been faulty.
         implementation: Literal["cudnn", "xla"] = "cudnn" if fused else "xla"
         return jax.nn.dot_product_attention(
-            query, key, value, key_value_seq_lengths=length, implementation=implementation
+            query, key, value, key_value_seq_lengths=length, local_window_size=window, implementation=implementation
         )
     scores = product("bind,bjnd->bnij", query, key) / query.shape[-1] ** 0.5
-    return attend(scores if bias is None else scores + bias[None], value, length, drop)
+    if bias is not None:
+        scores += bias[None]
+    if window is not None:
+        place = jnp.arange(scores.shape[-1])
+        near = jnp.abs(place[:, None] - place[None, :]) <= window
+        scores = jnp.where(near[None, None], scores, jnp.finfo(scores.dtype).min)
+    return attend(scores, value, length, drop)
 
 
 def attend(

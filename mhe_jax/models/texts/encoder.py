@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from mhe_jax.models.layers.dropout import dropout
+from mhe_jax.models.layers.lengths import unit_length
 from mhe_jax.models.texts import pooling
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -39,6 +40,7 @@ class TextEncoder(nn.Module):
       attention_dropout: dropout rate of attention weights.
       pooling: 'first', 'last' or 'mean' real token's state.
       feature_layers: how many layers' pooled states make the features, the last layer first.
+      l2_normalize: whether the features are scaled to length 1, as encoders are trained that compare by cosines.
       feature_dropout: dropout rate of the features.
       remat: compute the inside of layers again for the gradient instead of keeping it: less memory, a third more time.
       dtype: compute dtype.
@@ -59,6 +61,7 @@ class TextEncoder(nn.Module):
     attention_dropout: float = 0.1
     pooling: str = "first"
     feature_layers: int = 1
+    l2_normalize: bool = False
     feature_dropout: float = 0.0
     remat: bool = False
     dtype: DTypeLike = jnp.float32
@@ -93,6 +96,8 @@ class TextEncoder(nn.Module):
         length = jnp.maximum(length, 1)
         states = self.hidden_states(input_ids, length, train)
         features = pooling.last_layers(states, length, self.pooling, self.feature_layers)
+        if self.l2_normalize:
+            features = unit_length(features)
         return dropout(self, features, self.feature_dropout, train)
 
     def hidden_states(self, input_ids: jax.Array, length: jax.Array, train: bool | jax.Array) -> tuple[jax.Array, ...]:
@@ -119,7 +124,7 @@ class TextEncoder(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and two dense maps, each added to the states and normalised: [B, T, D] -> [B, T, D] in `dtype`.
+    """Attention and two dense maps, each added to the states: [B, T, D] -> [B, T, D] in `dtype`.
 
     Attributes: as in `TextEncoder`.
     """
@@ -134,9 +139,9 @@ class EncoderLayer(nn.Module):
     attention_dropout: float
     dtype: DTypeLike
 
-    def dense(self, features: int, name: str) -> nn.Dense:
+    def dense(self, features: int, name: str, bias: bool = True) -> nn.Dense:
         normal = nn.initializers.normal(self.initializer_range)
-        return nn.Dense(features, dtype=self.dtype, kernel_init=normal, name=name)
+        return nn.Dense(features, use_bias=bias, dtype=self.dtype, kernel_init=normal, name=name)
 
     def add_and_norm(self, x: jax.Array, y: jax.Array, train: bool | jax.Array, name: str) -> jax.Array:
         """x + y normalised, with dropout of y."""
@@ -146,6 +151,6 @@ class EncoderLayer(nn.Module):
         return ACTIVATIONS[self.activation](self.dense(self.intermediate_size, "mlp_up")(x))
 
 
-def layer_norm(eps: float, dtype: DTypeLike, name: str) -> nn.LayerNorm:
+def layer_norm(eps: float, dtype: DTypeLike, name: str, bias: bool = True) -> nn.LayerNorm:
     """Normalisation over the last axis in float32 or wider, with output in `dtype`."""
-    return nn.LayerNorm(eps, dtype=dtype, use_fast_variance=False, name=name)
+    return nn.LayerNorm(eps, dtype=dtype, use_bias=bias, use_fast_variance=False, name=name)

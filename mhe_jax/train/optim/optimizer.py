@@ -28,6 +28,7 @@ def sgd(
     head_rate: float = 1.0,
     backbone_rate: float = 1.0,
     layer_decay: float = 1.0,
+    bag_rate: float = 1.0,
 ) -> optax.GradientTransformation:
     """torch.optim.SGD: the decay is added to the gradient before the momentum.
 
@@ -42,6 +43,7 @@ def sgd(
       backbone_rate: factor of the backbone's learning rate.
       layer_decay: factor of that rate from each of the backbone's layers to the one below, for fine-tuning: the last
         layer has the whole, embeddings or the stem the least. Networks for pictures count by stages.
+      bag_rate: factor of the learning rate of a bag of words beside a network; the backbone's are then the network's.
 
     Raises:
       ValueError: for `nesterov` without momentum, as torch does, and an impossible layer_decay.
@@ -50,7 +52,7 @@ def sgd(
         raise ValueError("config.optimizer.nesterov is set, but momentum is 0 and there is nothing to look ahead by")
     decay = optax.add_decayed_weights(weight_decay, mask=_decayed(decay_all, no_decay))
     rule = optax.sgd(learning_rate, momentum or None, nesterov)
-    return optax.chain(decay, rule, scale_parts(head_rate, backbone_rate, layer_decay))
+    return optax.chain(decay, rule, scale_parts(head_rate, backbone_rate, layer_decay, bag_rate))
 
 
 def adamw(
@@ -64,6 +66,7 @@ def adamw(
     head_rate: float = 1.0,
     backbone_rate: float = 1.0,
     layer_decay: float = 1.0,
+    bag_rate: float = 1.0,
     decay_after: bool = False,
 ) -> optax.GradientTransformation:
     """torch.optim.AdamW: bias-corrected, with decoupled decay scaled by the learning rate.
@@ -80,6 +83,7 @@ def adamw(
       backbone_rate: factor of the backbone's learning rate.
       layer_decay: factor of that rate from each of the backbone's layers to the one below, for fine-tuning: the last
         layer has the whole, embeddings or the stem the least. Networks for pictures count by stages.
+      bag_rate: factor of the learning rate of a bag of words beside a network; the backbone's are then the network's.
       decay_after: the AdamW that transformers had, and the published text pipeline used: it decays the weights that the
         Adam update has already changed, and corrects no bias in the denominator's `eps`.
     """
@@ -88,7 +92,7 @@ def adamw(
         rule = _transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask)
     else:
         rule = optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask)
-    return optax.chain(rule, scale_parts(head_rate, backbone_rate, layer_decay))
+    return optax.chain(rule, scale_parts(head_rate, backbone_rate, layer_decay, bag_rate))
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adamw": adamw}

@@ -135,6 +135,18 @@ def test_the_key_knows_the_vocabulary_the_length_and_the_rule(bert, xlnet):
     }
     assert len(keys) == 8
     assert TextTokenizer(bert, 8, "raw").key in keys
+    assert TextTokenizer(bert, 8, "raw", "query: ").key not in keys
+
+
+@pytest.mark.parametrize("rule", ["raw", "reference"])
+def test_a_prefix_stands_before_every_text(bert, rule):
+    texts = ["alpha beta", "", "beta " * 9]
+    found, cut = rows(TextTokenizer(bert, 6, rule, "alpha "), texts)
+    if rule == "raw":
+        assert found == bert([f"alpha {text}" for text in texts], truncation=True, max_length=6)["input_ids"]
+    plain, _ = rows(TextTokenizer(bert, 6, rule), ["alpha"])
+    assert all(row[:2] == plain[0][:2] and len(row) <= 6 for row in found)
+    assert cut[2]
 
 
 def test_special_tokens_must_leave_room(bert):

@@ -57,6 +57,19 @@ def test_every_parameter_of_an_encoder_has_the_rate_of_its_layer():
     np.testing.assert_array_equal(decayed["head"]["kernel"], plain["head"]["kernel"])
 
 
+def test_a_bag_beside_a_network_has_a_rate_of_its_own():
+    params = params_of()
+    params["backbone"] = {"network": params["backbone"], "bag": {"embedding": np.ones((2, 3), np.float32)}}
+    ones = jax.tree.map(jnp.ones_like, params)
+    fields = {"name": "sgd", "momentum": 0.0, "layer_decay": 0.5, "backbone_rate": 0.1, "bag_rate": 7.0}
+    found = updates_of(params, ones, **fields)
+    for name, distance in NAMES.items():
+        np.testing.assert_allclose(found["backbone"]["network"][name]["kernel"], -RATE * 0.1 * 0.5**distance, rtol=1e-6)
+    np.testing.assert_allclose(found["backbone"]["bag"]["embedding"], -RATE * 7, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"config\.optimizer\.bag_rate is 7\.0, but there is no bag beside a network"):
+        updates_of(params_of(), ones, name="sgd", bag_rate=7.0)
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_layer_decay_is_a_parameter_group_of_torch_for_each_layer(name):

@@ -13,7 +13,7 @@ from mhe_jax.data.ragged import pad_rows
 from mhe_jax.data.texts import buckets
 from mhe_jax.data.texts.choices import require_share_or_number
 from mhe_jax.data.texts.dataset import Texts, TextSplit
-from mhe_jax.data.texts.sparse.rows import Rows, RowSets, longest
+from mhe_jax.data.texts.sparse.rows import Rows, RowSets, longest, padded
 from mhe_jax.recipes.propensity import DEFAULT
 from mhe_jax.settings import option
 
@@ -35,6 +35,14 @@ class SparseSplit(TextSplit):
     def matrix(self) -> scipy.sparse.csr_matrix:
         """CSR float32 [N, V]; it shares the split's memory."""
         return scipy.sparse.csr_matrix((self.values, self.tokens, self.offsets), (self.num_examples, self.width))
+
+    def inputs(self, documents: np.ndarray, width: int) -> dict[str, np.ndarray]:
+        """'feature_ids' int32 and 'feature_values' float32 [B, width] of the rows, see `rows.padded`."""
+        starts, counts = self.offsets[documents], self.offsets[documents + 1] - self.offsets[documents]
+        return {
+            "feature_ids": pad_rows(self.tokens, starts, counts, width, 0),
+            "feature_values": pad_rows(self.values, starts, counts, width, 0),
+        }
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -129,17 +137,8 @@ class SparseData:
         return Texts(splits["train"], splits["eval"], splits.get("test"), found.label_names, described)
 
     def padded(self, features: scipy.sparse.csr_matrix) -> dict[str, np.ndarray]:
-        """Rows of features CSR [N, V] as evaluation would see them: ids int32 and values float32 [N, W].
-
-        W is the smallest bucket that holds the longest of them; a padded place has feature 0 of value 0.
-        """
-        cut, _ = longest(features, self.max_row_features)
-        counts = np.diff(cut.indptr)
-        width = int(buckets.fit(self.buckets, counts.max(initial=1)))
-        return {
-            "feature_ids": pad_rows(cut.indices, cut.indptr[:-1], counts, width, 0),
-            "feature_values": pad_rows(cut.data, cut.indptr[:-1], counts, width, 0),
-        }
+        """Rows of features CSR [N, V] as evaluation would see them, of one of the `buckets`, see `rows.padded`."""
+        return padded(features, self.buckets)
 
     def abstract_batch(
         self, batch_size: int, length: int = 0, evaluates: bool = False

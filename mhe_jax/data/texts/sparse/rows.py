@@ -1,12 +1,15 @@
 """Rows of sparse features beside their labels: brought into one form, checked against each other, and cut to length."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.ragged import pad_rows
+from mhe_jax.data.texts import buckets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,21 @@ def longest(features: scipy.sparse.csr_matrix, most: int) -> tuple[scipy.sparse.
         kept[start + order[most:]] = False
     indptr = np.concatenate([[0], np.cumsum(np.minimum(counts, most))])
     return scipy.sparse.csr_matrix((features.data[kept], features.indices[kept], indptr), features.shape), len(long)
+
+
+def padded(features: scipy.sparse.csr_matrix, widths: Sequence[int]) -> dict[str, np.ndarray]:
+    """Rows of features CSR [N, V] as a bag takes them: 'feature_ids' int32 and 'feature_values' float32 [N, W].
+
+    W is the smallest of `widths`, ascending, that holds the longest row; of one that no width holds the features of
+    the largest magnitude are kept. A padded place has feature 0 of value 0, which adds nothing to a weighted sum.
+    """
+    cut, _ = longest(features, widths[-1])
+    starts, counts = cut.indptr[:-1], np.diff(cut.indptr)
+    width = int(buckets.fit(tuple(widths), counts.max(initial=1)))
+    return {
+        "feature_ids": pad_rows(cut.indices, starts, counts, width, 0),
+        "feature_values": pad_rows(cut.data, starts, counts, width, 0),
+    }
 
 
 def _row_numbers(csr: scipy.sparse.csr_matrix) -> np.ndarray:
