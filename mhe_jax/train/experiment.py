@@ -29,13 +29,13 @@ from mhe_jax.settings import Settings, defaults
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
-from mhe_jax.train import data_digest, label_codes, old_configs, sections
+from mhe_jax.train import data_digest, label_codes, old_configs
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import put
 from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.writers import write_atomically
-from mhe_jax.train.state import abstract_weights
+from mhe_jax.train.weights import abstract_weights
 
 Task = Classification | MultiLabel | Verification
 
@@ -143,6 +143,8 @@ def claim_workdir(
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
     if is_begun(workdir):
+        from mhe_jax.train import sections  # all that a config can name: slow to import
+
         before, _ = read_workdir(workdir)
         now = json.loads(config.to_json())
         different = sections.differences(_lengthened(before.to_dict(), now), now)
