@@ -24,7 +24,7 @@ from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.inputs import read_ahead
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.labels import LabelCodes, LabelSpace
-from mhe_jax.train import experiment
+from mhe_jax.train import compilation_cache, experiment
 
 # A text, or pictures by the paths of their files.
 Input = str | os.PathLike
@@ -48,7 +48,8 @@ class Prediction(NamedTuple):
 def load(workdir: str | os.PathLike) -> "Run":
     """A trained run, with the weights of its best checkpoint on all devices that are here.
 
-    The folder alone is enough, the data set need not be present:
+    The folder alone is enough, the data set need not be present. Compiled programs are kept for the next start, as the
+    command line keeps them, unless JAX was told where, or not to: see `mhe_jax.train.compilation_cache`.
 
         run = mhe_jax.load("runs/mine")
         for best, *others in run.predict(["a.jpg", "b.jpg"]):
@@ -61,6 +62,7 @@ def load(workdir: str | os.PathLike) -> "Run":
       ValueError: if the folder is not a run's, or holds no weights.
     """
     workdir = pathlib.Path(workdir)
+    compilation_cache.enable()
     config = experiment.usable_config(workdir)
     return Run(config, opened(config, workdir))
 

@@ -66,7 +66,7 @@ def test_texts_are_read_as_scikit_learn_reads_them(settings, sublinear, tmp_path
     fitted = words.fit(texts)
     words.save(tmp_path)
     for found in (words.transform(iter(texts)), Vectorizer.load(tmp_path).transform(texts)):
-        assert found.shape == fitted.shape and found.dtype == np.float32
+        assert (found.shape, found.dtype) == (fitted.shape, np.float32)
         fitted.sort_indices()
         np.testing.assert_array_equal(found.indptr, fitted.indptr)
         np.testing.assert_array_equal(found.indices, fitted.indices)
