@@ -87,10 +87,10 @@ def pictures(source: str, data: ImageData, batch_size: int, on_bad: Callable[[Ex
 
 
 def features(source: str, width: int, batch_size: int, on_bad: Callable[[Exception], None]) -> Batches:
-    """Rows of a .npy of features as {'features': [N, D]}, at most `batch_size` at a time; a row's name has its number.
+    """Rows of a .npy or .safetensors as {'features': [N, D]}, at most `batch_size` at a time; their names are numbered.
 
     Args:
-      source: the file, float16 or float32 [M, D].
+      source: the file, [M, D], see `mhe_jax.data.features.arrays.open_features`.
       width: D.
       batch_size: the most at a time.
       on_bad: takes the error of a row with a NaN or an infinity, which is left out.

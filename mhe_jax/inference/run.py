@@ -158,7 +158,11 @@ class Run:
             return matrix
         if isinstance(inputs, np.ndarray | jax.Array) and isinstance(data, FeatureData):
             rows = np.asarray(inputs)
-            if rows.dtype.kind != "f" or rows.ndim != 2 or rows.shape[1] != data.features_dim:
+            if (
+                (rows.dtype.kind != "f" and rows.dtype not in DTYPES)
+                or rows.ndim != 2
+                or rows.shape[1] != data.features_dim
+            ):
                 raise ValueError(
                     f"{self._trained.workdir} takes float features [N, {data.features_dim}], not {rows.dtype} "
                     f"{list(rows.shape)}"
