@@ -25,8 +25,8 @@ def main(argv: list[str]) -> None:
         "input",
         None,
         "predict: a picture, a folder of pictures, a .npy of uint8 images; a text, a file of texts, - for the lines of "
-        "standard input as they come; a .npy or .safetensors of features. Without it, a run with many labels an example "
-        "ranks those of its whole test split.",
+        "standard input as they come; a .npy or .safetensors of features. Without it, a run with many labels an "
+        "example ranks those of its whole test split.",
     )
     flags.DEFINE_enum(
         "split",

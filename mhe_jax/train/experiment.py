@@ -138,8 +138,10 @@ def claim_workdir(
     the folder alone is enough to predict.
 
     Raises:
-      ValueError: listing the fields, or what of the data differs.
+      ValueError: listing the fields, or what of the data differs; for words that `config.init_from` numbers otherwise.
     """
+    if isinstance(data, WordData) and config.get("init_from") and "backbone" in config.init_parts:
+        data.require_words(pathlib.Path(config.init_from) / FOLDER)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
     if is_begun(workdir):

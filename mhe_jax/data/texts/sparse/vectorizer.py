@@ -109,6 +109,11 @@ class Vectorizer:
         matrix.sort_indices()
         return matrix
 
+    def has_columns_of(self, other: "Vectorizer") -> bool:
+        """Whether both give a word the same number; weights may differ."""
+        rules = [(words.analyzer, words.ngrams, words.hashed) for words in (self._words, other._words)]
+        return rules[0] == rules[1] and self._numbers == other._numbers
+
     def save(self, folder: pathlib.Path) -> None:
         """Writes vectorizer.json, the settings and words in the order of their numbers, and idf.npy, their weights."""
         folder.mkdir(parents=True, exist_ok=True)
