@@ -7,6 +7,7 @@ those objects are described where they are defined.
 # ruff: noqa: RUF009 (`option` makes a dataclass field)
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -240,3 +241,11 @@ def defaults(described: type = Settings) -> dict[str, Any]:
         elif field.default_factory is not dataclasses.MISSING:
             found[field.name] = field.default_factory()
     return found
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """The fields of a config by their paths: `head.margin.scale`."""
+    if isinstance(tree, Mapping | ConfigDict) and tree:
+        inner = ((f"{prefix}.{name}" if prefix else name, sub) for name, sub in tree.items())
+        return {path: value for name, sub in inner for path, value in flat(sub, name).items()}
+    return {prefix: tree}

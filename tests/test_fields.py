@@ -15,7 +15,7 @@ import pytest
 from mhe_jax import registry
 from mhe_jax.data.build import DATA
 from mhe_jax.data.images.synthetic import Synthetic
-from mhe_jax.settings import Settings
+from mhe_jax.settings import Settings, flat
 from mhe_jax.train import sections
 from tests.digest import Run
 from tests.field_runs import RUNS, Files, pictures, with_fields
@@ -189,9 +189,9 @@ def outcome(run: str, path: str, default: Any) -> str:
     section, _, name = path.rpartition(".")
     needs = next((key for key in (f"{run}.{name}", path) if key in WITH), "")
     config = with_fields(RUNS[run](), WITH.get(needs, {}))
-    if sections.is_free(path, sections.flat(config)):
+    if sections.is_free(path, flat(config)):
         return "free"
-    value = sections.flat(config).get(path, default)
+    value = flat(config).get(path, default)
     entry, _, kind = run.partition(":")[2].partition(" of ")
     keys = (f"{run}.{name}", f"{entry}.{name}", f"{name} of {kind}", name)
     other = next((OTHERS[key] for key in keys if key in OTHERS), None)

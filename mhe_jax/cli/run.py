@@ -1,6 +1,7 @@
 """`mhe train | eval | predict | describe | advise`: what a config or a run is asked; main.py takes it as --mode."""
 
 import datetime
+import gc
 import json
 import pathlib
 import sys
@@ -23,8 +24,9 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string(
         "input",
         None,
-        "predict: a picture, a folder of pictures, a .npy of uint8 images; a text, a file of texts, - for standard "
-        "input; a .npy of features. Without it, a run with many labels an example ranks those of its whole test split.",
+        "predict: a picture, a folder of pictures, a .npy of uint8 images; a text, a file of texts, - for the lines of "
+        "standard input as they come; a .npy or .safetensors of features. Without it, a run with many labels an "
+        "example ranks those of its whole test split.",
     )
     flags.DEFINE_enum(
         "split",
@@ -77,6 +79,9 @@ def command(argv: list[str]) -> int:
     if FLAGS.config is None and FLAGS.workdir is None:
         raise app.UsageError("--config or --workdir is needed")
     program.quiet()
+    if FLAGS.mode == "predict":
+        # What importing makes all stays: looking through it again and again takes a tenth of a start.
+        gc.disable()
     # Imported here, so that --help is quick.
     from mhe_jax.train.parallel import interruption
 
@@ -96,15 +101,11 @@ def command(argv: list[str]) -> int:
 
 
 def run() -> int:
-    from mhe_jax.inference.evaluate import evaluate
-    from mhe_jax.inference.predict import predict, predict_split
     from mhe_jax.settings import Settings
     from mhe_jax.targets import target as targets
-    from mhe_jax.train import compilation_cache, experiment, left_to_data, loop
-    from mhe_jax.train.parallel import deterministic, distributed, interruption
-    from mhe_jax.train.reporting import advise, description, profile
-    from mhe_jax.train.reporting.describe import describe
-    from mhe_jax.train.reporting.writers import finite, write_atomically
+    from mhe_jax.train import compilation_cache, experiment, left_to_data
+    from mhe_jax.train.parallel import deterministic, distributed
+    from mhe_jax.train.reporting import profile
 
     if FLAGS.profile_steps is not None and FLAGS.mode != "train":
         raise ValueError("--profile_steps is of train alone")
@@ -134,10 +135,13 @@ def run() -> int:
         config = experiment.usable_config(workdir, FLAGS.mode in ("eval", "predict"))
     # Of several processes, one speaks.
     say = print if distributed.is_main() else lambda text: None
+    # Each mode imports its own: of `predict` the start is what people wait for.
     # What is compiled to be described is not run, and comes from the disk without its figures.
     if FLAGS.mode not in ("describe", "advise") and (not_kept := compilation_cache.enable()):
         say(not_kept)
     if FLAGS.mode == "advise":
+        from mhe_jax.train.reporting import advise
+
         if FLAGS.memory:
             memory = targets.memory_of(FLAGS.memory)
         elif target is not None:
@@ -146,20 +150,35 @@ def run() -> int:
             raise ValueError("advise needs --target, or --memory, such as 24GB")
         say(advise.as_text(advise.advise(left_to_data.as_trained(config, workdir), target, memory)))
     elif FLAGS.mode == "describe":
+        from mhe_jax.train.reporting import description
+        from mhe_jax.train.reporting.describe import describe
+        from mhe_jax.train.reporting.writers import write_atomically
+
         found = describe(left_to_data.as_trained(config, workdir), target, siblings=FLAGS.heads == "all")
         if FLAGS.output and distributed.is_main():
             write_atomically(pathlib.Path(FLAGS.output), json.dumps(description.as_data(found), indent=2) + "\n")
         say(description.as_text(found))
     elif FLAGS.mode == "eval":
+        from mhe_jax.inference.evaluate import evaluate
+        from mhe_jax.train.reporting.writers import finite
+
         say(json.dumps(finite(evaluate(config, workdir, class_names))))
     elif FLAGS.mode == "predict":
+        from mhe_jax.inference.predict import predict, predict_split
+
         assert workdir is not None
+        gc.freeze()
+        gc.enable()
         output = pathlib.Path(FLAGS.output) if FLAGS.output else None
         if FLAGS.input is None:
             say(predict_split(config, workdir, FLAGS.top_k, output, class_names, FLAGS.split))
         else:
             predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names)
     else:
+        from mhe_jax.train import loop
+        from mhe_jax.train.parallel import interruption
+        from mhe_jax.train.reporting.writers import finite
+
         # The time in a default name is that of the main process.
         workdir = workdir or pathlib.Path(distributed.agree_on_text("workdir", str(default_workdir())))
         result = loop.train_and_evaluate(config, workdir, profile_steps=profile_steps, started=_STARTED)

@@ -6,7 +6,7 @@ import shutil
 from typing import Any
 
 from mhe_jax.data.texts.dataset import TextData
-from mhe_jax.data.texts.sparse.words import FOLDER as VECTORIZER
+from mhe_jax.data.texts.sparse.word_fields import FOLDER as VECTORIZER
 from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference.opened import Trained
 from mhe_jax.train.checkpoints.published import TOKENIZER

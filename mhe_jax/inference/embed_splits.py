@@ -24,7 +24,7 @@ from mhe_jax.train import data_digest, experiment, kept_encoder, left_to_data
 from mhe_jax.train.features import embedded
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh, put, shares
-from mhe_jax.train.state import abstract_weights
+from mhe_jax.train.weights import abstract_weights
 
 DTYPES = ("float16", "float32")
 _EVERY = 64  # batches between two states on the disk

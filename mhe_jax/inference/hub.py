@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from mhe_jax.data.texts.sparse.words import FOLDER as VECTORIZER
+from mhe_jax.data.texts.sparse.word_fields import FOLDER as VECTORIZER
 from mhe_jax.train.checkpoints.published import TOKENIZER, WEIGHTS
 
 PREFIX = "hub:"

@@ -8,6 +8,7 @@ import gzip
 import itertools
 import os
 import pathlib
+import select
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,9 @@ from mhe_jax.train.parallel import distributed
 Batches = Iterator[tuple[list[str], Any]]
 
 Item = TypeVar("Item")
+
+_TYPED = "standard input"
+_PIECE = 1 << 16  # bytes, all that a pipe holds
 
 # Of files of texts.
 _SUFFIXES = (".txt", ".jsonl", ".json", ".csv", ".tsv", ".gz")
@@ -83,10 +87,10 @@ def pictures(source: str, data: ImageData, batch_size: int, on_bad: Callable[[Ex
 
 
 def features(source: str, width: int, batch_size: int, on_bad: Callable[[Exception], None]) -> Batches:
-    """Rows of a .npy of features as {'features': [N, D]}, at most `batch_size` at a time; a row's name has its number.
+    """Rows of a .npy or .safetensors as {'features': [N, D]}, at most `batch_size` at a time; their names are numbered.
 
     Args:
-      source: the file, float16 or float32 [M, D].
+      source: the file, [M, D], see `mhe_jax.data.features.arrays.open_features`.
       width: D.
       batch_size: the most at a time.
       on_bad: takes the error of a row with a NaN or an infinity, which is left out.
@@ -176,9 +180,10 @@ def texts(source: str, data: TextData | WordData, batch_size: int, on_bad: Calla
     """Tokens of texts as {'input_ids', 'length'}, or words, at most `batch_size` at a time; a text is its own name.
 
     Args:
-      source: `-` for standard input or the path of a file, also of a .gz, one text a line (in a .jsonl or .json file,
-        one object a line with a field `text`); or, if there is no such file, the text itself. A single word that ends
-        in one of these, .txt, .csv or .tsv, or begins with a slash or a dot, is meant as a file.
+      source: `-` for standard input, whose lines are taken as they come, or the path of a file, also of a .gz, one text
+        a line (in a .jsonl or .json file, one object a line with a field `text`); or, if there is no such file, the
+        text itself. A single word that ends in one of these, .txt, .csv or .tsv, or begins with a slash or a dot, is
+        meant as a file.
       data: what reads texts.
       batch_size: the most at a time.
       on_bad: takes the error of a line that is not UTF-8, or of a .jsonl file holds no text, and is left out.
@@ -187,17 +192,52 @@ def texts(source: str, data: TextData | WordData, batch_size: int, on_bad: Calla
       ValueError: if there is no such file or no text, it is a folder, a pipe or a device, or the text itself is not
         UTF-8.
     """
-    for some in _batched(_texts(source, on_bad), batch_size):
+    batches = _typed(batch_size, on_bad) if source == "-" else _batched(_texts(source, on_bad), batch_size)
+    for some in batches:
         yield list(some), data.inputs_of(some)
+
+
+def _typed(batch_size: int, on_bad: Callable[[Exception], None]) -> Iterator[list[str]]:
+    """The lines of standard input, each time those that are there."""
+    number = 0
+    for lines in _arriving(sys.stdin.fileno(), batch_size):
+        some = []
+        for line in lines:
+            number += 1
+            try:
+                some.append(decoded_line(line, _TYPED, number))
+            except DataError as error:
+                on_bad(error)
+        if some:
+            yield some
+    if not number:
+        raise ValueError("--input: - holds no text")
+
+
+def _arriving(file: int, most: int) -> Iterator[list[bytes]]:
+    """Lines of an open file, at most `most` together: what is there is taken, and nothing more is waited for."""
+    lines: list[bytes] = []
+    begun: list[bytes] = []  # of a line whose end is yet to come
+    ended = False
+    while lines or not ended:
+        while not ended and len(lines) < most and (not lines or select.select([file], [], [], 0)[0]):
+            read = os.read(file, _PIECE)
+            ended = not read
+            *whole, rest = read.split(b"\n")
+            if whole:
+                lines += [b"".join([*begun, whole[0]]), *whole[1:]]
+                begun = []
+            begun.append(rest)
+            if ended and any(begun):
+                lines.append(b"".join(begun))
+        yield lines[:most]
+        lines = lines[most:]
 
 
 def _texts(source: str, on_bad: Callable[[Exception], None]) -> Iterator[str]:
     path, name = pathlib.Path(source), source
     parse: Callable[[str, str, int], str | None] = _plain
-    if source == "-":
-        name = "standard input"
-        lines = _numbered(sys.stdin.buffer, name, on_bad)
-    elif _is(path.is_file):
+    if _is(path.is_file):
         lines = _numbered(_opened(path), name, on_bad)
         parse = _json_text if path.name.removesuffix(".gz").endswith((".jsonl", ".json")) else _plain
     elif source and _is(path.is_dir):

@@ -65,12 +65,16 @@ class Trained:
 
         return call
 
-    def results(self, program: Callable[[Any], Any], batches: Iterable[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-        """`(tag, program(inputs))` of each `(tag, inputs)`, on the host; the next batch is made ready meanwhile.
+    def results(
+        self, program: Callable[[Any], Any], batches: Iterable[tuple[Any, Any]], ahead: int = 1
+    ) -> Iterator[tuple[Any, Any]]:
+        """`(tag, program(inputs))` of each `(tag, inputs)`, on the host.
 
         Args:
           program: what `compiled` returned.
           batches: host arrays of at most `BATCH_SIZE` rows, each with anything that says whose they are.
+          ahead: how many batches are made ready while one is on the device; with 0 each has its result before the next
+            is asked for, which may be long in coming.
         """
         running: collections.deque = collections.deque()
 
@@ -80,7 +84,7 @@ class Trained:
 
         for tag, inputs in batches:
             running.append((tag, len(jax.tree.leaves(inputs)[0]), program(self._padded(inputs))))
-            if len(running) > 1:
+            if len(running) > ahead:
                 yield finished()
         while running:
             yield finished()

@@ -26,6 +26,7 @@ from mhe_jax.inference.embeddings import write_embeddings
 from mhe_jax.inference.inputs import Batches, Unreadable, features, pictures, sparse_rows, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.inference.truth import chosen, present
+from mhe_jax.train import experiment
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import BATCH, place, replicate, shares
 from mhe_jax.train.reporting import stored
@@ -41,9 +42,9 @@ def predict(
 ) -> int:
     """Writes one line `{"input", "ids", "names", "scores"}` per picture, text or row; scores are probabilities.
 
-    The lines of a batch are written as soon as it is through. An input that cannot be read has none: it is named on
-    standard error, and an error at the end, after all lines, counts them. A run on faces writes embeddings instead, see
-    `mhe_jax.inference.embeddings.write_embeddings`.
+    The lines of a batch are written as soon as it is through; of standard input a batch is what is there. An input that
+    cannot be read has none: it is named on standard error, and an error at the end, after all lines, counts them. A run
+    on faces writes embeddings instead, see `mhe_jax.inference.embeddings.write_embeddings`.
 
     Args:
       config: the run's config; its data set need not be present.
@@ -65,8 +66,8 @@ def predict(
         raise ValueError("--input=- : several processes cannot share standard input; name a file, or start one process")
     if isinstance(build_data(config.data), FaceData):
         return write_embeddings(config, workdir, source, output)
+    _check_top_k(k, workdir)
     trained = _named(opened(config, workdir), class_names)
-    _check_top_k(k, trained.classes.number)
     data = trained.data
     unreadable, count = Unreadable(), 0
     if isinstance(data, TextData | WordData):
@@ -79,7 +80,7 @@ def predict(
     else:
         batches = pictures(source, data, BATCH_SIZE, unreadable)
     with _opened(output) as stream:
-        for lines in _lines(trained, batches, k):
+        for lines in _lines(trained, batches, k, ahead=0 if source == "-" else 1):
             stream.writelines(lines)
             stream.flush()
             count += len(lines)
@@ -91,7 +92,9 @@ def _named(trained: Trained, class_names: pathlib.Path | None) -> Trained:
     return dataclasses.replace(trained, classes=with_names(trained.classes, class_names))
 
 
-def _check_top_k(k: int, classes: int) -> None:
+def _check_top_k(k: int, workdir: pathlib.Path) -> None:
+    """Before the model is opened, which takes seconds."""
+    classes = experiment.read_workdir(workdir)[1].number
     if not 1 <= k <= classes:
         raise ValueError(f"--top_k is {k}; it must be between 1 and the {classes} classes")
 
@@ -108,10 +111,10 @@ def _opened(output: pathlib.Path | None) -> Iterator[TextIO]:
             yield stream
 
 
-def _lines(trained: Trained, batches: Batches, k: int) -> Iterable[list[str]]:
+def _lines(trained: Trained, batches: Batches, k: int, ahead: int) -> Iterable[list[str]]:
     """The lines of each batch."""
     top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, k))
-    for names, (scores, ids) in trained.results(top, batches):
+    for names, (scores, ids) in trained.results(top, batches, ahead):
         rows = zip(names, trained.codes.ids(ids), np.exp(scores), strict=True)
         yield [_line(trained, name, row_ids, row_scores) for name, row_ids, row_scores in rows]
 
@@ -155,9 +158,9 @@ def predict_split(
     """
     if not build_data(config.data).multilabel:
         raise ValueError("--input is missing: only runs with many labels an example rank a whole split by default")
-    trained = _named(opened(config, workdir), class_names)
     if output:
-        _check_top_k(k, trained.classes.number)
+        _check_top_k(k, workdir)
+    trained = _named(opened(config, workdir), class_names)
     splits = present(trained.load_splits())
     name, held_out = chosen(splits, which)
     split = splits[name]

@@ -17,13 +17,14 @@ from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.data.texts.sparse.rows import canonical_features
+from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference import hub
 from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.inputs import read_ahead
 from mhe_jax.inference.opened import BATCH_SIZE, SIZES, Trained, opened
 from mhe_jax.labels import LabelCodes, LabelSpace
-from mhe_jax.train import experiment
+from mhe_jax.train import compilation_cache, experiment
 
 # A text, or pictures by the paths of their files.
 Input = str | os.PathLike
@@ -50,7 +51,8 @@ class Prediction(NamedTuple):
 def load(workdir: str | os.PathLike) -> "Run":
     """A trained run, with the weights of its best checkpoint on all devices that are here.
 
-    The folder alone is enough, the data set need not be present:
+    The folder alone is enough, the data set need not be present. Compiled programs are kept for the next start, as the
+    command line keeps them, unless JAX was told where, or not to: see `mhe_jax.train.compilation_cache`.
 
         run = mhe_jax.load("runs/mine")
         for best, *others in run.predict(["a.jpg", "b.jpg"]):
@@ -63,6 +65,7 @@ def load(workdir: str | os.PathLike) -> "Run":
       ValueError: if the folder is not a run's, or holds no weights; if the hub has none, or cannot be reached.
     """
     workdir = hub.located(workdir)
+    compilation_cache.enable()
     config = experiment.usable_config(workdir)
     return Run(config, opened(config, workdir))
 
@@ -211,7 +214,7 @@ class Run:
 
     def _blank(self, data: Any, size: int) -> Iterator[Any]:
         """Batches of `size` inputs that say nothing, one of each shape that is known in advance."""
-        if isinstance(data, TextData):
+        if isinstance(data, TextData) and not isinstance(data, WordFields):
             data.encode([""])  # the tokenizer has its own first time
             for width in data.buckets:
                 yield {"input_ids": np.zeros((size, width), np.int32), "length": np.ones(size, np.int32)}
@@ -238,7 +241,11 @@ class Run:
             return matrix
         if isinstance(inputs, np.ndarray | jax.Array) and isinstance(data, FeatureData):
             rows = np.asarray(inputs)
-            if rows.dtype.kind != "f" or rows.ndim != 2 or rows.shape[1] != data.features_dim:
+            if (
+                (rows.dtype.kind != "f" and rows.dtype not in DTYPES)
+                or rows.ndim != 2
+                or rows.shape[1] != data.features_dim
+            ):
                 raise ValueError(
                     f"{self._trained.workdir} takes float features [N, {data.features_dim}], not {rows.dtype} "
                     f"{list(rows.shape)}"

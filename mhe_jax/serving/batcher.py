@@ -102,7 +102,8 @@ class Batcher:
 
     def _taken(self) -> tuple[list, list[asyncio.Future]]:
         """The next batch, without those that nobody waits for any more."""
-        inputs, futures = [], []
+        inputs: list = []
+        futures: list[asyncio.Future] = []
         while self._waiting and len(inputs) < self._max_batch:
             one, future = self._waiting.popleft()
             if not future.done():

@@ -117,7 +117,8 @@ class _Body:
 
     def __init__(self, scope: dict, receive: Any, most: int):
         self._receive, self._most, self.cut = receive, most, False
-        self._parts: list[bytes] | None = []
+        self._parts: list[bytes] = []
+        self._replayed = False
         announced = dict(scope["headers"]).get(b"content-length", b"")
         if announced.isdigit() and int(announced) > most:
             raise self._too_large()
@@ -140,10 +141,10 @@ class _Body:
 
     async def replay(self) -> dict:
         """The body as one message, then nothing more."""
-        if self._parts is None:
+        if self._replayed:
             await asyncio.Event().wait()
-        parts, self._parts = self._parts, None
-        return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+        self._replayed = True
+        return {"type": "http.request", "body": b"".join(self._parts), "more_body": False}
 
     def _too_large(self) -> Refused:
         return Refused(413, f"the request has more than {self._most:,} bytes", {"Connection": "close"})

@@ -41,8 +41,9 @@ class _Seen:
             self.others[status] += 1
 
     def outcome(self, duration: float) -> Outcome:
-        found = np.percentile(self.seconds, (50, 95, 99)) * 1000 if self.seconds else [float("nan")] * 3
-        return Outcome(len(self.seconds), len(self.seconds) / duration, *map(float, found), dict(self.others))
+        found = np.percentile(self.seconds, (50, 95, 99)) if self.seconds else np.full(3, np.nan)
+        p50, p95, p99 = (1000 * found).tolist()
+        return Outcome(len(self.seconds), len(self.seconds) / duration, p50, p95, p99, dict(self.others))
 
 
 class Connection:

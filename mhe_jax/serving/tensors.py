@@ -96,10 +96,11 @@ def wanted(request: dict[str, Any], offered: Sequence[str]) -> tuple[list[str], 
         return list(offered), list(offered) if everything else []
     if not isinstance(listed, list):
         raise _bad("`outputs` must be a list of tensors")
-    names, binary = [], []
+    names: list[str] = []
+    binary: list[str] = []
     for place, one in enumerate(listed):
         name = one.get("name") if isinstance(one, dict) else None
-        if name not in offered:
+        if not isinstance(name, str) or name not in offered:
             raise _bad(f"outputs[{place}] must be one of {', '.join(offered)}")
         names.append(name)
         told = _parameter(one, "binary_data", f"outputs[{place}]")
@@ -127,7 +128,7 @@ def _of_json(one: dict, where: str) -> np.ndarray:
     dtype = _dtype(datatype, where)
     try:
         with np.errstate(over="ignore"):
-            array = np.asarray(_flat(data, where), dtype)
+            array: np.ndarray = np.asarray(_flat(data, where), dtype)
     except (TypeError, ValueError, OverflowError):
         raise _bad(f"{where}: data must be numbers of {datatype}") from None
     return _shaped(array, shape, where)

@@ -30,7 +30,7 @@ from mhe_jax.settings import Settings, defaults
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
-from mhe_jax.train import data_digest, kept_encoder, label_codes, old_configs, sections
+from mhe_jax.train import data_digest, kept_encoder, label_codes, old_configs
 from mhe_jax.train.backbone import backbone_section, pretrained
 from mhe_jax.train.checkpoints import published
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
@@ -38,7 +38,7 @@ from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import put
 from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.writers import write_atomically
-from mhe_jax.train.state import abstract_weights
+from mhe_jax.train.weights import abstract_weights
 
 Task = Classification | MultiLabel | Verification
 
@@ -104,11 +104,15 @@ def claim_workdir(
     the folder alone is enough to predict.
 
     Raises:
-      ValueError: listing the fields, or what of the data differs.
+      ValueError: listing the fields, or what of the data differs; for words that `config.init_from` numbers otherwise.
     """
+    if isinstance(data, WordFields) and config.get("init_from") and "backbone" in config.init_parts:
+        data.require_words(pathlib.Path(config.init_from) / FOLDER)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
     if is_begun(workdir):
+        from mhe_jax.train import sections  # all that a config can name: slow to import
+
         before, _ = read_workdir(workdir)
         now = json.loads(config.to_json())
         different = sections.differences(_lengthened(before.to_dict(), now), now)

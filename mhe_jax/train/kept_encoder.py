@@ -20,7 +20,7 @@ from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.train.backbone import backbone_section
 from mhe_jax.train.parallel.mesh import put
 from mhe_jax.train.reporting import stored
-from mhe_jax.train.state import abstract_weights
+from mhe_jax.train.weights import abstract_weights
 
 FOLDER = "encoder"
 _FILE, _WEIGHTS, _TOKENIZER = "encoder.json", "weights.safetensors", "tokenizer"

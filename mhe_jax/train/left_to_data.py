@@ -14,7 +14,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import Data
-from mhe_jax.train import experiment, sections
+from mhe_jax.settings import flat
+from mhe_jax.train import experiment
 
 # By its path, the value by which a config leaves a field to the data.
 LEFT: dict[str, Any] = {
@@ -32,7 +33,7 @@ SMALLEST, LARGEST = 32, 256
 
 def left(config: ConfigDict) -> list[str]:
     """The paths of the fields that a config leaves to the data."""
-    fields = sections.flat(config)
+    fields = flat(config)
     return [path for path, value in LEFT.items() if path in fields and fields[path] == value]
 
 
@@ -45,6 +46,8 @@ def as_trained(config: ConfigDict, workdir: pathlib.Path | None) -> ConfigDict:
     paths = left(config)
     if not paths or workdir is None or not experiment.is_begun(workdir):
         return config
+    from mhe_jax.train import sections  # all that a config can name: slow to import, and a run's own has no gaps
+
     stored, _ = experiment.read_workdir(workdir)
     trained = sections.completed(stored)
     return _filled(config, {path: trained[path] for path in paths if path in trained})
@@ -78,7 +81,7 @@ def batch_size(num_examples: int, multiple: int = 1) -> int:
 
 def told(config: ConfigDict, paths: list[str]) -> str:
     """One line with the values of the fields `paths`."""
-    fields = sections.flat(config)
+    fields = flat(config)
     paths = [*paths, *[RATE] * ("global_batch_size" in paths)]
     return "by the data: " + ", ".join(f"{path} = {_short(fields[path])}" for path in paths)
 

@@ -5,8 +5,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from mhe_jax import registry
 from mhe_jax.codes.sources import SOURCES
 from mhe_jax.data.build import DATA
@@ -17,7 +15,7 @@ from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES, ON_SPARSE, PARTS, S
 from mhe_jax.ops.margins import MARGINS
 from mhe_jax.ops.sampling import SAMPLERS
 from mhe_jax.registry import Registry
-from mhe_jax.settings import Settings, defaults, free_fields
+from mhe_jax.settings import Settings, defaults, flat, free_fields
 from mhe_jax.train.optim.averages import AVERAGES
 from mhe_jax.train.optim.clip import CLIPS
 from mhe_jax.train.optim.optimizer import OPTIMIZERS
@@ -50,14 +48,6 @@ def registries(data_name: str) -> dict[str, Registry]:
         "table_optimizer": TABLE_OPTIMIZERS,
         "clip": CLIPS,
     }
-
-
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The fields of a config by their paths: `head.margin.scale`."""
-    if isinstance(tree, Mapping | ConfigDict) and tree:
-        inner = ((f"{prefix}.{name}" if prefix else name, sub) for name, sub in tree.items())
-        return {path: value for name, sub in inner for path, value in flat(sub, name).items()}
-    return {prefix: tree}
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import flax
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
@@ -13,6 +12,7 @@ from mhe_jax.train.optim import averages
 from mhe_jax.train.optim.optimizer import Optimizer
 from mhe_jax.train.parallel import fsdp
 from mhe_jax.train.parallel.mesh import put
+from mhe_jax.train.weights import laid_out, unboxed
 
 
 @flax.struct.dataclass
@@ -54,20 +54,14 @@ def abstract_state(task, optimizer: Optimizer, average_rule, mesh: Mesh, shard_b
     Tables that a head declares as partitioned are sharded, with their optimizer slots and averages; so are, with
     `shard_backbone`, those of the backbone (see `mhe_jax.train.parallel.fsdp`); the rest is replicated.
     """
-    abstract = _laid_out(jax.eval_shape(lambda: _boxed_state(task, optimizer, average_rule, 0)), mesh)
+    abstract = laid_out(jax.eval_shape(lambda: _boxed_state(task, optimizer, average_rule, 0)), mesh)
     return fsdp.shard(abstract, mesh) if shard_backbone else abstract
-
-
-def abstract_weights(task, mesh: Mesh) -> dict:
-    """The same for {'params', 'batch_stats'} alone."""
-    params, batch_stats = jax.eval_shape(lambda: task.init(jax.random.key(0)))
-    return _laid_out({"params": params, "batch_stats": batch_stats}, mesh)
 
 
 def create_state(task, optimizer: Optimizer, average_rule, abstract: TrainState, seed: int) -> TrainState:
     """Initial values on their devices; no host ever holds the whole state."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    init = jax.jit(lambda: _unbox(_boxed_state(task, optimizer, average_rule, seed)), out_shardings=shardings)
+    init = jax.jit(lambda: unboxed(_boxed_state(task, optimizer, average_rule, seed)), out_shardings=shardings)
     return init()
 
 
@@ -89,17 +83,3 @@ def _boxed_state(task, optimizer, average_rule, seed) -> TrainState:
     average = averages.start(average_rule, {"params": params, "batch_stats": batch_stats})
     statistics = jax.tree.map(jnp.asarray, task.head.statistics())
     return TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params), average, statistics)
-
-
-def _laid_out(boxed: Any, mesh: Mesh) -> Any:
-    return jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        _unbox(boxed),
-        nn.get_sharding(boxed, mesh),
-    )
-
-
-def _unbox(tree: Any) -> Any:
-    # Not flax's own unbox: under an ambient mesh that adds sharding constraints, which abstract values cannot take.
-    is_box = lambda leaf: isinstance(leaf, nn.Partitioned)
-    return jax.tree.map(lambda leaf: leaf.value if is_box(leaf) else leaf, tree, is_leaf=is_box)

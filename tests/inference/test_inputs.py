@@ -1,5 +1,4 @@
 import gzip
-import io
 import os
 import sys
 
@@ -75,11 +74,40 @@ def test_a_bad_line_leaves_the_others_their_answers(tmp_path):
     assert places == ["2:", "3:", "4:", "5:", "6:"]
 
 
-def test_bad_bytes_on_a_pipe_are_one_line_of_it(monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\n\xff\nthree\n")))
+@pytest.fixture
+def pipe(monkeypatch):
+    """What is written to this file comes in on standard input."""
+    reads, writes = os.pipe()
+    with open(reads) as file, open(writes, "wb", buffering=0) as written:
+        monkeypatch.setattr(sys, "stdin", file)
+        yield written
+
+
+def test_bad_bytes_on_a_pipe_are_one_line_of_it(pipe):
+    pipe.write(b"one\n\xff\nthree\n")
+    pipe.close()
     errors = []
     assert names("-", errors.append) == ["one", "three"]
     assert list(map(str, errors)) == ["standard input:2: byte 1 of the line is not UTF-8 (invalid start byte)"]
+
+
+def test_nothing_on_a_pipe_is_an_error(pipe):
+    pipe.close()
+    with pytest.raises(ValueError, match="--input: - holds no text"):
+        names("-")
+
+
+def test_a_pipe_is_read_up_to_what_is_there(pipe):
+    """Never more than a batch together; the last line may lack its end, and another one come in pieces."""
+    batches = texts("-", Words(), 2, raised)
+    pipe.write(b"one\r\ntwo\nthree\nfo")
+    assert next(batches)[0] == ["one", "two"]
+    assert next(batches)[0] == ["three"]
+    pipe.write(b"u")
+    pipe.write(b"r\n\nfive" + b"!" * 50_000)
+    assert next(batches)[0] == ["four", ""]
+    pipe.close()
+    assert [name for some, _ in batches for name in some] == ["five" + "!" * 50_000]
 
 
 def test_what_stands_before_a_damaged_end_is_answered(tmp_path):

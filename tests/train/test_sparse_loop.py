@@ -132,6 +132,19 @@ def test_words_tell_the_labels_and_the_folder_alone_predicts(of_texts, folders, 
         folders[""].with_name("elsewhere").rename(folders[""])
 
 
+def test_weights_of_other_words_are_refused_before_training(of_texts, folders, tmp_path):
+    source, _ = of_texts
+    start = {"init_from": str(source), "total_steps": 1}
+    train_and_evaluate(tiny(folders, "", "ohe", **start), tmp_path / "same")
+    other = {**start, "data.min_documents": 30}
+    with pytest.raises(ValueError, match=f"has numbered other words .*config.data.vectorizer={source}/vectorizer"):
+        train_and_evaluate(tiny(folders, "", "ohe", **other), tmp_path / "other")
+    assert not (tmp_path / "other" / "config.json").exists()
+    train_and_evaluate(
+        tiny(folders, "", "ohe", **other, **{"data.vectorizer": f"{source}/vectorizer"}), tmp_path / "by"
+    )
+
+
 def test_memory_is_told_without_data(folders):
     config = tiny({"sparse": "/nowhere"}, **{"data.num_classes": 1000, "head.head_sizes": (40, 25)})
     with pytest.raises(ValueError, match="describe reads no data: say --config.data.features_dim"):

@@ -2,27 +2,30 @@
 
 import pathlib
 
+import ml_dtypes
 import numpy as np
 import tqdm
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.features.tensors import mapped_tensor
 from mhe_jax.data.files import mapped_array
 
-DTYPES = (np.dtype(np.float16), np.dtype(np.float32))
+FILE = "features.npy"
+DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16))
 _BLOCK = 16 << 20  # bytes that are looked at together
 
 
 def open_features(path: pathlib.Path, width: int = 0) -> np.ndarray:
-    """The features of a .npy file, float16 or float32 [N, D], mapped into memory: rows are read where they are used.
+    """The features of a .npy or .safetensors file, [N, D], mapped into memory: rows are read where they are used.
 
     Args:
-      path: the file.
+      path: the file, of float16 or float32; a .safetensors may be of bfloat16, too, and holds one tensor.
       width: D, where it is known.
 
     Raises:
       DataError: naming the file, if it holds no row, or anything else than such a matrix.
     """
-    found = mapped_array(path)
+    found = mapped_tensor(path) if path.suffix == ".safetensors" else mapped_array(path)
     if found.ndim != 2 or found.dtype not in DTYPES:
         raise DataError(
             f"{path} holds {found.dtype} {list(found.shape)}; features must be float16 or float32 [N, D] of this "

@@ -19,7 +19,7 @@ _LABELS = 100  # width of a batch's labels where the data is not there to tell
 class FeatureSplit:
     """Features of one split.
 
-    features: float16 or float32 [N, D], a memory map.
+    features: float16, bfloat16 or float32 [N, D], a memory map.
     labels: int32 [N], or CSR [N, L].
     resident: whether the features lie on the device; otherwise each batch is read from the map.
     filtered: CSR [N, L], labels that evaluation leaves out of a row's ranking, if there are any.

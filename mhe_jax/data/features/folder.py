@@ -1,4 +1,7 @@
-"""Features in `train/features.npy` and `val/features.npy`, with labels beside them: made once, and trained on often."""
+"""Features in `train/features.npy` and `val/features.npy`, with labels beside them: made once, and trained on often.
+
+They may also be in features.safetensors, or in Parquet files.
+"""
 
 import dataclasses
 import pathlib
@@ -7,33 +10,37 @@ import numpy as np
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.features import labels as files
-from mhe_jax.data.features.arrays import open_features, require_finite
+from mhe_jax.data.features import parquet
+from mhe_jax.data.features.arrays import FILE, open_features, require_finite
 from mhe_jax.data.features.dataset import FeatureData, Features, FeatureSplit, MultiLabelData
 from mhe_jax.data.propensity import inverse_propensity
 
-FILE = "features.npy"
+TENSOR = "features.safetensors"
 TRAIN, VALID, TEST = "train", "val", "test"
 
 
 @dataclasses.dataclass(kw_only=True)
 class FeatureFolder(FeatureData):
-    """`path` holds train/, val/ and perhaps test/, or test/ alone beside train/, each with features.npy and labels.npy.
+    """`path` holds train/, val/ and perhaps test/, or test/ alone beside train/, each with features and labels.
 
-    Labels are the numbers of the classes, or their names. classes.txt in `path` lists the names; without it names are
-    sorted, and numbers are counted up to the highest.
+    Features are in features.npy, features.safetensors, or Parquet files; labels in labels.npy, in labels.jsonl, or in
+    those Parquet files. Labels are the numbers of the classes, or their names. classes.txt in `path` lists the names;
+    without it names are sorted, and numbers are counted up to the highest.
     """
 
     def load(self) -> Features:
         folders = split_folders(self.path)
         names = files.read_names(folders[TRAIN].parent)
-        where: object = folders[TRAIN].parent / files.NAMES if names else folders[TRAIN] / files.ONE
         features = {name: read_features(self, folder) for name, folder in folders.items()}
-        found = {name: files.read_one(folder, len(features[name])) for name, folder in folders.items()}
+        labelled = {name: labels_beside(folder) for name, folder in folders.items()}
+        paths = {name: files.label_file(folder) for name, folder in labelled.items()}
+        where: object = folders[TRAIN].parent / files.NAMES if names else paths[TRAIN]
+        found = {name: files.read_one(folder, len(features[name])) for name, folder in labelled.items()}
         named = found[TRAIN].dtype.kind == "U"
         for name, labels in found.items():
             if (labels.dtype.kind == "U") != named:
                 raise DataError(
-                    f"{folders[name] / files.ONE} holds {labels.dtype} labels, but that of {TRAIN}/ "
+                    f"{paths[name]} holds {labels.dtype} labels, but that of {TRAIN}/ "
                     f"{found[TRAIN].dtype}: all splits need strings, or all integers"
                 )
         if named:
@@ -48,7 +55,7 @@ class FeatureFolder(FeatureData):
         splits = {
             name: FeatureSplit(
                 features[name],
-                files.ids_of(folders[name] / files.ONE, labels, names, number, where),
+                files.ids_of(paths[name], labels, names, number, where),
                 fits_device(self, features[name]),
             )
             for name, labels in found.items()
@@ -60,15 +67,19 @@ class FeatureFolder(FeatureData):
 class MultiLabelFolder(MultiLabelData):
     """The folder of `features` with labels.npz in the place of labels.npy: a sparse matrix of rows and labels.
 
-    filtered.npz beside it, another such matrix, has the labels that evaluation leaves out of a row's ranking.
+    labels.jsonl, or the column of Parquet files, holds a list for each row. filtered.npz beside them, another such
+    matrix, has the labels that evaluation leaves out of a row's ranking.
     """
 
     def load(self) -> Features:
         folders = split_folders(self.path)
         names = files.read_names(folders[TRAIN].parent)
-        where = folders[TRAIN].parent / files.NAMES if names else folders[TRAIN] / files.MANY
         features = {name: read_features(self, folder) for name, folder in folders.items()}
-        found = {name: files.read_many(folder, len(features[name])) for name, folder in folders.items()}
+        labelled = {name: labels_beside(folder) for name, folder in folders.items()}
+        paths = {name: files.label_file(folder, files.MANY) for name, folder in labelled.items()}
+        where = folders[TRAIN].parent / files.NAMES if names else paths[TRAIN]
+        read = {name: files.read_many(folder, len(features[name])) for name, folder in labelled.items()}
+        names, found = files.matrices(read, names, where)
         filtered = {
             name: files.read_filtered(folder, len(features[name])) for name, folder in folders.items() if name != TRAIN
         }
@@ -111,12 +122,33 @@ def split_folders(path: str) -> dict[str, pathlib.Path]:
 
 
 def read_features(data: FeatureData, folder: pathlib.Path) -> np.ndarray:
-    """The features of a split, float16 or float32 [N, D]; D becomes that of the data set, if it has none yet."""
-    features = open_features(folder / FILE, data.features_dim)
+    """The features of a split, [N, D]; D becomes that of the data set, if it has none yet."""
+    path = features_file(folder)
+    features = open_features(path, data.features_dim)
     data.features_dim = features.shape[1]
     if data.check_finite:
-        require_finite(folder / FILE, features)
+        require_finite(path, features)
     return features
+
+
+def features_file(folder: pathlib.Path) -> pathlib.Path:
+    """Where the features of a split are; of Parquet files, what they were decoded into.
+
+    Raises:
+      DataError: if there are none, or in more than one form.
+    """
+    tables = sorted(folder.glob("*.parquet"))
+    there = [path.name for path in (folder / FILE, folder / TENSOR) if path.exists()]
+    if len(there) + bool(tables) > 1:
+        raise DataError(f"{folder} holds {', '.join([*there, *(path.name for path in tables)][:4])}: leave one of them")
+    return parquet.decoded(tables) / FILE if tables else folder / (there or [FILE])[0]
+
+
+def labels_beside(folder: pathlib.Path) -> pathlib.Path:
+    """The folder with the labels of a split: its own, or what Parquet files with labels were decoded into."""
+    tables = sorted(folder.glob("*.parquet"))
+    own = any((folder / name).exists() for name in (files.ONE, files.MANY, files.LINES))
+    return parquet.decoded(tables) if tables and not own else folder
 
 
 def fits_device(data: FeatureData, features: np.ndarray) -> bool:

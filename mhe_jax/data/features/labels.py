@@ -1,7 +1,15 @@
-"""The labels beside features: one a row in labels.npy, or many in labels.npz, and the names of the classes."""
+"""The labels beside features: one a row in labels.npy, or many in labels.npz, and the names of the classes.
 
+labels.jsonl stands for either: a label a line, or a list of labels.
+"""
+
+import dataclasses
+import itertools
+import json
 import pathlib
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -11,7 +19,21 @@ from mhe_jax.data.files import mapped_array, require_file
 from mhe_jax.data.lines import read_lines
 from mhe_jax.data.names import look_alike
 
-ONE, MANY, FILTERED, NAMES = "labels.npy", "labels.npz", "filtered.npz", "classes.txt"
+ONE, MANY, LINES, FILTERED, NAMES = "labels.npy", "labels.npz", "labels.jsonl", "filtered.npz", "classes.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """Labels of rows as a file lists them.
+
+    path: the file.
+    labels: of all rows end to end, integers or strings [M].
+    counts: how many each row has, int64 [N].
+    """
+
+    path: pathlib.Path
+    labels: np.ndarray
+    counts: np.ndarray
 
 
 def read_names(root: pathlib.Path) -> tuple[str, ...]:
@@ -24,8 +46,15 @@ def read_names(root: pathlib.Path) -> tuple[str, ...]:
 
 
 def read_one(folder: pathlib.Path, num_rows: int) -> np.ndarray:
-    """labels.npy: integers or strings [N]; raises DataError if it is missing, of other rows, or holds anything else."""
-    path = folder / ONE
+    """labels.npy or labels.jsonl: integers or strings [N].
+
+    Raises:
+      DataError: if it is missing, of other rows, or holds anything else.
+    """
+    path = label_file(folder)
+    if path.name == LINES:
+        listed = _listed(path, num_rows, several=False)
+        return listed.labels
     if not path.exists() and (folder / MANY).exists():
         raise DataError(
             f"{folder} holds {MANY}, many labels for each row: set config.data.name = 'features_multilabel', for which "
@@ -38,8 +67,78 @@ def read_one(folder: pathlib.Path, num_rows: int) -> np.ndarray:
     return found
 
 
+def label_file(folder: pathlib.Path, usual: str = ONE) -> pathlib.Path:
+    """labels.jsonl, where there is one, or the `usual` file; raises DataError if there is another one beside it."""
+    there = [name for name in (ONE, MANY, LINES) if (folder / name).exists()]
+    if LINES in there and len(there) > 1:
+        raise DataError(f"{folder} holds {' and '.join(there)}: leave one of them")
+    return folder / (LINES if LINES in there else usual)
+
+
+def _listed(path: pathlib.Path, num_rows: int, several: bool) -> Listed:
+    """A line of JSON for each row: a label, or with `several` a list of labels."""
+    rows: list[list[Any]] = []
+    kind: type | None = None
+    for number, line in enumerate(read_lines(path), 1):
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}:{number}: malformed JSON ({error}); each line is one row's labels") from error
+        row = found if several and isinstance(found, list) else [found]
+        if not all(type(label) in (int, str) for label in row):
+            wanted = "an integer, a string, or a list of these" if several else "an integer or a string"
+            raise DataError(f"{path}:{number}: the line is {line[:40]}; it must be {wanted}")
+        kind = kind or (type(row[0]) if row else None)
+        if not all(type(label) is kind for label in row):
+            raise DataError(f"{path}:{number}: labels are integers, or strings, in all lines; not both")
+        rows.append(row)
+    _require_rows(path, len(rows), num_rows)
+    flat = list(itertools.chain.from_iterable(rows))
+    try:
+        labels = np.array(flat) if flat else np.zeros(0, np.int64)
+    except OverflowError:
+        labels = np.zeros(0, object)
+    if labels.dtype.kind not in "iU":
+        raise DataError(f"{path} holds an integer that is none of a class")
+    return Listed(path, labels, np.array([len(row) for row in rows]))
+
+
+def matrices(
+    found: Mapping[str, scipy.sparse.csr_matrix | Listed], names: tuple[str, ...], where: object
+) -> tuple[tuple[str, ...], dict[str, scipy.sparse.csr_matrix]]:
+    """Labels of splits as CSR float32 [N, L], the split to train on first, and the names of the labels.
+
+    Without `names` listed strings are named by those to train on, sorted, and numbers end at the highest of all splits.
+
+    Raises:
+      DataError: naming the row of a label that is none of these.
+    """
+    listed = {name: labels for name, labels in found.items() if isinstance(labels, Listed)}
+    first = next(iter(found.values()))
+    if isinstance(first, Listed) and first.labels.dtype.kind == "U":
+        names = names or tuple(np.unique(first.labels).tolist())
+    highest = [int(labels.labels.max(initial=-1)) for labels in listed.values() if labels.labels.dtype.kind == "i"]
+    number = len(names) or (first.shape[1] if not isinstance(first, Listed) else 1 + max(highest, default=-1))
+    made = {}
+    for name, labels in found.items():
+        if not isinstance(labels, Listed):
+            made[name] = labels
+            continue
+        row = np.repeat(np.arange(len(labels.counts)), labels.counts)
+        ids = ids_of(labels.path, labels.labels, names, number, where, row)
+        matrix = scipy.sparse.csr_matrix((np.ones(len(ids), np.float32), (row, ids)), (len(labels.counts), number))
+        matrix.data[:] = 1  # of a label that is listed twice
+        made[name] = matrix
+    return names, made
+
+
 def ids_of(
-    path: pathlib.Path, labels: np.ndarray, names: tuple[str, ...], num_classes: int, where: object
+    path: pathlib.Path,
+    labels: np.ndarray,
+    names: tuple[str, ...],
+    num_classes: int,
+    where: object,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """Labels as ids, int32 [N]: the places of strings in `names`, or the integers themselves.
 
@@ -49,6 +148,7 @@ def ids_of(
       names: of the classes; not needed for integers.
       num_classes: C.
       where: what says so, for messages.
+      rows: of the labels, int [N], where a row may have several.
 
     Raises:
       DataError: naming the first row whose label is none of the classes.
@@ -58,8 +158,8 @@ def ids_of(
         place = {name: number for number, name in enumerate(names)}
         ids = np.array([place.get(value, -1) for value in values.tolist()])[which]
         if (ids < 0).any():
-            row = int((ids < 0).argmax())
-            label = str(labels[row])
+            place_of = int((ids < 0).argmax())
+            row, label = place_of if rows is None else int(rows[place_of]), str(labels[place_of])
             raise DataError(
                 f"{path}: row {row} has label {label!r}, which is none of the {num_classes} classes of {where}"
                 f"{look_alike(label, names)}"
@@ -67,16 +167,23 @@ def ids_of(
         return ids.astype(np.int32)
     outside = (labels < 0) | (labels >= num_classes)
     if outside.any():
-        row = int(outside.argmax())
+        place_of = int(outside.argmax())
+        row = place_of if rows is None else int(rows[place_of])
         raise DataError(
-            f"{path}: row {row} has label {labels[row]}, but {where} says that there are {num_classes} classes: labels "
-            f"are numbers from 0 to {num_classes - 1}"
+            f"{path}: row {row} has label {labels[place_of]}, but {where} says that there are {num_classes} classes: "
+            f"labels are numbers from 0 to {num_classes - 1}"
         )
     return labels.astype(np.int32)
 
 
-def read_many(folder: pathlib.Path, num_rows: int) -> scipy.sparse.csr_matrix:
-    """labels.npz: CSR float32 [N, L], columns sorted and none repeated, no stored 0; raises DataError as `read_one`."""
+def read_many(folder: pathlib.Path, num_rows: int) -> scipy.sparse.csr_matrix | Listed:
+    """labels.npz: CSR float32 [N, L], columns sorted and none repeated, no stored 0; or labels.jsonl as it is.
+
+    Raises:
+      DataError: as `read_one`.
+    """
+    if label_file(folder).name == LINES:
+        return _listed(folder / LINES, num_rows, several=True)
     if not (folder / MANY).exists() and (folder / ONE).exists():
         raise DataError(
             f"{folder} holds {ONE}, one label for each row: set config.data.name = 'features', as the shipped configs "
@@ -111,4 +218,4 @@ def _matrix(path: pathlib.Path, num_rows: int) -> scipy.sparse.csr_matrix:
 
 def _require_rows(path: pathlib.Path, found: int, num_rows: int) -> None:
     if found != num_rows:
-        raise DataError(f"{path} has {found} rows, but features.npy beside it has {num_rows}: one for each is needed")
+        raise DataError(f"{path} has {found} rows, but the features beside it have {num_rows}: one for each is needed")

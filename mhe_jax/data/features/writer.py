@@ -11,8 +11,8 @@ import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.features import labels as files
-from mhe_jax.data.features.arrays import not_finite
-from mhe_jax.data.features.folder import FILE, TEST, TRAIN, VALID
+from mhe_jax.data.features.arrays import FILE, not_finite
+from mhe_jax.data.features.folder import TEST, TRAIN, VALID
 from mhe_jax.data.names import one_line
 
 PROGRESS = "progress.json"

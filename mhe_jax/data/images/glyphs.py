@@ -14,13 +14,11 @@ import unicodedata
 import warnings
 
 import jax
-import matplotlib
 import numpy as np
 import PIL
 import PIL.features
 import PIL.Image
 import PIL.ImageFont
-from matplotlib.ft2font import FT2Font, LoadFlags
 
 from mhe_jax.data.dataset import ArraySplit, DataError
 from mhe_jax.data.images import augment
@@ -106,6 +104,8 @@ def character_name(code: int) -> str:
 
 def font_file(face: str) -> pathlib.Path:
     """Where matplotlib keeps a face."""
+    import matplotlib  # slow to import, and not needed to predict
+
     path = pathlib.Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf")
     if not path.exists():
         raise DataError(f"{path} is missing: data 'glyphs' needs the DejaVu fonts that matplotlib ships")
@@ -114,6 +114,8 @@ def font_file(face: str) -> pathlib.Path:
 
 def choose_characters() -> np.ndarray:
     """Code points of the classes, ascending int32: drawn by every Sans and Serif face, one per outline, not blank."""
+    from matplotlib.ft2font import FT2Font, LoadFlags  # as above
+
     candidates = set.intersection(*(set(FT2Font(str(font_file(face))).get_charmap()) for face in SANS + SERIF))
     main = FT2Font(str(font_file(SANS[0])))
     first_with: dict[bytes, int] = {}
@@ -135,6 +137,8 @@ def draw(face: str, characters: np.ndarray, image_size: int) -> tuple[np.ndarray
     Returns:
       uint8 [n, image_size, image_size] with ink 255, and their places int32 [n] in `characters`.
     """
+    from matplotlib.ft2font import FT2Font  # as above
+
     path = str(font_file(face))
     has = set(FT2Font(path).get_charmap())
     # Layout.BASIC draws the character's own glyph: no ligatures, no reordering of right-to-left text.

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import pathlib
+import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 from mhe_jax.data.dataset import DataError
 
 TEXT_RULES = ("raw", "reference")
+
+# Beside the files of transformers, in a folder that `TextTokenizer.save` wrote.
+_KEPT = "kept.json"
 
 # Any of these makes a tokenizer.
 _FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
@@ -28,8 +32,39 @@ _UNBROKEN = 4096
 _CHARACTERS = 8
 
 
+class KeptTokenizer:
+    """A tokenizer that `TextTokenizer` has saved, as far as that needs it: transformers takes seconds to import.
+
+    Its tokenizer.json is what transformers had made for the run. Of other folders transformers makes more of it than is
+    written there, by the architecture.
+
+    Raises:
+      Exception: of any kind, if the files are damaged.
+    """
+
+    is_fast = True
+
+    def __init__(self, folder: pathlib.Path):
+        from tokenizers import Tokenizer
+
+        self._folder = folder
+        self.unk_token_id: int | None = json.loads((folder / _KEPT).read_text())["unknown"]
+        self.backend_tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        special = self.backend_tokenizer.get_added_tokens_decoder()
+        self.all_special_ids = [number for number, token in special.items() if token.special]
+
+    def __len__(self) -> int:
+        return self.backend_tokenizer.get_vocab_size(with_added_tokens=True)
+
+    def save_pretrained(self, folder: str) -> None:
+        """Copies the files."""
+        shutil.copytree(self._folder, folder, dirs_exist_ok=True)
+
+
 def load_tokenizer(checkpoint: str) -> Any:
     """The fast tokenizer of a Hugging Face folder or hub id, a transformers PreTrainedTokenizerFast.
+
+    Of a folder of a run it is a `KeptTokenizer`.
 
     What lies in the hub's cache is used without asking the network. Code of a checkpoint's own is never run: unless it
     is told so, transformers asks on standard input, where a user's texts may come from.
@@ -37,17 +72,12 @@ def load_tokenizer(checkpoint: str) -> Any:
     Raises:
       DataError: if there is none; the message says which files a folder needs.
     """
-    from transformers import AutoTokenizer  # slow to import, and not needed for images
-
     folder = pathlib.Path(checkpoint).expanduser()
     if folder.is_dir() and not any((folder / name).exists() for name in _FILES):
         # transformers would make a tokenizer of nothing but special tokens.
         raise DataError(f"{folder} holds no tokenizer: one of {', '.join(_FILES)} is needed there")
     try:
-        if folder.is_dir():
-            tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-        else:
-            tokenizer = _from_hub(AutoTokenizer, checkpoint)
+        tokenizer = KeptTokenizer(folder) if (folder / _KEPT).is_file() else _by_transformers(folder, checkpoint)
     except Exception as error:  # damaged files make transformers fail in any way
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         if folder.is_dir():
@@ -61,6 +91,14 @@ def load_tokenizer(checkpoint: str) -> Any:
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise DataError(f"the tokenizer of {checkpoint} holds nothing but special tokens: is its vocabulary missing?")
     return tokenizer
+
+
+def _by_transformers(folder: pathlib.Path, checkpoint: str) -> Any:
+    from transformers import AutoTokenizer  # slow to import, and not needed for images
+
+    if folder.is_dir():
+        return AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    return _from_hub(AutoTokenizer, checkpoint)
 
 
 def _from_hub(auto: Any, checkpoint: str) -> Any:
@@ -132,8 +170,10 @@ class TextTokenizer:
         return self._join([encoding.ids for encoding in encodings])
 
     def save(self, folder: str | pathlib.Path) -> None:
-        """Writes the tokenizer as transformers does."""
+        """Writes the tokenizer as transformers does, and what reads it back without transformers."""
         self._tokenizer.save_pretrained(str(folder))
+        unknown = None if self.unknown < 0 else self.unknown
+        pathlib.Path(folder, _KEPT).write_text(json.dumps({"unknown": unknown}) + "\n")
 
     def _encode(self, texts: Sequence[str]) -> list:
         try:

@@ -6,7 +6,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -18,7 +18,9 @@ from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.train.checkpoints import same_model, seals
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.reporting import report, writers
-from mhe_jax.train.state import TrainState
+
+if TYPE_CHECKING:  # the optimizers come with it, and predicting takes none
+    from mhe_jax.train.state import TrainState
 
 _TEMPORARY = ".orbax-checkpoint-tmp"  # Orbax's name for a folder that is being written
 
@@ -69,7 +71,7 @@ class Checkpoints:
                     f"{path.parent} is passed over: the name of a checkpoint is the number of its step", stacklevel=2
                 )
 
-    def save(self, state: TrainState, step: int, meta: dict) -> None:
+    def save(self, state: "TrainState", step: int, meta: dict) -> None:
         """Starts saving; the folder appears under its name only when it is complete.
 
         The state is copied off the device before this returns, so that it may be donated.
@@ -90,8 +92,8 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def restore(
-        self, abstract: TrainState, label_space: LabelSpace, codes: LabelCodes | None = None
-    ) -> tuple[TrainState, dict]:
+        self, abstract: "TrainState", label_space: LabelSpace, codes: LabelCodes | None = None
+    ) -> tuple["TrainState", dict]:
         """The newest checkpoint that is whole, on the shapes and shardings of `abstract`, which may be of another mesh.
 
         Raises:
@@ -99,7 +101,7 @@ class Checkpoints:
         """
         classes = same_model.describe_space(label_space, codes)
 
-        def load(step: int) -> tuple[TrainState, dict]:
+        def load(step: int) -> tuple["TrainState", dict]:
             meta = self._meta(step)
             self._check_same_model(step, meta, self._shapes(step), abstract, classes)
             args = ocp.args.PyTreeRestore(abstract, restore_args=_restore_args(abstract))

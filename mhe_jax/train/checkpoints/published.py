@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mhe_jax.data.texts.sparse.words import FOLDER as VECTORIZER
+from mhe_jax.data.texts.sparse.word_fields import FOLDER as VECTORIZER
 from mhe_jax.interop.state_files import read_checkpoint
 from mhe_jax.train.checkpoints import same_model
 from mhe_jax.train.parallel.mesh import put

@@ -139,7 +139,7 @@ def names_file(count):
 WRONG = {
     "rows": (
         rewrite("val/labels.npy", lambda a: a[:-1]),
-        r"val/labels\.npy has 20 rows, but features\.npy beside it has 21",
+        r"val/labels\.npy has 20 rows, but the features beside it have 21",
     ),
     "NaN": (rewrite("val/features.npy", with_value((7, 2), np.nan)), r"val/features\.npy: row 7 holds a NaN"),
     "width": (
@@ -221,7 +221,7 @@ def test_matrices_of_other_shapes_are_told(many):
     with pytest.raises(DataError, match=r"val/filtered\.npz has 10 columns, but .*train/labels\.npz 11 labels"):
         load(many, "features_multilabel")
     scipy.sparse.save_npz(many / "val" / "labels.npz", matrix(many, "val")[1:])
-    with pytest.raises(DataError, match=r"val/labels\.npz has 20 rows, but features\.npy beside it has 21"):
+    with pytest.raises(DataError, match=r"val/labels\.npz has 20 rows, but the features beside it have 21"):
         load(many, "features_multilabel")
     (many / "train" / "labels.npz").write_bytes(b"PK no archive")
     with pytest.raises(DataError, match=r"train/labels\.npz is no sparse matrix that scipy"):

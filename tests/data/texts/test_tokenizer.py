@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.texts.tokenizer import TextTokenizer, load_tokenizer
+from mhe_jax.data.texts.tokenizer import KeptTokenizer, TextTokenizer, load_tokenizer
 from mhe_jax.data.texts.word_pieces import train_word_pieces
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"]
@@ -219,3 +219,24 @@ def test_a_hub_id_without_network_says_which_files_to_give(tmp_path):
     assert run.stdout.startswith("'some-owner/some-model' is no folder, and as a Hugging Face id it cannot be loaded")
     assert "config.json, tokenizer.json (or vocab.txt, or vocab.json and merges.txt)" in run.stdout
     assert "model.safetensors" in run.stdout
+
+
+@pytest.mark.parametrize("kind", ["bert", "plain", "xlnet"])
+def test_what_was_saved_is_read_without_transformers(kind, request, tmp_path):
+    first = TextTokenizer(request.getfixturevalue(kind), 9, "raw")
+    for folder in (tmp_path / "once", tmp_path / "twice"):
+        first.save(folder)
+        kept = load_tokenizer(str(folder))
+        assert isinstance(kept, KeptTokenizer)
+        again = TextTokenizer(kept, 9, "raw")
+        assert (again.key, again.vocab_size, again.unknown) == (first.key, first.vocab_size, first.unknown)
+        assert rows(again, texts_of(1, 9)) == rows(first, texts_of(1, 9))
+        first = again
+
+
+@pytest.mark.parametrize("name", ["kept.json", "tokenizer.json"])
+def test_a_saved_tokenizer_that_is_damaged_is_one_line(bert, name, tmp_path):
+    TextTokenizer(bert, 9, "raw").save(tmp_path)
+    (tmp_path / name).write_text("{")
+    with pytest.raises(DataError, match=f"the tokenizer in {tmp_path} cannot be loaded"):
+        load_tokenizer(str(tmp_path))

@@ -94,6 +94,8 @@ def _require_same_documents(folder: pathlib.Path, count: int, labels: scipy.spar
     """Raises DataError unless a folder of `count` features has these labels, CSR [N, L], row by row."""
     path = folder / files.MANY
     there = files.read_many(folder, count)
+    if isinstance(there, files.Listed):
+        raise DataError(f"{there.path} lists labels by name, but {path}, which `mhe embed` writes, has them by number")
     if there.shape != labels.shape:
         raise DataError(
             f"{path} has {list(there.shape)} rows and labels, but the documents {list(labels.shape)}: {_SAME}"

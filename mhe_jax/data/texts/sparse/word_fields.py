@@ -39,6 +39,14 @@ class WordFields:
     hashed: int = 0
     vectorizer: str = option("", free=True)
 
+    def require_words(self, folder: pathlib.Path) -> None:
+        """Raises ValueError unless words are numbered as in `folder`, if it has any: rows of a table are by number."""
+        if folder.is_dir() and not self._words.has_columns_of(Vectorizer.load(folder)):
+            raise ValueError(
+                f"config.init_from: {folder.parent} has numbered other words than this data, so that each would start "
+                f"from the weights of another one: --config.data.vectorizer={folder} reads texts by its words"
+            )
+
     def save_vectorizer(self, folder: pathlib.Path) -> None:
         """Writes words and weights so that `vectorizer` may name the folder."""
         self._words.save(folder)

@@ -37,3 +37,38 @@ def test_texts_without_words():
         Vectorizer(Words()).fit(["", "a b"])
     with pytest.raises(DataError, match="no words to tell them apart: "):
         Vectorizer(Words(min_documents=3)).fit(TEXTS)
+
+
+# Letters of several scripts, digits, signs, spaces of several kinds, and lower cases that are longer than their upper.
+_ALPHABET = "abcdeé ßİΣσ  \t\n\u3000\xa0_-'.,9٣中文कि😀"
+
+
+@pytest.mark.parametrize("sublinear", [True, False])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"ngrams": (1, 3)},
+        {"ngrams": (2, 3)},
+        {"min_documents": 3, "max_vocabulary": 40},
+        {"hashed": 64},
+        {"analyzer": "char_wb"},
+        {"analyzer": "char_wb", "ngrams": (2, 5)},
+        {"analyzer": "char_wb", "ngrams": (4, 6)},
+    ],
+    ids=str,
+)
+def test_texts_are_read_as_scikit_learn_reads_them(settings, sublinear, tmp_path):
+    """To the bit: `fit` returns what scikit-learn makes of the same texts."""
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(list(_ALPHABET), rng.integers(0, 120))) for _ in range(80)]
+    words = Vectorizer(Words(**settings, sublinear=sublinear))
+    fitted = words.fit(texts)
+    words.save(tmp_path)
+    for found in (words.transform(iter(texts)), Vectorizer.load(tmp_path).transform(texts)):
+        assert (found.shape, found.dtype) == (fitted.shape, np.float32)
+        fitted.sort_indices()
+        np.testing.assert_array_equal(found.indptr, fitted.indptr)
+        np.testing.assert_array_equal(found.indices, fitted.indices)
+        np.testing.assert_array_equal(found.data, fitted.data)
+    assert fitted.nnz > 100
