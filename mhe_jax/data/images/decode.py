@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 
 from mhe_jax.data.dataset import BadExample
-from mhe_jax.data.images import jpeg
+from mhe_jax.data.images import jpeg, png
 
 cv2 = importlib.import_module("cv2") if importlib.util.find_spec("cv2") else None
 
@@ -117,7 +117,7 @@ def _is_ordinary_jpeg(data: bytes) -> bool:
 
 def _with_opencv(data: bytes, channels: int, reduction: int = 1) -> np.ndarray | None:
     """Pixels as `decode` returns them; None where OpenCV is not installed or cannot be trusted with the data."""
-    if cv2 is None or jpeg.is_cut(data):
+    if cv2 is None or jpeg.is_cut(data) or png.is_cut(data):
         return None
     # libjpeg can write RGB itself; of the other decoders, OpenCV's versions differ in who turns the order round.
     in_order = channels == 3 and data[:2] == b"\xff\xd8"
