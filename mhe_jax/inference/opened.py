@@ -22,7 +22,7 @@ from mhe_jax.train.parallel.mesh import BATCH, make_mesh, put, whole
 
 # A batch is filled up to one of these, rounded up to a multiple of the mesh: few shapes to compile, and never more than
 # four times the work.
-SIZES = (1, 4, 16, 64)
+SIZES = (1, 4, 16, 32, 64)
 BATCH_SIZE = SIZES[-1]
 
 # Programs over the same devices must be started in the same order on each of them, whichever threads start them.

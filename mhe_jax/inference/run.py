@@ -73,7 +73,7 @@ def load(workdir: str | os.PathLike) -> "Run":
 class Run:
     """A trained run that answers; `load` makes it.
 
-    The first call compiles a program for the shape of its batches, which later calls of any size reuse: there are four
+    The first call compiles a program for the shape of its batches, which later calls of any size reuse: there are five
     batch sizes, and for texts the bucket lengths of the run. Inputs are read and decoded by threads while the device
     computes. Calls may come from several threads, and from inside any mesh.
 

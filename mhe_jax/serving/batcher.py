@@ -1,15 +1,18 @@
 """Dynamic batching: what single requests ask goes through a model together.
 
-While a batch is computed the next one gathers, so that the busier a server is, the larger its batches are, and no
-input waits for others when there are none.
+While a batch is computed the next one gathers, and goes when that is done: the busier a server is, the larger its
+batches are. Only what finds the model idle waits a little for others.
 """
 
 import asyncio
 import collections
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
+
+_PAUSES = 5
 
 
 class FullError(Exception):
@@ -23,7 +26,7 @@ class Batcher:
       compute: inputs -> one answer each, in their order; called in `executor`, one batch at a time.
       executor: of the model; several batchers may share one.
       max_batch: inputs of a batch.
-      max_wait: seconds that the first input of a batch waits for others.
+      max_wait: seconds that an input which finds the model idle waits for others; a fifth in which none comes is enough.
       max_queue: inputs that may wait or be computed; those of a request above it are refused.
       seen: is told the size of each batch.
     """
@@ -79,9 +82,9 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._arrived.wait()
-            if self._max_wait and len(self._waiting) < self._max_batch:
-                await asyncio.sleep(self._max_wait)
+            if not self._waiting:
+                await self._arrived.wait()
+                await self._gathered()
             inputs, futures = self._taken()
             if not inputs:
                 continue
@@ -99,6 +102,13 @@ class Batcher:
                         future.set_result(answer)
             finally:
                 self._computed = 0
+
+    async def _gathered(self) -> None:
+        """Returns when a batch is full, nothing has come for a while, or its first input has waited long enough."""
+        end, before = time.monotonic() + self._max_wait, 0
+        while before < len(self._waiting) < self._max_batch and time.monotonic() < end:
+            before = len(self._waiting)
+            await asyncio.sleep(self._max_wait / _PAUSES)
 
     def _taken(self) -> tuple[list, list[asyncio.Future]]:
         """The next batch, without those that nobody waits for any more."""

@@ -11,7 +11,7 @@ class Options:
 
     max_top_k: classes that an answer may have; each program finds so many, and an answer is cut from them.
     max_batch: inputs that go through the model together.
-    max_wait: seconds that the first input of a batch waits for others.
+    max_wait: seconds that an input which finds the model idle waits for others; a fifth in which none comes is enough.
     max_queue: inputs that wait or are computed, of one run; a request for more is answered 429.
     max_inputs: inputs of a request.
     max_body: bytes of a request.
@@ -26,7 +26,7 @@ class Options:
 
     max_top_k: int = 10
     max_batch: int = 64
-    max_wait: float = 0.002
+    max_wait: float = 0.01
     max_queue: int = 1024
     max_inputs: int = 256
     max_body: int = 16 * MIB

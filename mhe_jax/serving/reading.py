@@ -14,6 +14,7 @@ import PIL.Image
 import scipy.sparse
 
 from mhe_jax.data.dataset import BadExample
+from mhe_jax.data.images import jpeg, png
 from mhe_jax.inference.run import Run
 from mhe_jax.serving.refused import Refused
 from mhe_jax.serving.schemas import SparseRow
@@ -73,6 +74,8 @@ def _picture(run: Run, one: Any, where: str, max_pixels: int) -> np.ndarray:
 
 def _pixels(encoded: bytes) -> int:
     """Of a picture by its header; 0 where that cannot be read, which decoding will tell better."""
+    if (size := png.frame_size(encoded) or jpeg.frame_size(encoded)) is not None:
+        return size[0] * size[1]
     try:
         with PIL.Image.open(io.BytesIO(encoded)) as picture:
             return picture.width * picture.height

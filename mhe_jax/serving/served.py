@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import functools
+import gc
 import json
 import logging
 import pathlib
@@ -25,6 +26,7 @@ from mhe_jax.serving.schemas import ModelInfo
 
 _LOG = logging.getLogger(__name__)
 _USUAL_TOP_K = 5
+_SMALL = 2**15  # bytes of encoded pictures
 
 
 class Served:
@@ -192,6 +194,7 @@ class Served:
         newer = loaded[0].step != self._run.step
         if newer:
             self._take(*loaded)
+            gc.freeze()
             _LOG.info("%s has the weights of step %s", self.name, self._run.step)
         return newer
 
@@ -217,7 +220,7 @@ class Served:
         if batcher.pending + len(inputs) > self.options.max_queue:
             raise busy(f"{batcher.pending} inputs wait for {self.name} already")
         read = functools.partial(reading.read, self._run, inputs, self.options.max_pixels)
-        if self._run.kind == "texts":
+        if _is_small(self._run.kind, inputs):
             items = read()
         else:
             items = await asyncio.get_running_loop().run_in_executor(self._readers, read)
@@ -247,6 +250,11 @@ class Served:
         except OSError:
             return steps if folder.exists() else "gone"
         return steps, result
+
+
+def _is_small(kind: str, inputs: Sequence) -> bool:
+    """Whether reading inputs takes less than handing them to another thread would."""
+    return kind == "texts" or sum(len(one) if isinstance(one, str | bytes) else _SMALL for one in inputs) < _SMALL
 
 
 def _contract(run: Run) -> tuple:

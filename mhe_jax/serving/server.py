@@ -1,9 +1,11 @@
 """A server in a process of its own: its socket, its signals, and an end at which whoever was taken in has an answer."""
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from types import FrameType
@@ -17,6 +19,7 @@ from mhe_jax.serving.options import Options
 from mhe_jax.serving.served import Served
 
 _BACKLOG = 2048
+_SWITCH_SECONDS = 5e-4
 _IDLE_SECONDS = 30  # that a connection may say nothing
 
 
@@ -77,6 +80,10 @@ def serve(models: Sequence[Served], options: Options, metrics: Metrics, listenin
     config.load()
     # Whatever strangers send is an answer to them, and no line in the log.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    # What was loaded stays: looking through it for garbage, again and again, would take a quarter of a second each time.
+    gc.freeze()
+    # A thread that computes lets go of Python's lock this often: sockets should not wait for it longer.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     logging.getLogger(__name__.rpartition(".")[0]).setLevel(logging.INFO)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(_answer(Server(config, gate, options.drain_seconds), models, listening))

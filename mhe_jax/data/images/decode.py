@@ -82,7 +82,7 @@ def decode(data: bytes, channels: int, where: str, reduction: int = 1) -> np.nda
     """
     try:
         # Most pictures are such, and opening one with Pillow may take as long as decoding it.
-        image = _with_opencv(data, channels, reduction) if _is_ordinary_jpeg(data) else None
+        image = _with_opencv(data, channels, reduction) if _is_ordinary(data) else None
         if image is not None:
             return image
         with PIL.Image.open(io.BytesIO(data)) as picture:  # reads the header alone, and keeps the limit
@@ -107,10 +107,10 @@ def _unusable(picture: PIL.Image.Image) -> str | None:
     return None
 
 
-def _is_ordinary_jpeg(data: bytes) -> bool:
-    """Whether Pillow, asked about the header, would have nothing against it and no warning."""
-    size, limit = jpeg.frame_size(data), PIL.Image.MAX_IMAGE_PIXELS
-    if size is None or max(size) > _THINNEST * min(size):
+def _is_ordinary(data: bytes) -> bool:
+    """Whether Pillow, asked about the header of a JPEG or PNG, would have nothing against it and no warning."""
+    size, limit = jpeg.frame_size(data) or png.frame_size(data), PIL.Image.MAX_IMAGE_PIXELS
+    if size is None or max(size) > _THINNEST * min(size) or (data[:1] != b"\xff" and png.is_deep(data)):
         return False
     return limit is None or size[0] * size[1] <= limit
 

@@ -33,6 +33,12 @@ def test_a_png_without_its_end_is_cut():
     assert png.is_cut(with_length(whole, 2**32 - 1))
 
 
+def test_the_size_is_that_of_the_header():
+    assert png.frame_size(save()) == (8, 8)
+    assert png.frame_size(save()[:20]) is None
+    assert png.frame_size(b"no image") is None
+
+
 @pytest.mark.parametrize("length", [0xD5000053, 2**31, 0x170053])
 def test_no_memory_is_taken_for_what_is_not_there(length, tmp_path):
     (tmp_path / "a.png").write_bytes(with_length(save(), length))
