@@ -26,7 +26,7 @@ class Batcher:
       compute: inputs -> one answer each, in their order; called in `executor`, one batch at a time.
       executor: of the model; several batchers may share one.
       max_batch: inputs of a batch.
-      max_wait: seconds that an input which finds the model idle waits for others; a fifth in which none comes is enough.
+      max_wait: seconds that an input which finds the model idle waits for others; a fifth of it, where none comes.
       max_queue: inputs that may wait or be computed; those of a request above it are refused.
       seen: is told the size of each batch.
     """

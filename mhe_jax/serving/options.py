@@ -11,7 +11,7 @@ class Options:
 
     max_top_k: classes that an answer may have; each program finds so many, and an answer is cut from them.
     max_batch: inputs that go through the model together.
-    max_wait: seconds that an input which finds the model idle waits for others; a fifth in which none comes is enough.
+    max_wait: seconds that an input which finds the model idle waits for others; a fifth of it, where none comes.
     max_queue: inputs that wait or are computed, of one run; a request for more is answered 429.
     max_inputs: inputs of a request.
     max_body: bytes of a request.

@@ -80,7 +80,7 @@ def serve(models: Sequence[Served], options: Options, metrics: Metrics, listenin
     config.load()
     # Whatever strangers send is an answer to them, and no line in the log.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
-    # What was loaded stays: looking through it for garbage, again and again, would take a quarter of a second each time.
+    # What was loaded stays: looking through it for garbage would take a quarter of a second, again and again.
     gc.freeze()
     # A thread that computes lets go of Python's lock this often: sockets should not wait for it longer.
     sys.setswitchinterval(_SWITCH_SECONDS)
