@@ -11,6 +11,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import pathlib
 import shlex
 import subprocess
@@ -24,6 +25,7 @@ import PIL.Image
 from absl import app, flags
 
 from mhe_jax.cli import program
+from mhe_jax.cli.serve import TOKEN
 
 FLAGS = flags.FLAGS
 _MOST = 1000  # inputs that requests take turns with
@@ -47,6 +49,10 @@ def command(argv: list[str]) -> None:
         raise app.UsageError("one of a run's folder and --url is needed")
     clients = [_above_zero("clients", one) for one in FLAGS.clients]
     rates = [_above_zero("rates", one) for one in FLAGS.rates]
+    if any(one != int(one) for one in clients):
+        raise ValueError(f"--clients has {','.join(FLAGS.clients)}; whole numbers are needed")
+    if FLAGS.url and not FLAGS.url.startswith("http://"):
+        raise ValueError(f"--url is {FLAGS.url}; an address that begins with http:// is needed")
     running = contextlib.nullcontext(FLAGS.url.rstrip("/")) if FLAGS.url else _server(argv[1])
     with running as url:
         model = _model(url)
@@ -77,7 +83,8 @@ async def _measured(url: str, route: str, bodies: list[bytes], clients: list[int
 def _server(workdir: str) -> Iterator[str]:
     """The address of a server for a run, which ends with the block."""
     command = [sys.executable, "-m", "mhe_jax", "serve", f"run={workdir}", "--port=0", *shlex.split(FLAGS.serve_flags)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {name: value for name, value in os.environ.items() if name != TOKEN}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert server.stdout is not None
     try:
         for line in server.stdout:

@@ -3,9 +3,9 @@
     mhe serve runs/demo names=runs/unicode --port=8000
     curl localhost:8000/v1/predict -H 'Content-Type: application/json' -d '{"inputs": ["greek alpha"], "top_k": 3}'
 
-A run is named by its folder, or by what stands before `=`. Requests that arrive together go through the model
-together. Newer weights of a run that trains on are taken when they are there, or at SIGHUP; SIGTERM answers what was
-taken in, and ends. It listens to this machine alone unless --host says otherwise.
+A run is a folder, or `hub:OWNER/NAME`, and is named by that, or by what stands before `=`. Requests that arrive together
+go through the model together. Newer weights of a run that trains on are taken when they are there, or at SIGHUP; SIGTERM
+answers what was taken in, and ends. It listens to this machine alone unless --host says otherwise.
 """
 
 import ipaddress
@@ -47,6 +47,7 @@ def command(argv: list[str]) -> None:
         from mhe_jax.serving.server import bound, serve
     except ModuleNotFoundError as error:
         raise ValueError(f"mhe serve needs {error.name}: pip install 'mhe-jax[serve]'") from None
+    from mhe_jax.inference.hub import located
     from mhe_jax.train import compilation_cache
 
     if len(argv) < 2:
@@ -58,7 +59,7 @@ def command(argv: list[str]) -> None:
         max_batch=FLAGS.max_batch,
         max_wait=FLAGS.max_wait_ms / 1000,
         max_queue=FLAGS.max_queue,
-        max_inputs=min(FLAGS.max_inputs, FLAGS.max_queue),
+        max_inputs=FLAGS.max_inputs,
         max_body=int(FLAGS.max_body_mib * MIB),
         body_seconds=FLAGS.timeout,
         answer_seconds=FLAGS.timeout,
@@ -72,7 +73,7 @@ def command(argv: list[str]) -> None:
         print(f"warning: {FLAGS.host} may be reached from other machines, and no token is asked for", flush=True)
     if not_kept := compilation_cache.enable():
         print(not_kept)
-    models = [Served(name, folder, options, metrics, galleries.get(name)) for name, folder in runs.items()]
+    models = [Served(name, located(run), options, metrics, galleries.get(name)) for name, run in runs.items()]
     for served in models:
         served.open()
         info = served.info()
@@ -80,9 +81,9 @@ def command(argv: list[str]) -> None:
     serve(models, options, metrics, listening)
 
 
-def named(arguments: list[str]) -> dict[str, pathlib.Path]:
-    """Folders by names, of arguments [NAME=]FOLDER; raises ValueError for a name that two have, or that is none."""
-    found: dict[str, pathlib.Path] = {}
+def named(arguments: list[str]) -> dict[str, str]:
+    """Runs by names, of arguments [NAME=]RUN; raises ValueError for a name that two have, or that is none."""
+    found: dict[str, str] = {}
     for argument in arguments:
         name, equals, folder = argument.partition("=")
         # An existing folder with a = in its name is meant as such.
@@ -92,7 +93,7 @@ def named(arguments: list[str]) -> dict[str, pathlib.Path]:
             raise ValueError(f"{name!r}, in {argument}, is no name for a run")
         if name in found:
             raise ValueError(f"{found[name]} and {folder} are both named {name}: write {name}2={folder}")
-        found[name] = pathlib.Path(folder)
+        found[name] = folder
     return found
 
 
@@ -109,11 +110,13 @@ def _galleries(arguments: list[str], runs: list[str]) -> dict[str, pathlib.Path]
 
 
 def _token() -> str:
-    if not FLAGS.token_file:
-        return os.environ.get(TOKEN, "")
-    token = pathlib.Path(FLAGS.token_file).read_text().strip()
+    """Of the file, or of the environment; empty for none."""
+    if not FLAGS.token_file and not os.environ.get(TOKEN):
+        return ""
+    where = FLAGS.token_file or f"${TOKEN}"
+    token = (pathlib.Path(FLAGS.token_file).read_text() if FLAGS.token_file else os.environ[TOKEN]).strip()
     if not token or not token.isascii() or not token.isprintable():
-        raise ValueError(f"{FLAGS.token_file} holds no token: one line of printable ASCII is needed")
+        raise ValueError(f"{where} holds no token: one line of printable ASCII is needed")
     return token
 
 

@@ -47,7 +47,7 @@ def write(trained: Trained, folder: pathlib.Path, license: str = "") -> None:
     write_atomically(folder / "classes.json", stored.as_text(dataclasses.asdict(trained.classes)) + "\n")
     output.write_classes(folder, trained)
     label_codes.keep(folder, trained.codes)
-    output.write_reader(folder, trained.data)
+    output.write_reader(folder, trained)
     result = _result(trained.workdir)
     (folder / "result.json").unlink(missing_ok=True)
     if result:

@@ -41,7 +41,7 @@ def export(
         )
     trained = open_run(config, workdir)
     program = program_of(trained, top_k, kind == "onnx", table_dtype) if is_program else None
-    output.claim(folder)
+    output.claim(folder, workdir)
     said = ""
     if program is not None:
         write = onnx_model.write if kind == "onnx" else stablehlo.write

@@ -29,22 +29,21 @@ def write(trained: Trained, program: Program, folder: pathlib.Path) -> float:
         model = model_of(program.apply, program.weights, program.abstract_inputs())
     except NotImplementedError as error:
         raise ValueError(f"this run has no ONNX form: {error} is not translated; --format=stablehlo has it") from None
-    for name in (FILE, WEIGHTS):
-        (folder / name).unlink(missing_ok=True)
     apart = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _MOST_INSIDE
     path = folder / FILE
-    onnx.save(model, path, save_as_external_data=apart, location=WEIGHTS if apart else None)
-    onnx.checker.check_model(str(path))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_outputs()]
-    call = lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
     try:
+        onnx.save(model, path, save_as_external_data=apart, location=WEIGHTS if apart else None)
+        onnx.checker.check_model(str(path))
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        names = [one.name for one in session.get_outputs()]
+        call = lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
         difference = programs.check(program, call, "ONNX")
-    except ValueError:
-        path.unlink()
+    except BaseException:
+        for name in (FILE, WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
         raise
     output.write_classes(folder, trained)
-    output.write_reader(folder, trained.data)
+    output.write_reader(folder, trained)
     facts = {
         **programs.signature(program),
         "opset": model.opset_import[0].version,

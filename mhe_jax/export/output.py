@@ -7,8 +7,9 @@ from typing import Any
 
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.word_fields import FOLDER as VECTORIZER
-from mhe_jax.data.texts.sparse.words import WordData
+from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.inference.opened import Trained
+from mhe_jax.train import kept_encoder
 from mhe_jax.train.checkpoints.published import TOKENIZER
 from mhe_jax.train.reporting import report, stored
 from mhe_jax.train.reporting.writers import write_atomically
@@ -19,18 +20,34 @@ CLASSES = "classes.txt"
 _MADE_BY = "made_by"
 
 
-def claim(folder: pathlib.Path) -> None:
-    """Makes the folder; raises ValueError if it holds what no export wrote."""
+def claim(folder: pathlib.Path, workdir: pathlib.Path) -> None:
+    """Makes the folder, without the files of an export that was there.
+
+    Raises:
+      ValueError: if it is the run's own, or holds what no export wrote.
+    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder")
+    if folder.resolve() == workdir.resolve():
+        raise ValueError(f"{folder} is the run itself: choose another folder")
     if folder.is_dir() and any(path.name != ".git" for path in folder.iterdir()):
-        try:
-            ours = stored.read_object(folder / MANIFEST).get(_MADE_BY, "").startswith("mhe_jax ")
-        except (OSError, ValueError, AttributeError):
-            ours = False
-        if not ours:
-            raise ValueError(f"{folder} holds files that no export wrote, and stays as it is: choose another folder")
+        for path in _exported(folder):
+            path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def _exported(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of the export in a folder; raises ValueError if there is none."""
+    try:
+        manifest = stored.read_object(folder / MANIFEST)
+        if not manifest[_MADE_BY].startswith("mhe_jax "):
+            raise ValueError(manifest[_MADE_BY])
+        paths = [folder / name for name in manifest["bytes"]]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        raise ValueError(
+            f"{folder} holds files that no export wrote, and stays as it is: choose another folder"
+        ) from None
+    return [path for path in paths if folder.resolve() in path.resolve().parents]
 
 
 def write_manifest(folder: pathlib.Path, kind: str, trained: Trained, facts: dict[str, Any]) -> None:
@@ -50,13 +67,14 @@ def write_manifest(folder: pathlib.Path, kind: str, trained: Trained, facts: dic
     write_atomically(folder / MANIFEST, json.dumps(content, indent=2) + "\n")
 
 
-def write_reader(folder: pathlib.Path, data: Any) -> None:
-    """Writes what turns texts into inputs, tokenizer/ or vectorizer/; other inputs need none."""
-    readers = ((TOKENIZER, TextData, "save_tokenizer"), (VECTORIZER, WordData, "save_vectorizer"))
+def write_reader(folder: pathlib.Path, trained: Trained) -> None:
+    """Writes what turns texts into inputs: tokenizer/, vectorizer/, and encoder/ where features are made of texts."""
+    readers = ((TOKENIZER, TextData, "save_tokenizer"), (VECTORIZER, WordFields, "save_vectorizer"))
     for name, kind, save in readers:
         shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier export
-        if isinstance(data, kind):
-            getattr(data, save)(folder / name)
+        if isinstance(trained.data, kind):
+            getattr(trained.data, save)(folder / name)
+    kept_encoder.copy(trained.workdir / kept_encoder.FOLDER, folder / kept_encoder.FOLDER)
 
 
 def write_classes(folder: pathlib.Path, trained: Trained) -> None:

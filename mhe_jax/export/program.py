@@ -16,6 +16,8 @@ from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
+from mhe_jax.data.texts.sparse.tokens_and_words import TokensAndWords
 from mhe_jax.export.tables import quantised, widened
 from mhe_jax.inference.opened import Trained, opened
 from mhe_jax.ops.storage import Scaled
@@ -37,6 +39,7 @@ class Program:
       inputs: shape and dtype of each, where a name in the place of a size stands for any: `BATCH`, `LENGTH`.
       longest: the largest `LENGTH`, 0 where no input has one; encoders with learnt distances, MPNet, take that alone.
       precision: of products, as `jax.default_matmul_precision` has it.
+      reading: what becomes of a text before its tokenizer sees it, fields of `mhe_jax.data.texts.dataset.TextData`.
     """
 
     apply: Callable[[Any, Arrays], Arrays]
@@ -44,6 +47,7 @@ class Program:
     inputs: Mapping[str, tuple[tuple[int | str, ...], Any]]
     longest: int
     precision: str
+    reading: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def abstract_inputs(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The inputs with symbolic sizes, see `jax.export.symbolic_shape`."""
@@ -54,9 +58,9 @@ class Program:
 
         return {name: jax.ShapeDtypeStruct(shape_of(sizes), dtype) for name, (sizes, dtype) in self.inputs.items()}
 
-    def zeros(self, batch: int) -> dict[str, np.ndarray]:
-        """Inputs of zeros, of the longest `LENGTH`."""
-        known = {BATCH: batch, LENGTH: self.longest}
+    def zeros(self, batch: int, length: int = 0) -> dict[str, np.ndarray]:
+        """Inputs of zeros, where `LENGTH` is any of `length`; 0: of the longest."""
+        known = {BATCH: batch, LENGTH: length or self.longest}
         return {
             name: np.zeros([known[size] if isinstance(size, str) else size for size in sizes], dtype)
             for name, (sizes, dtype) in self.inputs.items()
@@ -110,11 +114,19 @@ def program_of(trained: Trained, top_k: int, float32: bool = False, table_dtype:
     inputs, longest = inputs_of(trained.data)
     if getattr(task.backbone, "relative_positions", False):  # a table of distances, made for one length
         inputs["input_ids"] = (BATCH, longest), np.int32
-    return Program(apply, weights, inputs, longest, precision)
+    data = trained.data
+    reading = {"prefix": data.prefix, "text_rule": data.text_rule} if isinstance(data, TextData) else {}
+    return Program(apply, weights, inputs, longest, precision, reading)
 
 
 def inputs_of(data: Any) -> tuple[dict[str, tuple[tuple[int | str, ...], Any]], int]:
-    """The inputs of a run's program by name, and the largest of their lengths, see `Program`."""
+    """The inputs of a run's program by name, and the largest of their lengths, see `Program`.
+
+    Raises:
+      ValueError: for words beside an encoder.
+    """
+    if isinstance(data, TokensAndWords | EmbeddedWords):
+        raise ValueError("words beside an encoder have no program yet: --format=safetensors has them")
     if isinstance(data, ImageData):
         return {"image": ((BATCH, *data.image_shape), np.uint8)}, 0
     if isinstance(data, FeatureData):

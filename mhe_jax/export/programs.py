@@ -9,7 +9,7 @@ from mhe_jax.export.program import LENGTH, Program
 
 # The difference to JAX that is still a copy; probabilities are in 0 .. 1, and so are parts of embeddings.
 TOLERANCE = 1e-5
-_CHECKED = (1, 3)  # batches
+_CHECKED = ((1, 1), (3, 2))  # batches, and by what the longest length is divided
 
 
 def signature(program: Program) -> dict[str, Any]:
@@ -24,6 +24,7 @@ def signature(program: Program) -> dict[str, Any]:
             name: {"shape": ["batch", array.shape[1]], "dtype": array.dtype.name} for name, array in found.items()
         },
         **({f"longest_{LENGTH}": program.longest} if program.longest else {}),
+        **program.reading,
     }
 
 
@@ -31,29 +32,38 @@ def check(program: Program, call: Any, kind: str) -> float:
     """The largest difference between `call(inputs)` and JAX on random inputs, in scores or embeddings.
 
     Raises:
-      ValueError: if it is more than `TOLERANCE`.
+      ValueError: if it is more than `TOLERANCE`, or classes are others whose scores are further apart than that.
     """
     worst = 0.0
-    for batch in _CHECKED:
-        inputs = random_inputs(program, batch)
+    for batch, share in _CHECKED:
+        inputs = random_inputs(program, batch, length=max(1, program.longest // share))
         theirs, ours = call(inputs), program(inputs)
         worst = max(worst, *(_difference(theirs[name], ours[name]) for name in ours if name != "ids"))
+        if "ids" in ours and (np.asarray(theirs["ids"]) != ours["ids"])[_clear(ours["scores"])].any():
+            raise ValueError(f"the {kind} program finds other classes than JAX; nothing was written")
     if not worst <= TOLERANCE:
         raise ValueError(f"the {kind} program differs from JAX by {worst:.2g}; nothing was written")
     return worst
 
 
-def random_inputs(program: Program, batch: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Inputs as a model might see them: pixels, features, and texts of every length."""
+def _clear(scores: np.ndarray) -> np.ndarray:
+    """Which places of rankings [B, k] a small difference cannot change: not the last, whose successor is not known."""
+    apart = -np.diff(scores, axis=1) > 2 * TOLERANCE
+    ends = np.zeros((len(scores), 1), bool)
+    return np.concatenate([apart, ends], axis=1) & np.concatenate([~ends, apart], axis=1)
+
+
+def random_inputs(program: Program, batch: int, seed: int = 0, length: int = 0) -> dict[str, np.ndarray]:
+    """Inputs as a model might see them: pixels, features, and texts of any length up to `length`; 0: the longest."""
     rng = np.random.default_rng(seed)
-    made = program.zeros(batch)
+    made = program.zeros(batch, length)
     for name, array in made.items():
         if array.dtype == np.uint8:
             made[name] = rng.integers(256, size=array.shape, dtype=np.uint8)
         elif array.dtype == np.float32:
             made[name] = rng.random(array.shape, np.float32)
         elif name == "length":
-            made[name] = rng.integers(1, program.longest + 1, size=array.shape, dtype=np.int32)
+            made[name] = rng.integers(1, made["input_ids"].shape[1] + 1, size=array.shape, dtype=np.int32)
         else:
             made[name] = rng.integers(_rows(program, name), size=array.shape, dtype=np.int32)
     return made

@@ -30,7 +30,7 @@ def push(config: ConfigDict, workdir: pathlib.Path, to: str, license: str = "", 
     """
     if not to.startswith(hub.PREFIX):
         trained = open_run(config, workdir)
-        output.claim(pathlib.Path(to))
+        output.claim(pathlib.Path(to), workdir)
         folders.write(trained, pathlib.Path(to), license)
         return to
     name = hub.repository(to)

@@ -19,6 +19,7 @@ from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
+from mhe_jax.train.checkpoints.published import is_published
 from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator, has_answers
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh, shares
@@ -46,7 +47,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     config = left_to_data.by_data(config, data, splits.train.num_examples, shares(mesh)["num_devices"])
     settings = Settings.from_config(config)
     data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
-    source = workdir if workdir is not None and (workdir / "checkpoints").is_dir() else pathlib.Path(settings.init_from)
+    has_weights = workdir is not None and ((workdir / "checkpoints").is_dir() or is_published(workdir))
+    source = workdir if workdir is not None and has_weights else pathlib.Path(settings.init_from)
     codes = label_codes.stored(source, data.num_classes)
     splits = relabelled(splits, codes)
     if workdir is not None and (workdir / "classes.json").exists():

@@ -4,7 +4,8 @@ import os
 import pathlib
 
 from mhe_jax.data.texts.sparse.word_fields import FOLDER as VECTORIZER
-from mhe_jax.train.checkpoints.published import TOKENIZER, WEIGHTS
+from mhe_jax.train.checkpoints.published import TOKENIZER, WEIGHTS, is_published
+from mhe_jax.train.kept_encoder import FOLDER as ENCODER
 
 PREFIX = "hub:"
 # What is downloaded: what a run is read from, and nothing that could run.
@@ -12,6 +13,7 @@ FILES = [
     *("config.json", "classes.json", "codes.npy", "result.json", WEIGHTS),
     *(f"{TOKENIZER}/*.{ending}" for ending in ("json", "txt", "model")),
     *(f"{VECTORIZER}/*.{ending}" for ending in ("json", "npy")),
+    *(f"{ENCODER}/*.{ending}" for ending in ("json", "txt", "model", "safetensors")),
 ]
 _PATIENCE = 10  # seconds for the hub's first answer
 
@@ -39,9 +41,15 @@ def located(name: str | os.PathLike) -> pathlib.Path:
     """
     if not isinstance(name, str) or not name.startswith(PREFIX):
         return pathlib.Path(name)
+    folder = _downloaded(name, repository(name))
+    if not is_published(folder):
+        raise ValueError(f"{name} holds no run: {WEIGHTS} is missing")
+    return folder
+
+
+def _downloaded(name: str, found: str) -> pathlib.Path:
     import huggingface_hub
 
-    found = repository(name)
     try:
         # Asked once: a download asks again and again where there is no network.
         huggingface_hub.HfApi().model_info(found, timeout=_PATIENCE)

@@ -16,6 +16,7 @@ from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
+from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
 from mhe_jax.data.texts.sparse.rows import canonical_features
 from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.data.texts.sparse.words import WordData
@@ -198,7 +199,8 @@ class Run:
         return data.decode_image(encoded, where)
 
     def warm(self, top_k: int | None = 5) -> None:
-        """Compiles what calls may need, for each size of a batch and, for texts, each length of their tokens.
+        """Compiles what calls may need, for each size of a batch and, for texts, each length of their tokens; of words
+        beside an encoder the shortest of both alone.
 
         Args:
           top_k: of `predict`, which a run on faces has not; None leaves it out.
@@ -218,11 +220,14 @@ class Run:
             data.encode([""])  # the tokenizer has its own first time
             for width in data.buckets:
                 yield {"input_ids": np.zeros((size, width), np.int32), "length": np.ones(size, np.int32)}
+        elif isinstance(data, SparseData) and not isinstance(data, EmbeddedWords):
+            for width in data.buckets:
+                shape = size, width
+                yield {"feature_ids": np.zeros(shape, np.int32), "feature_values": np.zeros(shape, np.float32)}
         else:
             blank = {
                 "pictures": lambda: np.zeros((size, *self.input_shape), np.uint8),
                 "features": lambda: np.zeros((size, *self.input_shape), np.float32),
-                "sparse": lambda: scipy.sparse.csr_matrix((size, *self.input_shape), dtype=np.float32),
                 "texts": lambda: [""] * size,
             }
             for _, inputs in self._batches(blank[self.kind]()):

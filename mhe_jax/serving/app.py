@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -19,8 +18,6 @@ from mhe_jax.serving.refused import Refused
 from mhe_jax.serving.responses import first_mistake, refusal
 from mhe_jax.serving.served import Served
 from mhe_jax.version import __version__
-
-_LOG = logging.getLogger(__name__)
 
 
 def application(models: Sequence[Served], options: Options, metrics: Metrics) -> Gate:
@@ -39,6 +36,7 @@ def application(models: Sequence[Served], options: Options, metrics: Metrics) ->
         version=__version__,
         summary="Classifiers with very many classes.",
         lifespan=lifespan,
+        redirect_slashes=False,
         # Both pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,

@@ -63,15 +63,19 @@ class Batcher:
         """
         if self.pending + len(inputs) > self._max_queue:
             raise FullError(f"{self.pending} inputs wait already")
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
         futures = [asyncio.get_running_loop().create_future() for _ in inputs]
         self._waiting.extend(zip(inputs, futures, strict=True))
         self._arrived.set()
-        return await asyncio.gather(*futures)
+        try:
+            return await asyncio.gather(*futures)
+        except asyncio.CancelledError:
+            self._waiting = collections.deque(pair for pair in self._waiting if not pair[1].done())
+            raise
 
     async def close(self) -> None:
-        """Ends the work; what still waits is cancelled."""
+        """Ends the work; what waits or is computed is cancelled."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -88,16 +92,21 @@ class Batcher:
             inputs, futures = self._taken()
             if not inputs:
                 continue
-            self._seen(len(inputs))
             self._computed = len(inputs)
             try:
+                self._seen(len(inputs))
                 answers: Sequence = await loop.run_in_executor(self._executor, self._compute, inputs)
+                pairs = list(zip(futures, answers, strict=True))
+            except asyncio.CancelledError:
+                for future in futures:
+                    future.cancel()
+                raise
             except Exception as error:  # whatever it is, whoever asked is told, and the next batch is computed
                 for future in futures:
                     if not future.done():
                         future.set_exception(error)
             else:
-                for future, answer in zip(futures, answers, strict=True):
+                for future, answer in pairs:
                     if not future.done():
                         future.set_result(answer)
             finally:

@@ -7,7 +7,7 @@ takes its inputs out of the queue.
 import asyncio
 import hmac
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 from mhe_jax.serving.metrics import Metrics
@@ -60,6 +60,10 @@ class Gate:
             name = _host(headers.get(b"host", b"").decode("latin-1"))
             if name not in self._options.hosts:
                 raise Refused(421, f"this server is not {name!r}; mhe serve --host lets it answer to other names")
+            # A browser asks for a page of anywhere, without asking back first, and says for which.
+            origin = headers.get(b"origin", b"").decode("latin-1")
+            if origin and _host(origin.partition("://")[2]) not in self._options.hosts:
+                raise Refused(403, "pages of other origins may not ask")
         path = scope["path"]
         if self._options.token and path not in _OPEN and not path.startswith(_OPEN_FOLDER):
             expected = f"Bearer {self._options.token}".encode()
@@ -67,12 +71,7 @@ class Gate:
                 raise Refused(401, "the header `Authorization: Bearer TOKEN` is needed", {"WWW-Authenticate": "Bearer"})
 
     async def _answered(self, scope: dict, receive: Any, send: Any) -> None:
-        body = _Body(scope, receive, self._options.max_body)
-        # What is announced, or the most that may come: those who come while it is held are asked to try again.
-        held = body.expected
-        if self._held + held > _BODIES * self._options.max_body:
-            raise busy("too much is being received")
-        self._held += held
+        body = _Body(scope, receive, self._options.max_body, self._hold)
         try:
             try:
                 await asyncio.wait_for(body.read(), self._options.body_seconds)
@@ -80,7 +79,13 @@ class Gate:
                 raise Refused(408, f"the request did not arrive in {self._options.body_seconds:g} seconds") from None
             await self._while_connected(scope, body, receive, send)
         finally:
-            self._held -= held
+            self._held -= body.size
+
+    def _hold(self, size: int) -> None:
+        """Counts bytes that have come; raises Refused where there are too many already."""
+        if self._held + size > _BODIES * self._options.max_body:
+            raise busy("too much is being received")
+        self._held += size
 
     async def _while_connected(self, scope: dict, body: "_Body", receive: Any, send: Any) -> None:
         if body.cut:  # the client is gone
@@ -111,40 +116,40 @@ class Gate:
 class _Body:
     """The body of a request, read whole.
 
-    expected: bytes that were announced, or the most that may be.
+    size: bytes of it that are held.
     cut: whether the client hung up before its end.
     """
 
-    def __init__(self, scope: dict, receive: Any, most: int):
-        self._receive, self._most, self.cut = receive, most, False
+    def __init__(self, scope: dict, receive: Any, most: int, hold: Callable[[int], None]):
+        self._receive, self._most, self._hold = receive, most, hold
         self._parts: list[bytes] = []
-        self._replayed = False
+        self._replayed = self.cut = False
+        self.size = 0
         announced = dict(scope["headers"]).get(b"content-length", b"")
         if announced.isdigit() and int(announced) > most:
             raise self._too_large()
-        chunked = b"transfer-encoding" in dict(scope["headers"])
-        self.expected = int(announced) if announced.isdigit() else most if chunked else 0
 
     async def read(self) -> None:
         """Reads it; raises Refused if it is larger than it may be."""
-        size, more = 0, True
+        more = True
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.cut = True
                 return
             part, more = message.get("body", b""), message.get("more_body", False)
-            size += len(part)
-            if size > self._most:
+            if self.size + len(part) > self._most:
                 raise self._too_large()
+            self._hold(len(part))
+            self.size += len(part)
             self._parts.append(part)
 
     async def replay(self) -> dict:
         """The body as one message, then nothing more."""
         if self._replayed:
             await asyncio.Event().wait()
-        self._replayed = True
-        return {"type": "http.request", "body": b"".join(self._parts), "more_body": False}
+        parts, self._parts, self._replayed = self._parts, [], True
+        return {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
     def _too_large(self) -> Refused:
         return Refused(413, f"the request has more than {self._most:,} bytes", {"Connection": "close"})

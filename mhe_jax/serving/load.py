@@ -49,9 +49,9 @@ class _Seen:
 class Connection:
     """One connection that is kept; opened anew where the server closed it."""
 
-    def __init__(self, url: str, token: str = ""):
+    def __init__(self, url: str):
         parts = urllib.parse.urlsplit(url)
-        self._host, self._port, self._token = parts.hostname or "", parts.port or 80, token
+        self._host, self._port, self._name = parts.hostname or "", parts.port or 80, parts.netloc
         self._writer: asyncio.StreamWriter | None = None
 
     async def post(self, path: str, body: bytes) -> tuple[str, bytes]:
@@ -62,8 +62,7 @@ class Connection:
             except OSError:
                 return "refused", b""
             self._reader, self._writer = opened
-        authorization = f"Authorization: Bearer {self._token}\r\n" if self._token else ""
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\n{authorization}Content-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._name}\r\nContent-Type: application/json\r\n"
         try:
             self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
             lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -83,14 +82,12 @@ class Connection:
         self._writer = None
 
 
-async def closed_loop(
-    url: str, path: str, bodies: Sequence[bytes], clients: int, seconds: float, token: str = ""
-) -> Outcome:
+async def closed_loop(url: str, path: str, bodies: Sequence[bytes], clients: int, seconds: float) -> Outcome:
     """`clients` that each send a request when they have the answer to the one before, for some seconds."""
     seen, end = _Seen(), time.perf_counter() + seconds
 
     async def client(number: int) -> None:
-        connection, place = Connection(url, token), number
+        connection, place = Connection(url), number
         while (started := time.perf_counter()) < end:
             status, _ = await connection.post(path, bodies[place % len(bodies)])
             seen.add(status, time.perf_counter() - started)
@@ -103,7 +100,7 @@ async def closed_loop(
 
 
 async def open_loop(
-    url: str, path: str, bodies: Sequence[bytes], rate: float, seconds: float, token: str = "", seed: int = 0
+    url: str, path: str, bodies: Sequence[bytes], rate: float, seconds: float, seed: int = 0
 ) -> Outcome:
     """Requests at the times of a Poisson process of `rate` a second, whether the server keeps up or not.
 
@@ -112,7 +109,7 @@ async def open_loop(
     seen, draws, idle = _Seen(), random.Random(seed), collections.deque[Connection]()
 
     async def one(body: bytes, due: float) -> None:
-        connection = idle.pop() if idle else Connection(url, token)
+        connection = idle.pop() if idle else Connection(url)
         status, _ = await connection.post(path, body)
         seen.add(status, time.perf_counter() - due)
         idle.append(connection)

@@ -5,16 +5,12 @@ Nothing here opens a file: a picture is its bytes.
 
 import base64
 import binascii
-import io
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import scipy.sparse
 
 from mhe_jax.data.dataset import BadExample
-from mhe_jax.data.images import jpeg, png
 from mhe_jax.inference.run import Run
 from mhe_jax.serving.refused import Refused
 from mhe_jax.serving.schemas import SparseRow
@@ -27,19 +23,38 @@ _WANTED = {
 }
 
 
-def read(run: Run, inputs: Sequence[Any], max_pixels: int) -> list:
-    """Each input as `stacked` takes it.
+def read(run: Run, one: Any, where: str) -> Any:
+    """An input as `stacked` takes it; of pictures see `picture_bytes` and `decoded`.
 
     Args:
       run: which is asked.
-      inputs: strings, lists of numbers, SparseRow, or the bytes of encoded pictures.
-      max_pixels: of a picture.
+      one: a string, numbers as a list or an array, or a SparseRow.
+      where: names it in the message.
 
     Raises:
       Refused: 422, naming the input.
     """
-    reader = {"texts": _text, "pictures": _picture, "features": _features, "sparse": _sparse}[run.kind]
-    return [reader(run, one, f"inputs[{place}]", max_pixels) for place, one in enumerate(inputs)]
+    return {"texts": _text, "features": _features, "sparse": _sparse}[run.kind](run, one, where)
+
+
+def picture_bytes(run: Run, one: Any, where: str) -> bytes:
+    """The file of a picture, of its base64 or as it is; raises Refused, 422, naming it."""
+    if isinstance(one, str):
+        # Pages send `data:image/png;base64,...`.
+        content = one.rpartition(",")[2] if one.startswith("data:") else one
+        try:
+            one = base64.b64decode(content, validate=True)
+        except (binascii.Error, ValueError):
+            raise Refused(422, f"{where} is not base64") from None
+    return one if isinstance(one, bytes) else _not_wanted(run, one, where)
+
+
+def decoded(run: Run, encoded: bytes, where: str) -> np.ndarray:
+    """A picture as `stacked` takes it; raises Refused, 422, naming it."""
+    try:
+        return run.decode_image(encoded, where)
+    except BadExample as error:
+        raise Refused(422, str(error)) from None
 
 
 def stacked(kind: str, items: list) -> Any:
@@ -49,44 +64,12 @@ def stacked(kind: str, items: list) -> Any:
     return scipy.sparse.vstack(items, format="csr") if kind == "sparse" else np.stack(items)
 
 
-def _text(run: Run, one: Any, where: str, max_pixels: int) -> str:
+def _text(run: Run, one: Any, where: str) -> str:
     return one if isinstance(one, str) else _not_wanted(run, one, where)
 
 
-def _picture(run: Run, one: Any, where: str, max_pixels: int) -> np.ndarray:
-    if isinstance(one, str):
-        # Pages send `data:image/png;base64,...`.
-        content = one.rpartition(",")[2] if one.startswith("data:") else one
-        try:
-            one = base64.b64decode(content, validate=True)
-        except (binascii.Error, ValueError):
-            raise Refused(422, f"{where} is not base64") from None
-    if not isinstance(one, bytes):
-        return _not_wanted(run, one, where)
-    pixels = _pixels(one)
-    if pixels > max_pixels:
-        raise Refused(422, f"{where} has {pixels:,} pixels, more than {max_pixels:,}")
-    try:
-        return run.decode_image(one, where)
-    except BadExample as error:
-        raise Refused(422, str(error)) from None
-
-
-def _pixels(encoded: bytes) -> int:
-    """Of a picture by its header; 0 where that cannot be read, which decoding will tell better."""
-    if (size := png.frame_size(encoded) or jpeg.frame_size(encoded)) is not None:
-        return size[0] * size[1]
-    try:
-        with PIL.Image.open(io.BytesIO(encoded)) as picture:
-            return picture.width * picture.height
-    except PIL.Image.DecompressionBombError:
-        return 2**63
-    except Exception:  # damaged bytes make Pillow fail in any way
-        return 0
-
-
-def _features(run: Run, one: Any, where: str, max_pixels: int) -> np.ndarray:
-    if not isinstance(one, list) or len(one) != run.input_shape[0]:
+def _features(run: Run, one: Any, where: str) -> np.ndarray:
+    if not isinstance(one, list | np.ndarray) or len(one) != run.input_shape[0]:
         return _not_wanted(run, one, where)
     with np.errstate(over="ignore"):
         row = np.asarray(one, np.float32)
@@ -95,7 +78,7 @@ def _features(run: Run, one: Any, where: str, max_pixels: int) -> np.ndarray:
     return row
 
 
-def _sparse(run: Run, one: Any, where: str, max_pixels: int) -> scipy.sparse.csr_matrix:
+def _sparse(run: Run, one: Any, where: str) -> scipy.sparse.csr_matrix:
     if not isinstance(one, SparseRow):
         return _not_wanted(run, one, where)
     if len(one.indices) != len(one.values):
@@ -112,5 +95,5 @@ def _sparse(run: Run, one: Any, where: str, max_pixels: int) -> scipy.sparse.csr
 
 def _not_wanted(run: Run, one: Any, where: str) -> Any:
     width = run.input_shape[0] if run.input_shape else 0
-    kind = f"a list of {len(one)}" if isinstance(one, list) else f"of type {type(one).__name__}"
+    kind = f"a list of {len(one)}" if isinstance(one, list | np.ndarray) else f"of type {type(one).__name__}"
     raise Refused(422, f"{where} must be {_WANTED[run.kind].format(width=width)}; it is {kind}")

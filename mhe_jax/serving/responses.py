@@ -28,6 +28,8 @@ def refusal(error: Refused) -> Response:
 def first_mistake(error: RequestValidationError) -> Refused:
     """422 with the first field that is wrong; what was sent is not sent back."""
     found: Sequence[Any] = error.errors() or [{"loc": (), "msg": "it is not valid"}]
+    if found[0].get("type") == "json_invalid":
+        return Refused(422, "the body is not JSON")
     # Of a union each member has its own complaint: those about the kind that was sent lie deepest.
     worst = max(found, key=lambda one: len(one["loc"]))
     # Between the field and the place in it, pydantic names the members of the union.

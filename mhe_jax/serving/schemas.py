@@ -13,17 +13,21 @@ class _Body(BaseModel):
 class SparseRow(_Body):
     """The features of an example that are not zero."""
 
-    indices: list[int] = Field(description="numbers of the features, each once")
-    values: list[FiniteFloat] = Field(description="as many values")
+    indices: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        fail_fast=True, description="numbers of the features, each once"
+    )
+    values: list[FiniteFloat] = Field(fail_fast=True, description="as many values")
 
 
+# The first mistake is enough: of a million there would be gigabytes to say.
+_FIRST = Field(fail_fast=True)
 # What an input is depends on the run; `kind` in /v1/models tells.
-Input = str | list[FiniteFloat] | SparseRow
+Input = str | Annotated[list[FiniteFloat], _FIRST] | SparseRow
 Inputs = Annotated[
-    list[Input] | str | SparseRow,
+    Annotated[list[Input], _FIRST] | str | SparseRow,
     Field(
         description="texts: strings; pictures: base64 of encoded files; features: lists of numbers; sparse features: "
-        "objects with indices and values. One input instead of a list has one answer instead of a list.",
+        "objects with indices and values. One input instead of a list, but for features, has one answer.",
         examples=[["the first text", "the second"]],
     ),
 ]

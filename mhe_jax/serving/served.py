@@ -6,6 +6,7 @@ import functools
 import gc
 import json
 import logging
+import os
 import pathlib
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from mhe_jax.data.images import decode
 from mhe_jax.inference.run import Prediction, Run, load
 from mhe_jax.inference.verify import best_threshold
 from mhe_jax.serving import reading
@@ -26,7 +28,12 @@ from mhe_jax.serving.schemas import ModelInfo
 
 _LOG = logging.getLogger(__name__)
 _USUAL_TOP_K = 5
-_SMALL = 2**15  # bytes of encoded pictures
+# Pictures that are decoded at once, where handing them to a thread would take longer: how many, and their pixels.
+_FEW, _SMALL = 4, 2**16
+
+
+class _OtherRunError(ValueError):
+    """The folder of a run holds another one."""
 
 
 class Served:
@@ -34,7 +41,7 @@ class Served:
 
     Args:
       name: in requests.
-      workdir: the run's folder. Nothing is read from it after `open` but newer weights.
+      workdir: the run's folder, or one that was published. Nothing is read from it after `open` but newer weights.
       options: limits.
       metrics: what is told of its batches.
       gallery: a folder of pictures of people, DIR/<person>/<picture>, to be searched; of a run on faces.
@@ -52,7 +59,9 @@ class Served:
         self.stale: str | None = None
         self._metrics, self._gallery_folder = metrics, gallery
         self._device = ThreadPoolExecutor(1, f"device-{name}")
-        self._readers = ThreadPoolExecutor(thread_name_prefix=f"read-{name}")
+        self._readers = ThreadPoolExecutor(os.cpu_count(), f"read-{name}")
+        self._loader = ThreadPoolExecutor(1, f"load-{name}")
+        self._reloading = asyncio.Lock()
         self._seen: Any = None
 
     def open(self) -> None:
@@ -78,7 +87,7 @@ class Served:
         """Stops; requests that still wait are cancelled."""
         await self._predictions.close()
         await self._embeddings.close()
-        for pool in (self._device, self._readers):
+        for pool in (self._device, self._readers, self._loader):
             pool.shutdown(wait=False, cancel_futures=True)
 
     def state(self) -> tuple[int, int]:
@@ -116,8 +125,11 @@ class Served:
         Raises:
           Refused: 422 for inputs that the run does not take, 429 when too many wait.
         """
-        rows = await self._asked(self._embeddings, inputs)
-        return np.stack(rows) if rows else np.zeros((0, self._run.features_dim), np.float32)
+        while True:
+            run = self._run
+            rows = await self._asked(self._embeddings, inputs)
+            if run is self._run:  # features of two checkpoints cannot be compared
+                return np.stack(rows) if rows else np.zeros((0, run.features_dim), np.float32)
 
     async def verify(self, pair: Sequence, threshold: float | None) -> dict[str, Any]:
         """The cosine of two pictures and whether it reaches the threshold; raises Refused as `embed` does."""
@@ -133,12 +145,12 @@ class Served:
     async def search(self, inputs: Sequence, top_k: int | None, threshold: float) -> list[list[tuple[str, float]]]:
         """People of the gallery by the cosine of their most similar picture; raises Refused as `embed` does."""
         self._require_faces()
-        gallery = self._gallery
-        if gallery is None:
+        if self._gallery is None:
             raise Refused(422, f"{self.name} was given no gallery to search")
         rows = await self.embed(inputs)
-        search = functools.partial(gallery.search, rows, top_k or _USUAL_TOP_K, threshold)
-        return await asyncio.get_running_loop().run_in_executor(self._readers, search)
+        # That of the weights which made the rows: nothing else runs between the two lines.
+        search = functools.partial(self._gallery.search, rows, top_k or _USUAL_TOP_K, threshold)
+        return await asyncio.get_running_loop().run_in_executor(self._device, search)
 
     def digits(self, ids: Sequence[int]) -> list[list[int]]:
         """The digits of classes: what the head predicts, group first where it is a cascade."""
@@ -176,31 +188,35 @@ class Served:
         Returns:
           whether there were newer ones.
         """
-        loop = asyncio.get_running_loop()
-        signature = await loop.run_in_executor(self._readers, self._signature)
-        if signature == self._seen:
-            return False
-        try:
-            loaded = await loop.run_in_executor(self._readers, self._loaded)
-            if _contract(loaded[0]) != _contract(self._run):
-                raise ValueError(f"{self.workdir} holds another run now: start the server anew for it")
-        except Exception as error:  # a folder that is being written or deleted fails in any way
-            reason = " ".join(str(error).split()) or type(error).__name__
-            if self.stale != reason:
-                _LOG.warning("%s keeps its weights of step %s: %s", self.name, self._run.step, reason)
-            self.stale = reason
-            return False
-        self._seen, self.stale = signature, None
-        newer = loaded[0].step != self._run.step
-        if newer:
+        async with self._reloading:
+            loop = asyncio.get_running_loop()
+            signature = await loop.run_in_executor(self._loader, self._signature)
+            if signature == self._seen:
+                return False
+            try:
+                loaded = await loop.run_in_executor(self._loader, self._loaded, _contract(self._run))
+            except Exception as error:  # a folder that is being written or deleted fails in any way
+                reason = " ".join(str(error).split()) or type(error).__name__
+                if self.stale != reason:
+                    _LOG.warning("%s keeps its weights of step %s: %s", self.name, self._run.step, reason)
+                self.stale = reason
+                if isinstance(error, _OtherRunError):
+                    self._seen = signature
+                return False
+            newer = loaded[0].step != self._run.step
+            self._seen, self.stale = signature, None
+            # Of the same step too: a run's threshold and metrics are known when it ends.
             self._take(*loaded)
             gc.freeze()
-            _LOG.info("%s has the weights of step %s", self.name, self._run.step)
-        return newer
+            if newer:
+                _LOG.info("%s has the weights of step %s", self.name, self._run.step)
+            return newer
 
-    def _loaded(self) -> tuple[Run, Gallery | None, float | None, dict[str, Any]]:
-        """A run that is ready to answer, its gallery, threshold and metrics."""
+    def _loaded(self, contract: tuple | None = None) -> tuple[Run, Gallery | None, float | None, dict[str, Any]]:
+        """A run that is ready to answer, its gallery, threshold and metrics; raises _OtherRunError for another one."""
         run = load(self.workdir)
+        if contract is not None and _contract(run) != contract:
+            raise _OtherRunError(f"{self.workdir} holds another run now: start the server anew for it")
         run.warm(min(self.options.max_top_k, len(run.classes)))
         gallery = Gallery.of(run, self._gallery_folder) if self._gallery_folder else None
         try:
@@ -219,15 +235,37 @@ class Served:
         # Before pictures are decoded: a full server does no work for those whom it sends away.
         if batcher.pending + len(inputs) > self.options.max_queue:
             raise busy(f"{batcher.pending} inputs wait for {self.name} already")
-        read = functools.partial(reading.read, self._run, inputs, self.options.max_pixels)
-        if _is_small(self._run.kind, inputs):
-            items = read()
-        else:
-            items = await asyncio.get_running_loop().run_in_executor(self._readers, read)
+        items = await self._read(inputs)
         try:
             return await batcher.ask(items)
         except FullError as error:
             raise busy(f"{self.name}: {error}") from None
+
+    async def _read(self, inputs: Sequence) -> list:
+        """Inputs as `reading.stacked` takes them; pictures are decoded by threads, unless there is little to do."""
+        run, most = self._run, self.options.max_pixels
+        named = [(one, f"inputs[{place}]") for place, one in enumerate(inputs)]
+        if run.kind != "pictures":
+            return [reading.read(run, one, where) for one, where in named]
+        jobs, quick = [], len(inputs) <= _FEW
+        for one, where in named:
+            encoded = reading.picture_bytes(run, one, where)
+            pixels = decode.pixels(encoded)
+            if not pixels:
+                raise Refused(422, f"{where}: cannot be decoded as an image: {len(encoded)} bytes in no known format")
+            if pixels > most:
+                raise Refused(422, f"{where} has {pixels:,} pixels, more than {most:,}")
+            quick &= pixels <= _SMALL
+            jobs.append(functools.partial(reading.decoded, run, encoded, where))
+        if quick:
+            return [job() for job in jobs]
+        # A job each: those that have not begun end with the request.
+        decoded = [asyncio.get_running_loop().run_in_executor(self._readers, job) for job in jobs]
+        try:
+            return await asyncio.gather(*decoded)
+        finally:
+            for future in decoded:
+                future.cancel()
 
     def _predict(self, items: list) -> list[list[Prediction]]:
         run = self._run
@@ -243,28 +281,22 @@ class Served:
 
     def _signature(self) -> Any:
         """Changes when the run has written a checkpoint, or its folder is gone."""
-        folder = self.workdir / "checkpoints"
+        steps: list[str] = []
         try:
-            steps = sorted(path.name for path in folder.iterdir())
-            result = (self.workdir / "result.json").stat().st_mtime_ns
-        except OSError:
-            return steps if folder.exists() else "gone"
-        return steps, result
-
-
-def _is_small(kind: str, inputs: Sequence) -> bool:
-    """Whether reading inputs takes less than handing them to another thread would."""
-    return kind == "texts" or sum(len(one) if isinstance(one, str | bytes) else _SMALL for one in inputs) < _SMALL
+            steps = sorted(path.name for path in (self.workdir / "checkpoints").iterdir())
+            return steps, (self.workdir / "result.json").stat().st_mtime_ns
+        except OSError as error:
+            return steps, error.errno
 
 
 def _contract(run: Run) -> tuple:
     """What those who ask a run rely on."""
-    return run.kind, run.input_shape, run.verifies, run.classes
+    return run.kind, run.input_shape, run.features_dim, run.verifies, run.classes
 
 
 def _metrics_of(workdir: pathlib.Path) -> dict[str, Any]:
     """The best evaluation of a run; empty before there is one."""
     try:
-        return json.loads((workdir / "result.json").read_text())["best"]
+        return json.loads((workdir / "result.json").read_text())["best"] or {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -34,6 +34,12 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._gate, self._drain_seconds, self._end = gate, drain_seconds, float("inf")
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        for listening in sockets or ():
+            host, port = listening.getsockname()[:2]
+            print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._gate.draining:
             self.should_exit = self.force_exit = True
@@ -70,12 +76,12 @@ def serve(models: Sequence[Served], options: Options, metrics: Metrics, listenin
     config = uvicorn.Config(
         gate,
         backlog=_BACKLOG,
-        log_level="warning",
+        log_level="error",
         access_log=False,
         server_header=False,
         ws="none",
         timeout_keep_alive=_IDLE_SECONDS,
-        timeout_graceful_shutdown=int(options.answer_seconds) + 1,
+        timeout_graceful_shutdown=int(options.body_seconds + options.answer_seconds) + 1,
     )
     config.load()
     # Whatever strangers send is an answer to them, and no line in the log.
@@ -98,6 +104,4 @@ async def _answer(server: Server, models: Sequence[Served], listening: socket.so
             task.add_done_callback(tasks.discard)
 
     loop.add_signal_handler(signal.SIGHUP, reload)
-    host, port = listening.getsockname()[:2]
-    print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
     await server.serve(sockets=[listening])

@@ -23,6 +23,7 @@ DTYPES = {
     "FP64": np.float64,
 }
 _LENGTH = 4  # bytes that say how long an element of BYTES is
+_DIGITS = 18  # of a number of bytes
 
 
 def parse(body: bytes, header_length: str | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -37,9 +38,10 @@ def parse(body: bytes, header_length: str | None) -> tuple[dict[str, Any], dict[
     """
     end = len(body)
     if header_length is not None:
-        if not header_length.isascii() or not header_length.isdigit() or int(header_length) > end:
+        number = header_length if header_length.isascii() and header_length.isdigit() else ""
+        if not 0 < len(number) <= _DIGITS or int(number) > end:
             raise _bad("Inference-Header-Content-Length is not the length of the JSON at the beginning")
-        end = int(header_length)
+        end = int(number)
     try:
         request = json.loads(body[:end])
     except (ValueError, RecursionError):
@@ -47,7 +49,7 @@ def parse(body: bytes, header_length: str | None) -> tuple[dict[str, Any], dict[
     listed = request.get("inputs") if isinstance(request, dict) else None
     if not isinstance(listed, list) or not listed:
         raise _bad("`inputs` must be a list of tensors")
-    if not isinstance(request.get("parameters", {}), dict) or not isinstance(request.get("id", ""), str):
+    if not isinstance(request.get("parameters") or {}, dict) or not isinstance(request.get("id") or "", str):
         raise _bad("`parameters` must be an object and `id` a string")
     tensors: dict[str, np.ndarray] = {}
     for place, one in enumerate(listed):
@@ -58,7 +60,7 @@ def parse(body: bytes, header_length: str | None) -> tuple[dict[str, Any], dict[
         if size is None:
             tensors[one["name"]] = _of_json(one, where)
         else:
-            if not isinstance(size, int) or not 0 <= size <= len(body) - end:
+            if type(size) is not int or not 0 <= size <= len(body) - end:
                 raise _bad(f"{where}: there are no {size} bytes of binary data")
             tensors[one["name"]] = _of_bytes(one, body[end : end + size], where)
             end += size
@@ -186,7 +188,7 @@ def _datatype(array: np.ndarray) -> str:
 
 
 def _parameter(one: dict, name: str, where: str) -> Any:
-    parameters = one.get("parameters", {})
+    parameters = one.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise _bad(f"{where}: parameters must be an object")
     return parameters.get(name)

@@ -13,7 +13,7 @@ from mhe_jax.serving.served import Served
 
 router = APIRouter(
     prefix="/v1",
-    responses={status: {"model": schemas.Error} for status in (401, 404, 413, 422, 429, 503, 504)},
+    responses={status: {"model": schemas.Error} for status in (401, 403, 404, 408, 413, 421, 422, 429, 504)},
 )
 
 
@@ -84,7 +84,7 @@ async def verify(request: Request, body: schemas.Verify) -> Any:
     return await served.verify(body.inputs, body.threshold)
 
 
-@router.post("/search", responses={200: {"model": list[list[schemas.Found]]}})
+@router.post("/search", responses={200: {"model": list[list[schemas.Found]] | list[schemas.Found]}})
 async def search(request: Request, body: schemas.Search) -> Response:
     """The people of the gallery that each picture is most similar to."""
     served = find(request, body.model)

@@ -22,6 +22,15 @@ from mhe_jax.version import __version__
 router = APIRouter(prefix="/v2")
 _CLASSES = (("labels", "BYTES"), ("ids", "INT64"), ("scores", "FP32"))
 _HEADER = "Inference-Header-Content-Length"
+_BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "required": ["inputs"]},
+            "example": {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a text"]}]},
+        }
+    },
+}
 
 
 @router.get("")
@@ -43,17 +52,19 @@ async def ready(request: Request) -> Response:
     return answer({"ready": is_ready}, 200 if is_ready else 503)
 
 
+@router.get("/models/{name}/versions/{version}/ready", include_in_schema=False)
 @router.get("/models/{name}/ready")
-async def model_ready(request: Request, name: str) -> Response:
+async def model_ready(request: Request, name: str, version: str = "") -> Response:
     """200 when the run is loaded."""
-    find(request, name)
+    _find(request, name, version)
     return answer({"name": name, "ready": True})
 
 
+@router.get("/models/{name}/versions/{version}", include_in_schema=False)
 @router.get("/models/{name}")
-async def metadata(request: Request, name: str) -> Response:
+async def metadata(request: Request, name: str, version: str = "") -> Response:
     """The inputs and outputs of a run; -1 is the number of inputs or of what varies with them."""
-    served = find(request, name)
+    served = _find(request, name, version)
     return answer(
         {
             "name": name,
@@ -67,13 +78,14 @@ async def metadata(request: Request, name: str) -> Response:
     )
 
 
-@router.post("/models/{name}/infer")
-async def infer(request: Request, name: str) -> Response:
+@router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
+@router.post("/models/{name}/infer", openapi_extra={"requestBody": _BODY})
+async def infer(request: Request, name: str, version: str = "") -> Response:
     """The best classes of each input, or the embeddings of a run on faces.
 
     Pictures are the content of their files; in JSON, where bytes have no place, its base64.
     """
-    served = find(request, name)
+    served = _find(request, name, version)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refused(415, "compressed bodies are not read")
     asked, arrays = tensors.parse(await request.body(), request.headers.get(_HEADER))
@@ -85,15 +97,23 @@ async def infer(request: Request, name: str) -> Response:
     if served.run.verifies:
         found = {"embeddings": await served.embed(inputs)}
     else:
-        top_k = asked.get("parameters", {}).get("top_k")
+        top_k = (asked.get("parameters") or {}).get("top_k")
         if top_k is not None and type(top_k) is not int:
             raise Refused(400, "the parameter top_k must be a whole number")
         found = _columns(await served.predict(inputs, top_k))
-    told = {"model_name": name, "model_version": _version(served), **({"id": asked["id"]} if "id" in asked else {})}
+    told = {"model_name": name, "model_version": _version(served), **({"id": asked["id"]} if asked.get("id") else {})}
     body, head = tensors.build(told, {output: found[output] for output in names}, binary)
     if head is None:
         return Response(body, media_type="application/json")
     return Response(body, headers={_HEADER: str(head)}, media_type="application/octet-stream")
+
+
+def _find(request: Request, name: str, version: str) -> Served:
+    """The run of a name; raises Refused, 404, where there is none, or where its weights are of another step."""
+    served = find(request, name)
+    if version not in ("", _version(served)):
+        raise Refused(404, f"{name} has the version {_version(served)}, and not {version!r}")
+    return served
 
 
 def _inputs(served: Served) -> list[dict[str, Any]]:
@@ -127,7 +147,7 @@ def _rows(served: Served, arrays: dict[str, np.ndarray]) -> list:
     if kind == "features":
         if array.ndim != 2 or array.dtype.kind != "f":
             raise Refused(400, "features must be floating-point numbers of the shape [N, D]")
-        return array.tolist()
+        return list(array)
     if array.ndim == 2 and array.shape[1] == 1:  # as servers with a fixed batch dimension want it
         array = array[:, 0]
     if array.ndim != 1 or array.dtype != object:

@@ -110,7 +110,7 @@ def claim_workdir(
         data.require_words(pathlib.Path(config.init_from) / FOLDER)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
-    if is_begun(workdir):
+    if begun := is_begun(workdir):
         from mhe_jax.train import sections  # all that a config can name: slow to import
 
         before, _ = read_workdir(workdir)
@@ -129,7 +129,7 @@ def claim_workdir(
         label_codes.keep(workdir, codes or LabelCodes.identity(classes.number))
         if figures is not None:
             write_atomically(workdir / "data.json", json.dumps(figures, indent=2) + "\n")
-        if isinstance(data, EmbeddedWords):
+        if isinstance(data, EmbeddedWords) and not begun:
             kept_encoder.copy(pathlib.Path(data.features, kept_encoder.FOLDER), workdir / kept_encoder.FOLDER)
         if isinstance(data, WordFields):
             data.save_vectorizer(workdir / FOLDER)
@@ -218,8 +218,9 @@ def portable(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
         with config.unlocked():
             config.data.tokenizer = str(workdir / "tokenizer")
             config.backbone = ConfigDict(stored.read_object(workdir / "backbone.json"))
-    if (workdir / FOLDER).is_dir() and "vectorizer" in config.data:
-        config.data.vectorizer = str(workdir / FOLDER)
+    if (workdir / FOLDER).is_dir():
+        with config.unlocked():
+            config.data.vectorizer = str(workdir / FOLDER)
     return config
 
 
@@ -275,8 +276,11 @@ def _from_source(settings: Settings, weights: dict, space: LabelSpace, codes: La
     if "backbone" in parts:
         wanted["batch_stats"] = weights["batch_stats"]
     theirs = label_codes.stored(source, space.num_classes) if "head" in parts else None
-    with contextlib.closing(Checkpoints(source, read_only=True)) as checkpoints:
-        loaded, _ = checkpoints.restore_weights(wanted, space, theirs)
+    if published.is_published(source):
+        loaded = published.read_weights(source, wanted, whole=False)
+    else:
+        with contextlib.closing(Checkpoints(source, read_only=True)) as checkpoints:
+            loaded, _ = checkpoints.restore_weights(wanted, space, theirs)
     if theirs is not None:
         where = f"config.init_from: {source}"
         loaded["params"]["head"] = class_rows.moved(loaded["params"]["head"], settings.head.name, theirs, codes, where)

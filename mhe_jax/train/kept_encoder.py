@@ -42,9 +42,13 @@ def save(folder: pathlib.Path, settings: Settings, data: TextData, params: Any) 
 
 
 def copy(source: pathlib.Path, folder: pathlib.Path) -> None:
-    """Copies an encoder's folder, unless there is none, or it is there already."""
-    if source.is_dir() and not (folder / _FILE).exists():
-        shutil.copytree(source, folder, dirs_exist_ok=True)
+    """Makes `folder` a copy of an encoder's, whole or not at all; there is none where `source` is none."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if source.is_dir():
+        made = folder.with_name(f".{folder.name}")
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.copytree(source, made)
+        made.rename(folder)
 
 
 def load(folder: pathlib.Path, mesh: Mesh) -> tuple[TextData, MultiLabel, dict]:

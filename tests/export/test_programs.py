@@ -45,6 +45,19 @@ def trained_of(kind, head, folder):
     return untrained(config_of(kind, HEADS[kind][head] if head else None), folder)
 
 
+@pytest.mark.parametrize("longest", [6, 16])
+def test_an_encoder_with_windows_is_a_program_for_any_length(longest, tmp_path):
+    pytest.importorskip("onnxruntime")
+    config = config_of("texts", heads.xmc_ohe())
+    config.data.update(max_length=longest, lengths=(2, 5), bucket_lengths=())
+    fields = {name: config.backbone[name] for name in ("hidden_size", "num_heads", "intermediate_size")}
+    config.backbone = {"name": "modernbert", "vocab_size": 97, "num_layers": 4, "local_window": 8, **fields}
+    trained = untrained(config, tmp_path / "run")
+    for write in (onnx_model.write, stablehlo.write):
+        (tmp_path / write.__module__).mkdir()
+        assert write(trained, program_of(trained, 3, float32=True), tmp_path / write.__module__) <= 1e-5
+
+
 @pytest.mark.parametrize(("kind", "head"), RUNS)
 def test_onnx_answers_as_jax(kind, head, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -17,6 +17,7 @@ from mhe_jax.export.folder import write
 from mhe_jax.export.formats import export
 from mhe_jax.export.push import push
 from mhe_jax.inference import hub
+from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict
 from mhe_jax.recipes import heads
 from mhe_jax.train import experiment
@@ -105,7 +106,7 @@ def test_the_folder_holds_data_alone(published):
     files = {str(path.relative_to(published / "texts")) for path in (published / "texts").rglob("*") if path.is_file()}
     assert files == {
         *("README.md", "classes.json", "classes.txt", "config.json", "manifest.json", "model.safetensors"),
-        *("result.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"),
+        *("result.json", "tokenizer/kept.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"),
     }
     assert (published / "pictures" / "codes.npy").exists()
     for path in published.rglob("*.*"):
@@ -173,6 +174,26 @@ def test_no_path_is_taken_from_the_folder(published, tmp_path):
     config = experiment.usable_config(tmp_path / "bad")
     assert config.data.tokenizer == str(tmp_path / "bad" / "tokenizer")
     assert config.init_from == ""
+    # A run's own config in the place of a published one is taken for none.
+    path.write_text(json.dumps(content["run"]))
+    with pytest.raises(ValueError, match="model_type must be 'mhe_jax'"):
+        mhe_jax.load(tmp_path / "bad")
+
+
+def test_an_evaluation_is_that_of_the_run_and_so_is_a_start_from_it(runs, published):
+    mine = evaluate(experiment.usable_config(runs / "pictures"), runs / "pictures")
+    there = evaluate(experiment.usable_config(published / "pictures"), published / "pictures")
+    assert there["loss"] == mine["loss"]
+    config = tiny_config.get_config()
+    config.head, config.init_from = heads.mhc((4, 5)), str(published / "pictures")
+    assert evaluate(config, None)["loss"] == pytest.approx(mine["loss"], rel=1e-5)
+
+
+def test_a_run_is_not_pushed_into_itself(published, tmp_path):
+    shutil.copytree(published / "texts", tmp_path / "it")
+    with pytest.raises(ValueError, match="is the run itself"):
+        pushed(tmp_path / "it", tmp_path / "it")
+    assert mhe_jax.load(tmp_path / "it").predict(TEXTS)
 
 
 def damaged(content, path):

@@ -114,6 +114,19 @@ def test_bodies_that_are_held_are_bounded():
     run(scenario, max_body=20)
 
 
+def test_bodies_that_are_announced_and_do_not_come_take_no_place():
+    async def scenario(gate, application):
+        waiting = [Client(parts=[], headers={b"content-length": b"20"}) for _ in range(50)]
+        tasks = [asyncio.create_task(one.ask(gate)) for one in waiting]
+        await asyncio.sleep(0.01)
+        assert (await Client(parts=[b"a" * 20], headers={b"content-length": b"20"}).ask(gate)).status == 200
+        for one in waiting:
+            one.gone.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario, max_body=20)
+
+
 def test_a_body_that_does_not_end():
     async def scenario(gate, application):
         client = await Client(parts=[b"a"], whole=False).ask(gate)
@@ -169,6 +182,8 @@ def test_names_of_the_host():
             assert (await Client(headers={b"host": host}).ask(gate)).status == 200
         for host in (b"evil.example", b"", b"localhost.evil.example:8000"):
             assert (await Client(headers={b"host": host}).ask(gate)).status == 421
+        for origin, status in ((b"http://localhost:8000", 200), (b"http://evil.example", 403), (b"null", 403)):
+            assert (await Client(headers={b"host": b"localhost", b"origin": origin}).ask(gate)).status == status
 
     run(scenario, hosts=("localhost", "[::1]"))
 

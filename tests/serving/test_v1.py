@@ -1,6 +1,7 @@
 """The routes of /v1 against what the same runs answer in Python."""
 
 import base64
+import time
 
 import numpy as np
 import pytest
@@ -168,10 +169,17 @@ def test_other_mistakes(client):
     )
     sent = client.post("/v1/predict/files", files=[("files", b"x")], data={"model": "texts"})
     assert error_of(sent) == "texts takes texts, not files"
-    assert error_of(client.post("/v1/predict", content=b"{"), 422)
+    assert error_of(client.post("/v1/predict", content=b"{"), 422) == "the body is not JSON"
     assert error_of(client.post("/v1/predict", content=b"[" * 100_000), 422)
     assert error_of(client.get("/v1/nothing"), 404)
     assert error_of(client.get("/v1/predict"), 405)
+
+
+@pytest.mark.parametrize("inputs", [[1] * 50_000, [["a"] * 50_000], [{"indices": ["a"] * 50_000, "values": []}]])
+def test_many_mistakes_take_no_longer_than_one(client, inputs):
+    started = time.monotonic()
+    assert error_of(ask(client, "predict", inputs=inputs)).startswith("inputs.0")
+    assert time.monotonic() - started < 2
 
 
 def test_no_path_of_a_request_is_read(client, tmp_path):

@@ -81,6 +81,14 @@ def test_features_faces_and_sparse_rows(client, workdirs):
     assert metadata["outputs"] == [{"name": "embeddings", "datatype": "FP32", "shape": [-1, 8]}]
 
 
+def test_versions_are_steps(client):
+    assert client.get("/v2/models/texts/versions/2").json()["versions"] == ["2"]
+    assert client.get("/v2/models/texts/versions/2/ready").status_code == 200
+    assert client.get("/v2/models/texts/versions/3/ready").status_code == 404
+    body = {"inputs": [GOOD], "id": None, "parameters": None}
+    assert client.post("/v2/models/texts/versions/2/infer", json=body).json()["model_version"] == "2"
+
+
 GOOD = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["3 4"]}
 
 

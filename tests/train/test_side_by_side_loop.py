@@ -8,6 +8,8 @@ import scipy.sparse
 
 import mhe_jax
 from mhe_jax.data.texts.word_pieces import train_word_pieces
+from mhe_jax.export.formats import export
+from mhe_jax.export.push import push
 from mhe_jax.inference.embed_splits import embed_splits
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict, predict_split
@@ -93,6 +95,17 @@ def test_it_is_the_same_run_with_the_classes_over_the_devices(folder, kind, whol
     train_and_evaluate(tiny(folder, kind, "mhc", **dropless, **{"mesh.data": 2, "mesh.classes": 4}), several)
     # Adam's first steps are as long for the smallest gradient as for any other.
     assert_same(final_weights(several), final_weights(one), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pushed_run_answers_as_the_run(folder, kind, whole, tmp_path):
+    workdir, _ = whole[kind]
+    push(experiment.usable_config(workdir), workdir, str(tmp_path / "pushed"))
+    texts = ["a ship of iron", "wines", ""]
+    assert mhe_jax.load(tmp_path / "pushed").predict(texts, 3) == mhe_jax.load(workdir).predict(texts, 3)
+    assert str(folder) not in (tmp_path / "pushed" / "config.json").read_text()
+    with pytest.raises(ValueError, match="words beside an encoder have no program yet"):
+        export(experiment.usable_config(workdir), workdir, "onnx", tmp_path / "onnx")
 
 
 @pytest.mark.parametrize("kind", KINDS)

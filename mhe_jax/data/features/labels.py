@@ -117,6 +117,8 @@ def matrices(
     first = next(iter(found.values()))
     if isinstance(first, Listed) and first.labels.dtype.kind == "U":
         names = names or tuple(np.unique(first.labels).tolist())
+        if len(set(names)) < len(names):
+            raise DataError(f"{where} lists a name twice, but labels are names: make them differ")
     highest = [int(labels.labels.max(initial=-1)) for labels in listed.values() if labels.labels.dtype.kind == "i"]
     number = len(names) or (first.shape[1] if not isinstance(first, Listed) else 1 + max(highest, default=-1))
     made = {}

@@ -19,6 +19,7 @@ from mhe_jax.data.features.labels import LINES, ONE
 
 FEATURES, LABELS = ("features", "embedding"), ("label", "labels")
 _ROWS = 8192  # decoded together
+_VERSION = 1  # of what is kept
 
 
 def decoded(files: Sequence[pathlib.Path]) -> pathlib.Path:
@@ -34,7 +35,7 @@ def decoded(files: Sequence[pathlib.Path]) -> pathlib.Path:
     """
     known = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache", "mhe_jax", "features")
-    folder = root / hashlib.sha256(json.dumps(known).encode()).hexdigest()[:32]
+    folder = root / hashlib.sha256(json.dumps([_VERSION, known]).encode()).hexdigest()[:32]
     if folder.is_dir():
         return folder
     try:
@@ -42,8 +43,11 @@ def decoded(files: Sequence[pathlib.Path]) -> pathlib.Path:
         made = pathlib.Path(tempfile.mkdtemp(dir=root))
         try:
             _decode(files, made, folder)
-            with contextlib.suppress(OSError):  # another process was faster
+            try:
                 made.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # no other process was faster
+                    raise
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
@@ -56,7 +60,7 @@ def _decode(files: Sequence[pathlib.Path], into: pathlib.Path, folder: pathlib.P
     columns = [_columns(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
     if len(set(columns)) > 1:
         raise DataError(f"{files[0].parent}: the Parquet files have other columns, {' and '.join(map(str, columns))}")
-    features, label = columns[0]
+    features, label, _ = columns[0]
     rows = sum(file.metadata.num_rows for file in opened)
     matrix, labels, start = None, [], 0
     with tqdm.tqdm(total=rows, desc=f"decoding {files[0].parent} into {folder}", unit=" rows", disable=None) as bar:
@@ -115,8 +119,8 @@ def _told(path: pathlib.Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:300]}") from error
 
 
-def _columns(path: pathlib.Path, schema: Any) -> tuple[str, str]:
-    """The names of the columns with features and with labels, '' without labels; checks their types."""
+def _columns(path: pathlib.Path, schema: Any) -> tuple[str, str, str]:
+    """The names of the columns with features and with labels, and what labels are; '' without labels. Checks types."""
     import pyarrow.types as kinds
 
     is_list = lambda kind: kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
@@ -127,14 +131,15 @@ def _columns(path: pathlib.Path, schema: Any) -> tuple[str, str]:
     kind = schema.field(features).type
     if not is_list(kind) or not kinds.is_floating(kind.value_type):
         raise DataError(f"{path}: the column {features!r} is {kind}; it must hold lists of floating point numbers")
-    label = next((name for name in LABELS if name in schema.names), "")
+    label, of_labels = next((name for name in LABELS if name in schema.names), ""), ""
     if label:
         kind = schema.field(label).type
         inner = kind.value_type if label == LABELS[1] and is_list(kind) else kind
         if is_list(kind) != (label == LABELS[1]) or not is_label(inner):
             wanted = "integers or strings" if label == LABELS[0] else "lists of integers or strings"
             raise DataError(f"{path}: the column {label!r} is {kind}; it must hold {wanted}")
-    return features, label
+        of_labels = "integers" if kinds.is_integer(inner) else "strings"
+    return features, label, of_labels
 
 
 def _block(path: pathlib.Path, start: int, column: Any) -> np.ndarray:
@@ -159,7 +164,10 @@ def _block(path: pathlib.Path, start: int, column: Any) -> np.ndarray:
 
 def _labels(path: pathlib.Path, start: int, column: Any) -> list:
     found = column.to_pylist()
-    bad = next((place for place, label in enumerate(found) if label is None or label == [None]), None)
+    bad = next(
+        (place for place, label in enumerate(found) if label is None or (isinstance(label, list) and None in label)),
+        None,
+    )
     if bad is not None:
         raise DataError(f"{path}: row {start + bad} has no label")
     return found

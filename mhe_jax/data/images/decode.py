@@ -20,6 +20,7 @@ _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "J
 _DEEP = ("F", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of more than 8 bits
 # The longer side in shorter ones: a line of pixels, resized by its shorter side, would fill the memory.
 _THINNEST = 1000
+_MOST = 1 << 62  # pixels of a picture whose header announces more than Pillow opens
 _BLOCK = 1 << 16  # read at a time of a file that grows
 _REDUCED = {1: 0, 2: 16, 4: 32, 8: 64}  # OpenCV's bits, as in IMREAD_REDUCED_GRAYSCALE_2
 
@@ -94,6 +95,20 @@ def decode(data: bytes, channels: int, where: str, reduction: int = 1) -> np.nda
     except Exception as error:  # damaged bytes make a decoder fail in any way
         reason = " ".join(str(error).split()) or type(error).__name__
     raise BadExample(f"{where}: cannot be decoded as an image: {reason}")
+
+
+def pixels(data: bytes) -> int:
+    """Pixels of an encoded image by its header, 0 for bytes that `decode` refuses. Nothing is decoded."""
+    if (size := png.frame_size(data) or jpeg.frame_size(data)) is not None:
+        return size[0] * size[1]
+    try:
+        # By name: some of the other formats decode all of a picture when it is opened. MPO is opened as a JPEG.
+        with PIL.Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name != "MPO"]) as picture:
+            return picture.width * picture.height
+    except PIL.Image.DecompressionBombError:
+        return _MOST
+    except Exception:  # damaged bytes make Pillow fail in any way
+        return 0
 
 
 def _unusable(picture: PIL.Image.Image) -> str | None:

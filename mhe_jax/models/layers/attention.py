@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.export import is_symbolic_dim
 
 from mhe_jax.ops.products import product
 
@@ -29,11 +30,13 @@ def self_attention(
       drop: applied to the weights [B, N, T, T].
       window: how far away a token may be to be seen; None: any are.
     """
-    if window is not None and window >= query.shape[1] - 1:
+    # Of a program for any length, which a run is exported as, the window may matter or not.
+    any_length = is_symbolic_dim(query.shape[1])
+    if window is not None and not any_length and window >= query.shape[1] - 1:
         window = None
     fused = _cudnn_takes(query)
     # JAX's own way without a kernel multiplies float32 gradients with narrow operands.
-    if bias is None and drop is None and (fused or query.dtype == _wide(query)):
+    if bias is None and drop is None and not (any_length and window) and (fused or query.dtype == _wide(query)):
         # Not by a mask: cuDNN's way with those has been faulty.
         implementation: Literal["cudnn", "xla"] = "cudnn" if fused else "xla"
         return jax.nn.dot_product_attention(

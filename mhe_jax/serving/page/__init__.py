@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 FOLDER = pathlib.Path(str(importlib.resources.files(__name__)))
 # Of the page's own files and the pictures that a user drops, nothing else.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 

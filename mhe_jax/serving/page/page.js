@@ -112,12 +112,14 @@ find("form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const answer = find("answer");
   find("ask").disabled = true;
+  // Shown before it is filled, so that it is read out.
+  answer.replaceChildren();
+  answer.hidden = false;
   try {
     answer.replaceChildren(...(await answered(chosen())));
   } catch (error) {
     answer.replaceChildren(element("p", error.message, "error"));
   }
-  answer.hidden = false;
   find("ask").disabled = false;
 });
 
@@ -136,6 +138,7 @@ async function start() {
   }
   find("model").replaceChildren(...models.map((model) => element("option", model.name)));
   choose();
+  find("ask").disabled = false;
 }
 
 find("model").addEventListener("change", choose);

@@ -22,7 +22,7 @@ MODEL_TYPE, RUN = "mhe_jax", "run"
 # Fields with paths, by section; '' is the top level.
 _PATHS = {
     "": ("init_from",),
-    "data": ("path", "eval_root", "cache_dir", "data_dir", "tokenizer", "vectorizer"),
+    "data": ("path", "eval_root", "cache_dir", "data_dir", "tokenizer", "vectorizer", "features"),
     "codes": ("path",),
     "backbone": ("checkpoint",),
 }
@@ -41,6 +41,10 @@ def without_paths(fields: Mapping[str, Any]) -> dict[str, Any]:
         for name in names:
             if isinstance(found, dict) and name in found:
                 found[name] = ""
+    # The encoder beside a bag of words.
+    network = (fields.get("backbone") or {}).get("network")
+    if isinstance(network, Mapping) and "checkpoint" in network:
+        fields["backbone"]["network"] = {**network, "checkpoint": ""}
     return fields
 
 
@@ -51,16 +55,18 @@ def run_fields(folder: pathlib.Path, fields: Mapping[str, Any]) -> dict[str, Any
       ValueError: if the config of a published run is damaged.
     """
     if fields.get("model_type") != MODEL_TYPE:
+        if is_published(folder):
+            raise ValueError(f"{folder / 'config.json'}: model_type must be {MODEL_TYPE!r}, as `mhe push` writes it")
         return dict(fields)
     if not isinstance(fields.get(RUN), dict):
         raise ValueError(f"{folder / 'config.json'}: {RUN} must be an object, the config of the run")
     found = without_paths(fields[RUN])
     data = found.get("data")
     for name, kept in (("tokenizer", TOKENIZER), ("vectorizer", VECTORIZER)):
-        if isinstance(data, dict) and name in data:
-            if not (folder / kept).is_dir():
-                raise ValueError(f"{folder} lacks the folder {kept}, with which its texts are read")
+        if isinstance(data, dict) and (folder / kept).is_dir():
             data[name] = str(folder / kept)
+        elif isinstance(data, dict) and name in data:
+            raise ValueError(f"{folder} lacks the folder {kept}, with which its texts are read")
     return found
 
 
@@ -73,8 +79,10 @@ def named(weights: Any) -> dict[str, np.ndarray]:
     }
 
 
-def read_weights(folder: pathlib.Path, abstract: dict) -> dict:
+def read_weights(folder: pathlib.Path, abstract: dict, whole: bool = True) -> dict:
     """The weights of a published run, on the shapes and shardings of `abstract`, whose tables may have more rows.
+
+    Without `whole`, `abstract` may be a part of them.
 
     Raises:
       ValueError: if the file is damaged, or of another model.
@@ -82,7 +90,7 @@ def read_weights(folder: pathlib.Path, abstract: dict) -> dict:
     path = folder / WEIGHTS
     arrays = read_checkpoint(path)
     shapes = same_model.shapes(abstract)
-    missing, unexpected = sorted(shapes.keys() - arrays.keys()), sorted(arrays.keys() - shapes.keys())
+    missing, unexpected = sorted(shapes.keys() - arrays.keys()), sorted(arrays.keys() - shapes.keys()) if whole else []
     if missing or unexpected:
         raise ValueError(f"{path} is of another model: it lacks {missing[:3]}, and has {unexpected[:3]} beside")
 
