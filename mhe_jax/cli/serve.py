@@ -3,9 +3,9 @@
     mhe serve runs/demo names=runs/unicode --port=8000
     curl localhost:8000/v1/predict -H 'Content-Type: application/json' -d '{"inputs": ["greek alpha"], "top_k": 3}'
 
-A run is a folder, or `hub:OWNER/NAME`, and is named by that, or by what stands before `=`. Requests that arrive together
-go through the model together. Newer weights of a run that trains on are taken when they are there, or at SIGHUP; SIGTERM
-answers what was taken in, and ends. It listens to this machine alone unless --host says otherwise.
+A run is a folder, or `hub:OWNER/NAME`, and is named by that, or by what stands before `=`. Requests that arrive
+together go through the model together. Newer weights of a run that trains on are taken when they are there, or at
+SIGHUP; SIGTERM answers what was taken in, and ends. It listens to this machine alone unless --host says otherwise.
 """
 
 import ipaddress
