@@ -19,7 +19,7 @@ from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_bag_config, tiny_config, tiny_face_config, tiny_features_config, tiny_text_config
 from tests.data.texts.sparse import layouts
 
-OPTIONS = Options(max_top_k=7, max_inputs=40, max_queue=80, max_body=200_000, max_pixels=10_000, reload_seconds=0)
+OPTIONS = Options(max_top_k=7, max_inputs=40, max_queue=80, max_body=200_000, max_pixels=60_000, reload_seconds=0)
 
 
 def png(shape=(8, 8, 1), seed=0):
