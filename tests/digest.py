@@ -30,8 +30,9 @@ from mhe_jax.train.optim.optimizer import build_optimizer
 from mhe_jax.train.optim.schedules import build_schedule
 from mhe_jax.train.parallel.mesh import check_batch, make_mesh, shares
 from mhe_jax.train.stages import staged
-from mhe_jax.train.state import TrainState, _boxed_state, _unbox
+from mhe_jax.train.state import TrainState, _boxed_state
 from mhe_jax.train.step import StepOptions, make_eval_step, make_train_step
+from mhe_jax.train.weights import unboxed
 
 _STEPS = 4  # of the order and the feed that are looked at
 
@@ -150,7 +151,7 @@ class Run:
     @functools.cached_property
     def _initialisation(self) -> tuple[str, TrainState]:
         """The program that makes the state, and the shapes of what it makes."""
-        make = lambda: _unbox(_boxed_state(self.task, self.optimizer, self.average, self.settings.seed))
+        make = lambda: unboxed(_boxed_state(self.task, self.optimizer, self.average, self.settings.seed))
         traced, state = jax.make_jaxpr(make, return_shape=True)()
         return _text(traced) + str(jax.tree.structure(state)), state
 

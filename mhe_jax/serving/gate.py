@@ -31,11 +31,12 @@ class Gate:
     """ASGI middleware in front of an application.
 
     Attributes:
-      draining: whether the server is about to end: connections are closed after their answer.
+      draining: whether the server is about to end, and not ready.
+      closing: whether it has begun to: connections are closed after their answer.
     """
 
     def __init__(self, app: Any, options: Options, metrics: Metrics, routes: Iterable[str]):
-        self.draining = False
+        self.draining = self.closing = False
         self._app, self._options, self._metrics, self._routes = app, options, metrics, frozenset(routes)
         self._held = 0
 
@@ -165,7 +166,7 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", ()), *_HEADERS]
-            if self._gate.draining:
+            if self._gate.closing:
                 headers = [pair for pair in headers if pair[0].lower() != b"connection"] + [(b"connection", b"close")]
             message = {**message, "headers": headers}
         await self._send(message)

@@ -20,14 +20,16 @@ from mhe_jax.serving.served import Served
 
 _BACKLOG = 2048
 _SWITCH_SECONDS = 5e-4
+_CLOSING_SECONDS = 1.0  # for clients to ask once more on the connections that they have
 _IDLE_SECONDS = 30  # that a connection may say nothing
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, which at SIGTERM or SIGINT goes on for `drain_seconds`, each answer closing its connection.
+    """uvicorn's, with an end in three parts, at SIGTERM or SIGINT.
 
-    So balancers see that it is not ready, and clients that are about to ask on an old connection learn in time. A
-    second signal ends it at once. Either way the process ends with status 0.
+    For `drain_seconds` it is not ready and goes on, so that balancers see it. Then it listens no more, and each answer
+    closes its connection, so that no client asks on one that is about to go. When all are closed, or a while later, it
+    ends, with status 0. A second signal ends it at once.
     """
 
     def __init__(self, config: uvicorn.Config, gate: Gate, drain_seconds: float):
@@ -47,7 +49,13 @@ class Server(uvicorn.Server):
         self._end = time.monotonic() + self._drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
-        self.should_exit |= time.monotonic() >= self._end
+        if not self._gate.closing and time.monotonic() >= self._end:
+            self._gate.closing = True
+            for server in self.servers:
+                server.close()
+            self._end += _CLOSING_SECONDS
+        elif self._gate.closing:
+            self.should_exit |= time.monotonic() >= self._end or not self.server_state.connections
         return await super().on_tick(counter)
 
 

@@ -15,6 +15,7 @@ FIELDS = {
     "face_synthetic": {"num_classes": 5, "image_shape": [24, 24, 1]},
     "features": {"path": "/none", "features_dim": 24},
     "features_multilabel": {"path": "/none", "features_dim": 24, "propensity": [0.6, 2.6]},
+    "features_words": {"path": "/none", "features": "/none", "embedding_dim": 24},
     "glyphs": {"image_size": 24},
     "image_folder": {"path": "/none", "image_size": 24},
     "imagenet": {"path": "/none"},
@@ -25,6 +26,7 @@ FIELDS = {
     "unicode": {"max_length": 24},
     "words": {"path": "/none", "ngrams": [1, 2]},
     "xmc": {"path": "/none", "tokenizer": "/none", "bucket_lengths": [8, 24]},
+    "xmc_words": {"path": "/none", "tokenizer": "/none", "ngrams": [1, 2]},
 }
 SHAPES = {
     "face_folder": (24, 24, 3),

@@ -140,7 +140,7 @@ def test_features_are_those_that_the_head_ranks(runs, kind, some):
 @pytest.mark.parametrize(("kind", "make"), [("pictures", pictures), ("texts", texts)])
 def test_programs_are_compiled_once_for_calls_of_any_size(runs, kind, make, compilations):
     run = runs[kind]
-    for count in (1, 3, 16, 64, 200):
+    for count in (1, 3, 16, 32, 64, 200):
         run.predict(make(count))
         run.embed(make(count))
     # Of texts, both lengths at each batch size.

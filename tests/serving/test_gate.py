@@ -191,7 +191,7 @@ def test_names_of_the_host():
 def test_a_server_that_is_about_to_end_closes_connections():
     async def scenario(gate, application):
         assert (await Client().ask(gate)).headers["connection"] == "keep-alive"
-        gate.draining = True
+        gate.closing = True
         client = await Client().ask(gate)
         assert client.status == 200
         assert [value for name, value in client.sent[0]["headers"] if name == b"connection"] == [b"close"]

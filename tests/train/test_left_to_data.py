@@ -60,7 +60,7 @@ def test_a_run_says_and_keeps_what_the_data_decided(tmp_path, capsys, grey, deci
     line = "by the data: data.channels = {}, data.augmentation = {!r}, global_batch_size = {}".format(*decided)
     assert f"{line}, schedule.learning_rate = 0.003536" in capsys.readouterr().out
     assert kept(workdir) == (*decided, 0.01 * math.sqrt(1 / 8))
-    of_pictures = [path for path in left_to_data.LEFT if path != "data.features_dim"]
+    of_pictures = [path for path in left_to_data.LEFT if path not in ("data.features_dim", "data.embedding_dim")]
     assert left_to_data.left(config) == of_pictures  # the caller's stays
     # Others find it in the folder, and by the config as it was given.
     run = mhe_jax.load(workdir)
