@@ -42,7 +42,7 @@ def test_the_help_lists_the_verbs(capsys):
     assert status_of(cli.main, ["mhe"]) == 0
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert listed == list(cli.VERBS)
-    modules = {path.stem.replace("_", "-") for path in (ROOT / "mhe_jax" / "cli").glob("*.py")} - {
+    modules = {path.stem for path in (ROOT / "mhe_jax" / "cli").glob("*.py")} - {
         "__init__",
         "program",
         "run",
