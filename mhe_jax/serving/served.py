@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import pathlib
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -227,7 +226,7 @@ class Served:
 
     def _take(self, run: Run, gallery: Gallery | None, threshold: float | None, measured: dict[str, Any]) -> None:
         self._run, self._gallery, self.threshold, self._measured = run, gallery, threshold, measured
-        self._when = datetime.datetime.fromtimestamp(time.time(), datetime.UTC).isoformat(timespec="seconds")
+        self._when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
     async def _asked(self, batcher: Batcher, inputs: Sequence) -> list:
         if len(inputs) > self.options.max_inputs:

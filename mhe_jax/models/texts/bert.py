@@ -7,7 +7,7 @@ import numpy as np
 
 from mhe_jax.models.layers.attention import self_attention
 from mhe_jax.models.layers.dropout import dropout, is_active
-from mhe_jax.models.texts.encoder import EncoderLayer, TextEncoder, layer_norm
+from mhe_jax.models.texts.encoder import EncoderLayer, TextEncoder, layer_norm, require_positions
 from mhe_jax.models.texts.relative import skew
 
 RELATIVE_BUCKETS, MAX_DISTANCE = 32, 128
@@ -40,11 +40,7 @@ class Bert(TextEncoder):
     @nn.compact
     def hidden_states(self, input_ids, length, train):
         t = input_ids.shape[1]
-        if t > self.max_positions:
-            raise ValueError(
-                f"texts of {t} tokens, but config.backbone.max_positions is {self.max_positions}: "
-                "config.data.max_length must be at most that"
-            )
+        require_positions(t, self.max_positions)
         x = self.word_embedding(input_ids)
         if self.token_types:
             x += self.embedding(self.token_types, "token_type_embedding")(jnp.zeros((1, 1), jnp.int32))

@@ -151,6 +151,15 @@ class EncoderLayer(nn.Module):
         return ACTIVATIONS[self.activation](self.dense(self.intermediate_size, "mlp_up")(x))
 
 
+def require_positions(length: int, most: int) -> None:
+    """Raises ValueError for texts of more tokens than an encoder has positions."""
+    if length > most:
+        raise ValueError(
+            f"texts of {length} tokens, but config.backbone.max_positions is {most}: config.data.max_length must be at "
+            "most that"
+        )
+
+
 def layer_norm(eps: float, dtype: DTypeLike, name: str, bias: bool = True) -> nn.LayerNorm:
     """Normalisation over the last axis in float32 or wider, with output in `dtype`."""
     return nn.LayerNorm(eps, dtype=dtype, use_bias=bias, use_fast_variance=False, name=name)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from mhe_jax.models.layers.attention import self_attention
 from mhe_jax.models.layers.dropout import dropout, is_active
 from mhe_jax.models.layers.rotary import rotary_angles, rotate
-from mhe_jax.models.texts.encoder import ACTIVATIONS, EncoderLayer, TextEncoder, layer_norm
+from mhe_jax.models.texts.encoder import ACTIVATIONS, EncoderLayer, TextEncoder, layer_norm, require_positions
 
 
 class ModernBert(TextEncoder):
@@ -52,11 +52,7 @@ class ModernBert(TextEncoder):
     @nn.compact
     def hidden_states(self, input_ids, length, train):
         t = input_ids.shape[1]
-        if t > self.max_positions:
-            raise ValueError(
-                f"texts of {t} tokens, but config.backbone.max_positions is {self.max_positions}: "
-                "config.data.max_length must be at most that"
-            )
+        require_positions(t, self.max_positions)
         x = layer_norm(self.norm_eps, self.dtype, "embedding_norm", bias=False)(self.word_embedding(input_ids))
         states = [dropout(self, x, self.hidden_dropout, train)]
         width = self.hidden_size // self.num_heads
