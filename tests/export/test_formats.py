@@ -46,17 +46,19 @@ def test_folders_of_others_stay(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years")
     with pytest.raises(ValueError, match="files that no export wrote"):
-        output.claim(tmp_path / "mine")
+        output.claim(tmp_path / "mine", tmp_path / "run")
     with pytest.raises(ValueError, match="is a file"):
-        output.claim(tmp_path / "mine" / "thesis.tex")
+        output.claim(tmp_path / "mine" / "thesis.tex", tmp_path / "run")
     (tmp_path / "mine" / "manifest.json").write_text('{"made_by": "somebody"}')
     with pytest.raises(ValueError, match="files that no export wrote"):
-        output.claim(tmp_path / "mine")
+        output.claim(tmp_path / "mine", tmp_path / "run")
     (tmp_path / "mine" / "manifest.json").write_text("[")
     with pytest.raises(ValueError, match="files that no export wrote"):
-        output.claim(tmp_path / "mine")
-    output.claim(tmp_path / "new" / "deep")
+        output.claim(tmp_path / "mine", tmp_path / "run")
+    output.claim(tmp_path / "new" / "deep", tmp_path / "run")
     assert (tmp_path / "new" / "deep").is_dir()
+    with pytest.raises(ValueError, match="is the run itself"):
+        output.claim(tmp_path / "new", tmp_path / "new")
 
 
 def test_names_with_line_breaks_keep_their_lines(tmp_path):
