@@ -87,6 +87,7 @@ class Run:
         self._trained = trained
         self._predict = trained.compiled(trained.task.predict, static=("k",))
         self._embed = trained.compiled(trained.task.embed)
+        self._neighbours = trained.compiled(trained.task.neighbours, static=("k",))
 
     @property
     def kind(self) -> str:
@@ -153,8 +154,7 @@ class Run:
             run on faces, whose classes only trained it.
         """
         trained = self._trained
-        if isinstance(trained.data, FaceData):
-            raise ValueError(f"{trained.workdir} is a run on faces, whose classes only trained it: use embed")
+        self._require_classes()
         if not 1 <= top_k <= trained.classes.number:
             raise ValueError(f"top_k is {top_k}; it must be between 1 and the {trained.classes.number} classes")
         asked = self._checked(inputs)
@@ -184,6 +184,36 @@ class Run:
         for places, part in self._trained.results(self._embed, self._batches(asked)):
             features[places] = part
         return unit_length(features) if isinstance(self._trained.data, FaceData) else features
+
+    def neighbours(self, ids: Sequence[int] | np.ndarray, top_k: int = 5) -> list[list[Prediction]]:
+        """The `top_k` classes that the weights of each class are most like, with the cosine as score, best first.
+
+        See `Task.neighbours`; fewer where the head's beam finds fewer.
+
+        Args:
+          ids: numbers of classes.
+          top_k: each number is compiled anew.
+
+        Raises:
+          ValueError: for numbers of no class, more neighbours than there are, and for a run on faces.
+        """
+        trained, number = self._trained, self._trained.classes.number
+        self._require_classes()
+        if not 1 <= top_k < number:
+            raise ValueError(f"top_k is {top_k}; a class has between 1 and {number - 1} neighbours")
+        classes = np.asarray(ids)
+        if classes.ndim != 1 or (
+            len(classes) and (classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= number)
+        ):
+            raise ValueError(f"ids must be a list of integers between 0 and {number - 1}")
+        program = functools.partial(self._neighbours, k=top_k)
+        batches = ((places, trained.codes.codes(classes[places])) for places in _cut(np.arange(len(classes))))
+        found: list[list[Prediction]] = []
+        for _, (cosines, codes) in trained.results(program, batches):
+            for row, near in zip(cosines.tolist(), trained.codes.ids(codes).tolist(), strict=True):
+                ranked = zip(row, near, strict=True)
+                found.append([Prediction(trained.classes.name(i), score, i) for score, i in ranked if i >= 0])
+        return found
 
     def decode_image(self, encoded: bytes, where: str) -> np.ndarray:
         """A picture of a file's content as `predict` takes it, uint8 [H, W, C]; of a run on pictures.
@@ -232,6 +262,10 @@ class Run:
             }
             for _, inputs in self._batches(blank[self.kind]()):
                 yield inputs
+
+    def _require_classes(self) -> None:
+        if self.verifies:
+            raise ValueError(f"{self._trained.workdir} is a run on faces, whose classes only trained it: use embed")
 
     def _checked(self, inputs: Any) -> Any:
         """One element an input; raises ValueError unless they are what the run takes."""

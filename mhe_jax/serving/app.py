@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from mhe_jax.serving import health, page, v1, v2
-from mhe_jax.serving.gate import Gate
+from mhe_jax.serving.gate import OPEN, Gate
 from mhe_jax.serving.metrics import Metrics
 from mhe_jax.serving.options import Options
 from mhe_jax.serving.refused import Refused
@@ -44,6 +44,7 @@ def application(models: Sequence[Served], options: Options, metrics: Metrics) ->
     for module in (v1, v2, health):
         app.include_router(module.router)
     page.add_to(app)
+    _require_token(app, options)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -55,6 +56,16 @@ def application(models: Sequence[Served], options: Options, metrics: Metrics) ->
     for served in models:
         metrics.watch(served.name, served.state)
     return gate
+
+
+def _require_token(app: FastAPI, options: Options) -> None:
+    """Says in the OpenAPI document that the gate asks for a token, where it does."""
+    document = app.openapi()
+    if options.token:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+        for path in document["paths"].keys() & OPEN:
+            document["paths"][path]["get"]["security"] = []
 
 
 async def _look_for_newer(models: Sequence[Served], seconds: float) -> None:

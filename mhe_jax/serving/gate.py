@@ -18,7 +18,7 @@ from mhe_jax.serving.responses import refusal
 # Bodies that are held at a time, in the largest that one may be.
 _BODIES = 16
 # Answered without a token: what load balancers ask, and the page, which has a field for one.
-_OPEN = ("/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/", "/favicon.svg")
+OPEN = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", "/", "/favicon.svg"})
 _OPEN_FOLDER = "/page/"
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -66,7 +66,7 @@ class Gate:
             if origin and _host(origin.partition("://")[2]) not in self._options.hosts:
                 raise Refused(403, "pages of other origins may not ask")
         path = scope["path"]
-        if self._options.token and path not in _OPEN and not path.startswith(_OPEN_FOLDER):
+        if self._options.token and path not in OPEN and not path.startswith(_OPEN_FOLDER):
             expected = f"Bearer {self._options.token}".encode()
             if not hmac.compare_digest(headers.get(b"authorization", b""), expected):
                 raise Refused(401, "the header `Authorization: Bearer TOKEN` is needed", {"WWW-Authenticate": "Bearer"})

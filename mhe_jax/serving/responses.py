@@ -33,7 +33,7 @@ def first_mistake(error: RequestValidationError) -> Refused:
     # Of a union each member has its own complaint: those about the kind that was sent lie deepest.
     worst = max(found, key=lambda one: len(one["loc"]))
     # Between the field and the place in it, pydantic names the members of the union.
-    path = [part for part in worst["loc"] if part != "body"]
+    path = [part for part in worst["loc"] if part not in ("body", "query")]
     place = ".".join(
         str(part) for part in path[:1] + [part for part in path[1:] if part in _WITHIN or type(part) is int]
     )

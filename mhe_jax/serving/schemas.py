@@ -73,6 +73,14 @@ class Prediction(BaseModel):
     digits: list[int] | None = None
 
 
+class Neighbour(BaseModel):
+    """A class, and the cosine between its weights and those of the class that was asked about."""
+
+    label: str
+    score: float
+    id: int
+
+
 class Verified(BaseModel):
     """Whether two pictures show one person."""
 

@@ -118,6 +118,20 @@ class Served:
         found = await self._asked(self._predictions, inputs)
         return [some[:top_k] for some in found]
 
+    async def neighbours(self, class_id: int, top_k: int) -> list[Prediction]:
+        """The classes most like a class; raises Refused, 422, for a number of no class or more than there are."""
+        run = self._run
+        if self._run.verifies:
+            raise Refused(422, f"{self.name} is a run on faces, whose classes only trained it")
+        if class_id >= len(run.classes):
+            raise Refused(422, f"id is {class_id}; {self.name} has {len(run.classes)} classes")
+        most = _neighbours(run, self.options)
+        if top_k > most:
+            raise Refused(422, f"top_k is {top_k}; {self.name} has answers of 1 to {most} neighbours")
+        find = functools.partial(run.neighbours, [class_id], most)
+        [found] = await asyncio.get_running_loop().run_in_executor(self._device, find)
+        return found[:top_k]
+
     async def embed(self, inputs: Sequence) -> np.ndarray:
         """The features of each input, float32 [N, D], of length 1 where the run is one on faces.
 
@@ -217,6 +231,8 @@ class Served:
         if contract is not None and _contract(run) != contract:
             raise _OtherRunError(f"{self.workdir} holds another run now: start the server anew for it")
         run.warm(min(self.options.max_top_k, len(run.classes)))
+        if not run.verifies and (most := _neighbours(run, self.options)):
+            run.neighbours([0], most)
         gallery = Gallery.of(run, self._gallery_folder) if self._gallery_folder else None
         try:
             threshold = best_threshold(self.workdir) if run.verifies else None
@@ -291,6 +307,11 @@ class Served:
 def _contract(run: Run) -> tuple:
     """What those who ask a run rely on."""
     return run.kind, run.input_shape, run.features_dim, run.verifies, run.classes
+
+
+def _neighbours(run: Run, options: Options) -> int:
+    """Neighbours of a class that an answer may have: of as many is the program."""
+    return min(options.max_top_k, len(run.classes) - 1)
 
 
 def _metrics_of(workdir: pathlib.Path) -> dict[str, Any]:

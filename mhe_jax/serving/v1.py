@@ -1,8 +1,8 @@
-"""Routes of our own: /v1/predict, /v1/embed, /v1/verify, /v1/search, /v1/models."""
+"""Routes of our own: /v1/predict, /v1/neighbours, /v1/embed, /v1/verify, /v1/search, /v1/models."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request, UploadFile
+from fastapi import APIRouter, Form, Query, Request, UploadFile
 from starlette.responses import Response
 
 from mhe_jax.inference.run import Prediction
@@ -66,6 +66,18 @@ async def predict_files(
         raise Refused(422, f"{served.name} takes {served.run.kind}, not files")
     found = await served.predict([await file.read() for file in files], top_k)
     return answer([_as_json(served, row, threshold, digits) for row in found])
+
+
+@router.get("/neighbours", response_model=list[schemas.Neighbour])
+async def neighbours(
+    request: Request,
+    id: Annotated[int, Query(ge=0, description="number of a class")],
+    model: str | None = None,
+    top_k: Annotated[int, Query(ge=1, description="classes at most")] = 5,
+) -> Any:
+    """The classes that the weights of a class are most like, best first."""
+    found = await find(request, model).neighbours(id, top_k)
+    return [schemas.Neighbour(label=one.label, score=one.score, id=one.id) for one in found]
 
 
 @router.post("/embed", responses={200: {"model": list[list[float]] | list[float]}})

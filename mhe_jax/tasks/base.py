@@ -6,8 +6,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from mhe_jax.heads.base import Context, Head
+
+# Classes among which the neighbours of one are found, at least.
+_COMPARED = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +48,30 @@ class Task:
         """The blocks of the head's sparse tables that `head_loss` will use."""
         blocks: Any = self._apply(params, features, batch["label"], context, method="blocks")
         return blocks
+
+    def neighbours(self, weights: dict, ids: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+        """The k classes that are most like each of some classes: cosines and ids [N, k], best first, -inf and -1 where
+        a narrow beam finds fewer.
+
+        What a class is like is the direction in which its log-probability rises fastest from features of zero: of a
+        one-hot head the row of the class without the mean of all rows, of others what their digits add up to. Compared
+        are the classes which are most probable of features in that direction.
+        """
+        compared = min(max(_COMPARED, 2 * k), self.head.label_space.num_classes)
+        classes = self._directions(weights, ids)
+        found, near = self._head(weights, "topk", classes * classes.shape[1] ** 0.5, compared)
+        directions = self._directions(weights, near.clip(0).reshape(-1)).reshape(*near.shape, -1)
+        cosines = (directions * classes[:, None]).sum(-1)
+        cosines = jnp.where(jnp.isneginf(found) | (near == ids[:, None]), -jnp.inf, cosines)
+        best, places = jax.lax.top_k(cosines, k)
+        return best, jnp.where(jnp.isneginf(best), -1, jnp.take_along_axis(near, places, 1))
+
+    def _directions(self, weights: dict, ids: jax.Array) -> jax.Array:
+        """Of length 1, or 0 where a class has none: [N] -> float32 [N, D]."""
+        zeros = jnp.zeros((len(ids), self.head.features_dim), jnp.float32)
+        rows = jax.grad(lambda features: self._head(weights, "scores", features, ids[:, None]).sum())(zeros)
+        lengths = jnp.linalg.norm(rows, axis=1, keepdims=True)
+        return rows / jnp.where(lengths > 0, lengths, 1)
 
     def _head(self, weights: dict, method: str, *args: Any) -> Any:
         return self._apply(weights["params"]["head"], *args, method=method)

@@ -27,6 +27,8 @@ ROUTES = (
 GETS = (
     "/",
     "/v1/models",
+    "/v1/neighbours?id=3&model=sparse",
+    "/v1/neighbours?id=-1&top_k=9",
     "/v2",
     "/v2/models/texts",
     "/v2/models/%00",

@@ -39,6 +39,9 @@ def test_a_picture_from_a_file_and_a_drawing(page, tmp_path):
     page.click("#ask")
     page.wait_for_selector("#answer li:nth-child(5)")
     assert "digits" in page.inner_text("#answer li")
+    page.click("#answer li summary")
+    page.wait_for_selector("#answer li li:nth-child(5)")
+    assert "cosine" in page.inner_text("#answer li li")
     page.click("#clear")
     page.click("#ask")
     page.wait_for_selector("#answer .error")
@@ -50,8 +53,8 @@ def test_a_picture_from_a_file_and_a_drawing(page, tmp_path):
     page.mouse.up()
     page.fill("#top", "2")
     page.click("#ask")
-    page.wait_for_selector("#answer li:nth-child(2)")
-    assert page.locator("#answer li").count() == 2
+    page.wait_for_selector("#answer ol > li:nth-child(2)")
+    assert page.locator("#answer ol > li").count() == 2
 
 
 def test_a_text_by_the_keyboard_alone(page):

@@ -4,11 +4,16 @@ import base64
 import time
 
 import numpy as np
+import openapi_spec_validator
 import pytest
 import scipy.sparse
+from starlette.testclient import TestClient
 
 import mhe_jax
 from mhe_jax.inference.verify import best_threshold
+from mhe_jax.serving.app import application
+from mhe_jax.serving.metrics import Metrics
+from mhe_jax.serving.options import Options
 from tests.serving.conftest import encoded, png
 
 TEXTS = ["3 4 5", "96 12", "", "7 " * 30]
@@ -187,6 +192,35 @@ def test_many_mistakes_take_no_longer_than_one(client, inputs):
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize("model", ["pictures", "texts", "features", "sparse"])
+def test_neighbours_of_a_class(client, workdirs, model):
+    expected = mhe_jax.load(workdirs[model]).neighbours([3, 0], 4)
+    for class_id, near in zip((3, 0), expected, strict=True):
+        found = client.get("/v1/neighbours", params={"id": class_id, "model": model, "top_k": 4}).json()
+        assert [one["id"] for one in found] == [one.id for one in near]
+        assert all(0 < one["score"] <= 1 and one["id"] != class_id for one in found[:1])
+
+
+def test_neighbours_that_there_are_not(client):
+    def refused(**query):
+        return error_of(client.get("/v1/neighbours", params=query))
+
+    assert "id is 999; pictures has 19 classes" in refused(id=999)
+    assert "top_k is 8; pictures has answers of 1 to 7 neighbours" in refused(id=0, top_k=8)
+    assert "a run on faces" in refused(id=0, model="faces")
+    assert refused(id=-1) == "id: Input should be greater than or equal to 0"
+    assert refused() == "id: Field required"
+
+
+def test_the_document_says_that_a_token_is_asked_for():
+    gate = application([], Options(token="hunter2"), Metrics())
+    asking = TestClient(gate, headers={"Authorization": "Bearer hunter2"})
+    document = asking.get("/openapi.json").json()
+    openapi_spec_validator.validate(document)
+    assert document["security"] == [{"token": []}]
+    assert document["paths"]["/healthz"]["get"]["security"] == []
+
+
 def test_no_path_of_a_request_is_read(client, tmp_path):
     (tmp_path / "a.png").write_bytes(png())
     assert "is not base64" in error_of(ask(client, "predict", inputs=[str(tmp_path / "a.png")]))
@@ -199,7 +233,10 @@ def test_no_path_of_a_request_is_read(client, tmp_path):
 def test_the_document_names_the_routes_and_the_metrics_count(client):
     document = client.get("/openapi.json").json()
     assert document["openapi"].startswith("3.1")
-    assert {"/v1/predict", "/v1/embed", "/v1/verify", "/v1/search", "/v1/models"} <= set(document["paths"])
+    openapi_spec_validator.validate(document)
+    routes = {"/v1/predict", "/v1/neighbours", "/v1/embed", "/v1/verify", "/v1/search", "/v1/models"}
+    assert routes <= set(document["paths"])
+    assert "security" not in document
     ask(client, "predict", inputs=[encoded(png())])
     client.get("/some/place")
     text = client.get("/metrics").text

@@ -71,7 +71,25 @@ function input(model) {
   }
 }
 
-function ranking(rows, say) {
+// What a class is taken for most easily; asked when it is opened.
+function neighbours(model, row) {
+  const details = element("details");
+  const list = element("ul");
+  details.append(element("summary", "Neighbours"), list);
+  details.addEventListener("toggle", async () => {
+    if (!details.open) return;
+    const query = new URLSearchParams({ model: model.name, id: row.id });
+    try {
+      const near = await ask(`/v1/neighbours?${query}`);
+      list.replaceChildren(...near.map((one) => element("li", `${one.label}, cosine ${one.score.toFixed(2)}`)));
+    } catch (error) {
+      list.replaceChildren(element("li", error.message, "error"));
+    }
+  });
+  return details;
+}
+
+function ranking(rows, say, model) {
   const list = element("ol");
   for (const row of rows) {
     const item = element("li");
@@ -81,6 +99,7 @@ function ranking(rows, say) {
     bar.setAttribute("aria-hidden", "true");
     item.append(bar, element("span", row.label), element("span", say(row.score), "score"));
     if (row.digits && row.digits.length > 1) item.append(element("span", `digits ${row.digits.join(" › ")}`, "digits"));
+    if (model) item.append(neighbours(model, row));
     list.append(item);
   }
   return rows.length ? list : element("p", "Nothing reaches the threshold.");
@@ -91,7 +110,7 @@ async function answered(model) {
   if (model.predicts) {
     const body = { model: model.name, inputs: [await input(model)], top_k, digits: true };
     const [rows] = await ask("/v1/predict", body);
-    return [ranking(rows, (score) => `${(100 * score).toFixed(score < 0.01 ? 2 : 1)} %`)];
+    return [ranking(rows, (score) => `${(100 * score).toFixed(score < 0.01 ? 2 : 1)} %`, model)];
   }
   const picture = await input(model);
   const parts = [];
