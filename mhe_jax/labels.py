@@ -69,7 +69,9 @@ class LabelSpace:
         if self.num_codes > _INT32_MAX:
             raise ValueError(f"head_sizes {self.head_sizes} hold {self.num_codes} codes; codes must fit in int32")
         if self.free and not 0 <= self.free[0] <= self.free[-1] < self.num_classes:
-            raise ValueError(f"free codes must be in 0 .. {self.num_classes - 1}, not {self.free[0]} .. {self.free[-1]}")
+            raise ValueError(
+                f"free codes must be in 0 .. {self.num_classes - 1}, not {self.free[0]} .. {self.free[-1]}"
+            )
         if self.num_live < 1:
             raise ValueError(f"all {self.num_classes} codes are free: one class has to be left")
 
@@ -197,7 +199,7 @@ class LabelSpace:
 
     @staticmethod
     def _among(ids: Any, some: Any) -> Any:
-        """Whether each id is one of `some`, ascending: a search for each, where their number is short beside the ids'."""
+        """Whether each id is one of `some`, which ascend."""
         xp: Any = jnp if isinstance(ids, jax.Array) else np
         if not len(some):
             return xp.zeros(ids.shape, bool)

@@ -103,7 +103,8 @@ class OneHotTable(Head):
             live = self.live_rows(self.kernel.shape[0])
             return (Part("kernel", 0, classes, narrow, self.kernel, self.bias, live, True),)
         front, behind = (0, first), (first, classes - first)
-        live, tail_live = self.live_rows(self.kernel.shape[0], *front), self.live_rows(self.tail_kernel.shape[0], *behind)
+        live = self.live_rows(self.kernel.shape[0], *front)
+        tail_live = self.live_rows(self.tail_kernel.shape[0], *behind)
         tail = Part("tail_kernel", *behind, narrow, self.tail_kernel, self.tail_bias, tail_live, False)
         return Part("kernel", *front, features, self.kernel, self.bias, live, False), tail
 

@@ -1,9 +1,9 @@
 """The Kronecker sum of per-head logits, restricted to the codes that are classes, without ever forming it.
 
 The score of a code is the sum of its digits' logits, so over a product set of codes log-sum-exp, mean and top-k split
-into one short problem per head. `ops.boxes` writes the valid codes as few product sets, at most H but for free codes; everything here
-costs O(H * sum(head_sizes)) plus the k results, whatever the number of classes. Only the top-k of a mixture does not
-split: it is searched for, and a bound says what the search may leave out.
+into one short problem per head. `ops.boxes` writes the valid codes as few product sets, at most H but for free codes;
+everything here costs O(H * sum(head_sizes)) plus the k results, whatever the number of classes. Only the top-k of a
+mixture does not split: it is searched for, and a bound says what the search may leave out.
 
 Logits are a tuple of H float arrays [..., n_h]; a mixture of R products has them as [B, R, n_h].
 

@@ -47,7 +47,9 @@ def test_a_ranking_is_that_of_the_others_alone(case, k):
     scores, found = some.apply(params, features, k, method="topk")
     np.testing.assert_array_equal(found, np.array(LIVE)[at])
     np.testing.assert_allclose(scores, best, atol=2e-5)
-    np.testing.assert_allclose(some.apply(params, features, ids, method="scores")[:, np.array(LIVE)], expected, atol=2e-5)
+    np.testing.assert_allclose(
+        some.apply(params, features, ids, method="scores")[:, np.array(LIVE)], expected, atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("case", HEADS)
