@@ -278,6 +278,11 @@ class LabelCodes:
         """How many codes there are, with those that no class has."""
         return self.num_classes if self.id_of_code is None else len(self.id_of_code)
 
+    @property
+    def classes_by_code(self) -> Int[np.ndarray, "codes"]:
+        """int32 [codes], `id_of_code`, or the numbers of the classes."""
+        return np.arange(self.num_classes, dtype=np.int32) if self.id_of_code is None else self.id_of_code
+
     @functools.cached_property
     def code_of_id(self) -> Int[np.ndarray, "classes"]:
         """int32 [C], the inverse of `id_of_code`; -1 for a class without a code."""

@@ -35,7 +35,7 @@ def extended(
     first, number, stride = codes.num_classes, len(vectors), space.strides[0]
     if space.num_heads == 1:
         stride = space.head_sizes[0]
-    ids = np.arange(first, dtype=np.int32) if codes.id_of_code is None else codes.id_of_code
+    ids = codes.classes_by_code
     live = np.flatnonzero(space.is_valid(np.arange(len(ids))) & (ids >= 0))
     new = np.arange(first, number)
     if space.num_heads == 1:
@@ -59,9 +59,9 @@ def extended(
     group = chosen[assigned(vectors[new], centres, np.zeros(len(chosen), np.float32), spaces)]
     taken, places = set(live.tolist()), np.empty(len(new), np.int64)
     for at in np.unique(group):
-        free = [code for code in range(at * stride, (at + 1) * stride) if code not in taken]
         members = np.flatnonzero(group == at)
-        places[members] = free[: len(members)]
+        open_codes = [code for code in range(at * stride, (at + 1) * stride) if code not in taken]
+        places[members] = open_codes[: len(members)]
     sizes = (max(groups, int(group.max()) + 1), *space.head_sizes[1:])
     return _placed(ids, live, new, places, number), sizes
 

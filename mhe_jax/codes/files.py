@@ -57,10 +57,9 @@ def _checked(path: pathlib.Path, made: Callable[[], LabelCodes]) -> LabelCodes:
 def write_codes(path: pathlib.Path, codes: LabelCodes) -> None:
     """Replaces a `.npy` at once, so that a crash leaves the old file or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    ids = np.arange(codes.num_classes, dtype=np.int32) if codes.id_of_code is None else codes.id_of_code
     try:
         with temporary.open("wb") as file:
-            np.save(file, ids)
+            np.save(file, codes.classes_by_code)
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

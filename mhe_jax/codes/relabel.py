@@ -37,8 +37,8 @@ def _split(split: Any, codes: LabelCodes) -> Any:
     filtered, propensity = split.filtered, split.inverse_propensity
     split = dataclasses.replace(
         split,
-        labels=_columns(split.labels, codes),
-        filtered=None if filtered is None else _columns(filtered, codes),
+        labels=columns(split.labels, codes),
+        filtered=None if filtered is None else columns(filtered, codes),
         inverse_propensity=None if propensity is None else codes.in_code_order(propensity),
     )
     if isinstance(split, TextSplit) and split.listed is not None:
@@ -46,7 +46,7 @@ def _split(split: Any, codes: LabelCodes) -> Any:
     return split
 
 
-def _columns(matrix: scipy.sparse.csr_matrix, codes: LabelCodes) -> scipy.sparse.csr_matrix:
+def columns(matrix: scipy.sparse.csr_matrix, codes: LabelCodes) -> scipy.sparse.csr_matrix:
     """CSR [N, codes] with other columns; the entries of a row stay in their order, which batches show.
 
     Labels of classes without a code are left out.

@@ -20,6 +20,10 @@ from mhe_jax.heads.softmax.cascade import CascadeHead
 from mhe_jax.ops.storage import Scaled
 
 
+# Of a parameter in the tree of a head's.
+Path = tuple[str, ...]
+
+
 @dataclasses.dataclass(frozen=True)
 class Growing:
     """The axis along which a parameter has groups, or classes, and their number.
@@ -37,33 +41,35 @@ class Growing:
     keeps_rest: bool = False
 
 
-def growing(head: Head) -> dict[tuple[str, ...], Growing]:
+def growing(head: Head) -> dict[Path, Growing]:
     """The parameters of a head that get longer with its first digit, or where that is the class, with the classes."""
     space = head.label_space
     groups = space.head_sizes[0]
     if isinstance(head, OneHotTable):
-        first = head.frequent or space.num_classes
-        found = {("kernel",): Growing(0, first), ("bias",): Growing(0, first)}
+        first = Growing(0, head.frequent or space.num_classes)
+        found: dict[Path, Growing] = {("kernel",): first, ("bias",): first}
         if head.frequent:
-            rest = Growing(0, space.num_classes - first)
-            found |= {("tail_kernel",): rest, ("tail_bias",): rest}
+            rest = Growing(0, space.num_classes - head.frequent)
+            found |= dict.fromkeys([("tail_kernel",), ("tail_bias",)], rest)
         return found
     if isinstance(head, OneHotMarginHead):
         return {("kernel",): Growing(0, space.num_classes)}
     if isinstance(head, GroupTable | SampledMarginHead):
         return {("weight",): Growing(0, groups)}
     if isinstance(head, DigitTable):
-        of_digits = {"copies": head.rank, "keeps_rest": True}
-        return {("kernel",): Growing(1, groups, **of_digits), ("bias",): Growing(0, groups, **of_digits)}
+        return {
+            ("kernel",): Growing(1, groups, copies=head.rank, keeps_rest=True),
+            ("bias",): Growing(0, groups, copies=head.rank, keeps_rest=True),
+        }
     if isinstance(head, ProductMarginHead):
         return {("kernel",): Growing(0, groups, keeps_rest=True)}
-    below = {
+    found = {
         (f"table_{level}",): Growing(0, math.prod(space.head_sizes[:level])) for level in range(1, space.num_heads)
     }
     if isinstance(head, CascadeMarginHead):
-        return {("table_0",): Growing(1, groups), **below}
+        return {("table_0",): Growing(1, groups), **found}
     assert isinstance(head, CascadeHead | MultiLabelCascadeHead)
-    return {("root", "kernel"): Growing(1, groups), ("root", "bias"): Growing(0, groups), **below}
+    return {("root", "kernel"): Growing(1, groups), ("root", "bias"): Growing(0, groups), **found}
 
 
 def resized(params: Mapping[str, Any], head: Head, wanted: Head, abstract: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def resized(params: Mapping[str, Any], head: Head, wanted: Head, abstract: Mappi
     """
     before, after = growing(head), growing(wanted)
 
-    def at(path: tuple[str, ...], value: Any, shape: Any) -> Any:
+    def at(path: Path, value: Any, shape: Any) -> Any:
         if isinstance(value, Mapping):
             return {name: at((*path, name), inner, shape[name]) for name, inner in value.items()}
         if path not in before:

@@ -49,6 +49,11 @@ class Trained:
     weights: dict
     step: int | None = None
 
+    @property
+    def num_live(self) -> int:
+        """How many classes it can predict: without those that are retired, or new and not trained."""
+        return self.task.head.label_space.num_live
+
     def load_splits(self) -> Any:
         """The run's data, with ids as labels; raises ValueError if it is not what the run was trained on."""
         splits = self.data.load()

@@ -136,8 +136,18 @@ class Run:
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes by their ids; numbers where the data set has no names."""
-        return tuple(map(self._trained.classes.name, range(self._trained.classes.number)))
+        """The names of the classes by their ids; numbers where the data set has no names. Retired ones keep theirs."""
+        return self._trained.classes.all_names
+
+    @functools.cached_property
+    def class_states(self) -> tuple[str, ...]:
+        """What each class is: 'trained', 'untrained' since the run was extended, or 'retired'."""
+        return tuple(self._trained.classes.state(index, self.codes) for index in range(self._trained.classes.number))
+
+    @property
+    def num_live(self) -> int:
+        """How many classes can be predicted: those that are trained."""
+        return self._trained.num_live
 
     def predict(self, inputs: Input | Sequence[Input] | np.ndarray, top_k: int = 5) -> list[list[Prediction]]:
         """The `top_k` best classes of each input, best first; fewer where the head's beam finds fewer.
@@ -155,8 +165,8 @@ class Run:
         trained = self._trained
         if isinstance(trained.data, FaceData):
             raise ValueError(f"{trained.workdir} is a run on faces, whose classes only trained it: use embed")
-        if not 1 <= top_k <= trained.classes.number:
-            raise ValueError(f"top_k is {top_k}; it must be between 1 and the {trained.classes.number} classes")
+        if not 1 <= top_k <= trained.num_live:
+            raise ValueError(f"top_k is {top_k}; it must be between 1 and the {trained.num_live} classes")
         asked = self._checked(inputs)
         found: list[list[Prediction]] = [[] for _ in range(_count(asked))]
         program = functools.partial(self._predict, k=top_k)

@@ -101,7 +101,7 @@ class Served:
     @property
     def max_top_k(self) -> int:
         """Classes that an answer may have."""
-        return min(self.options.max_top_k, len(self._run.classes))
+        return min(self.options.max_top_k, self._run.num_live)
 
     async def predict(self, inputs: Sequence, top_k: int | None = None) -> list[list[Prediction]]:
         """The `top_k` best classes of each input, best first.
@@ -216,7 +216,7 @@ class Served:
         run = load(self.workdir)
         if contract is not None and _contract(run) != contract:
             raise _OtherRunError(f"{self.workdir} holds another run now: start the server anew for it")
-        run.warm(min(self.options.max_top_k, len(run.classes)))
+        run.warm(min(self.options.max_top_k, run.num_live))
         gallery = Gallery.of(run, self._gallery_folder) if self._gallery_folder else None
         try:
             threshold = best_threshold(self.workdir) if run.verifies else None

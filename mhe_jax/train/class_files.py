@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from mhe_jax.train import experiment, label_codes
 from mhe_jax.train.checkpoints import lock
-from mhe_jax.train.classes import FILE, Classes
+from mhe_jax.train.classes import FILE, TRAINED, Classes
 from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.writers import write_atomically
 
@@ -25,6 +25,12 @@ def listed(workdir: pathlib.Path) -> Iterator[tuple[str, ...]]:
         digits = ".".join(map(str, space.encode([code])[0])) if code >= 0 else ""
         former = classes.former.get(name, ())
         yield (str(index), name, classes.state(index, known), digits, *([", ".join(former)] if former else []))
+
+
+def num_live(workdir: pathlib.Path) -> int:
+    """How many classes a run can predict; raises ValueError if the folder is not a run's."""
+    _, classes = experiment.read_workdir(workdir)
+    return sum(row[2] == TRAINED for row in listed(workdir)) if classes.is_kept else classes.number
 
 
 def change(workdir: pathlib.Path, change: Callable[[Classes], Classes]) -> None:

@@ -88,14 +88,14 @@ class Classes:
             return digits_of(head.name, head.get("head_sizes", ()), self.number)
         live = np.ones(self.number, bool)
         live[list(self.retired)] = False
-        ids = np.arange(self.number) if codes.id_of_code is None else codes.id_of_code
+        ids = codes.classes_by_code
         return LabelSpace(codes.num_codes, self.head_sizes, tuple(np.flatnonzero((ids < 0) | ~live[ids]).tolist()))
 
     def before(self, codes: LabelCodes) -> tuple["Classes", LabelCodes]:
         """The classes of an extended run as it predicts until it has trained: the new ones have no code yet."""
         if self.begun is None:
             return self, codes
-        ids = np.arange(self.number) if codes.id_of_code is None else codes.id_of_code
+        ids = codes.classes_by_code
         kept = np.where(np.isin(ids, self.begun.ids), -1, ids)[: self.begun.codes]
         same = dataclasses.replace(self, head_sizes=self.begun.head_sizes, begun=None)
         return same, LabelCodes.placed(kept, self.number)

@@ -95,8 +95,7 @@ def same_everywhere(codes: LabelCodes) -> LabelCodes:
     """The codes of process 0, in every process, as sums may differ in their last bits from host to host."""
     if jax.process_count() == 1:
         return codes
-    ids = np.arange(codes.num_classes, dtype=np.int32) if codes.id_of_code is None else codes.id_of_code
-    return LabelCodes.of(np.asarray(multihost_utils.broadcast_one_to_all(ids)))
+    return LabelCodes.of(np.asarray(multihost_utils.broadcast_one_to_all(codes.classes_by_code)))
 
 
 def _check_same_file(

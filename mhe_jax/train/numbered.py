@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,24 +27,32 @@ def numbered(workdir: pathlib.Path, classes: Classes, data: Data, splits: Any) -
     if not classes.is_kept:
         check_same(workdir, classes, splits.class_names)
         return splits
-    numbering, new = classes.numbering(splits.class_names, data.num_classes, str(workdir))
+    return by(numbering_of(workdir, classes, splits.class_names, data.num_classes), classes, workdir, data, splits)
+
+
+def numbering_of(workdir: pathlib.Path, classes: Classes, names: Sequence[str], number: int) -> LabelCodes:
+    """How a run that keeps a list of its classes numbers those of some data, by their names.
+
+    Raises:
+      ValueError: if the data lacks a class, or has others.
+    """
+    numbering, new = classes.numbering(names, number, str(workdir))
     if new:
         raise DataError(
             f"the data has {len(new)} classes that {workdir} does not know, such as {new[0]!r}: "
             f"`mhe extend {workdir} --data=...` takes them in"
         )
-    return by(numbering, classes, workdir, data, splits)
+    return numbering
 
 
 def by(numbering: LabelCodes, classes: Classes, workdir: pathlib.Path, data: Data, splits: Any) -> Any:
     """The splits with the ids of `classes` as labels, which `numbering` gives the data's."""
-    retired = np.zeros(classes.number, bool)
-    retired[list(classes.retired)] = True
+    retired = np.isin(np.arange(classes.number), classes.retired)
     require_none(splits, numbering.codes, retired, classes, f"is retired in {workdir}: take its examples out")
-    ids = np.arange(numbering.num_classes, dtype=np.int32) if numbering.id_of_code is None else numbering.id_of_code
-    # Of rows with many labels those of retired classes go.
-    numbering = LabelCodes.placed(np.where(retired, -1, ids), numbering.num_classes)
+    # Rows with many labels go without those of retired classes.
+    kept = np.where(retired, -1, numbering.classes_by_code)
     data.num_classes = classes.number
+    numbering = LabelCodes.placed(kept, numbering.num_classes)
     return dataclasses.replace(relabelled(splits, numbering), class_names=classes.all_names)
 
 
