@@ -41,19 +41,22 @@ class LabelSpace:
     Args:
       num_classes: number of classes C >= 1.
       head_sizes: sizes n_0 .. n_{H-1} of the digits; their product must be at least C.
+      free: codes below `num_classes` that no class has, which no ranking lists; `num_classes` counts them.
 
     Raises:
-      ValueError: if a size is not positive, the product is below C, or codes would not fit in int32.
+      ValueError: if a size is not positive, the product is below C, codes would not fit in int32, or none is left.
 
     Source: label decomposition of Multi-Head Encoding (arXiv 2412.10182), section 3.
     """
 
     num_classes: int
     head_sizes: tuple[int, ...]
+    free: tuple[int, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "num_classes", int(self.num_classes))
         object.__setattr__(self, "head_sizes", tuple(int(n) for n in self.head_sizes))
+        object.__setattr__(self, "free", tuple(sorted({int(code) for code in self.free})))
         if self.num_classes < 1:
             raise ValueError(f"num_classes must be at least 1, not {self.num_classes}")
         if not self.head_sizes or min(self.head_sizes) < 1:
@@ -65,6 +68,12 @@ class LabelSpace:
             )
         if self.num_codes > _INT32_MAX:
             raise ValueError(f"head_sizes {self.head_sizes} hold {self.num_codes} codes; codes must fit in int32")
+        if self.free and not 0 <= self.free[0] <= self.free[-1] < self.num_classes:
+            raise ValueError(
+                f"free codes must be in 0 .. {self.num_classes - 1}, not {self.free[0]} .. {self.free[-1]}"
+            )
+        if self.num_live < 1:
+            raise ValueError(f"all {self.num_classes} codes are free: one class has to be left")
 
     @classmethod
     def balanced(cls, num_classes: int, num_heads: int) -> "LabelSpace":
@@ -112,6 +121,11 @@ class LabelSpace:
     def num_codes(self) -> int:
         """Number of codes, padding included: prod(head_sizes)."""
         return math.prod(self.head_sizes)
+
+    @property
+    def num_live(self) -> int:
+        """Number of classes that there are, without free codes."""
+        return self.num_classes - len(self.free)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -169,48 +183,51 @@ class LabelSpace:
         return xp.where((columns < 0).any(axis=-1), -1, ids)
 
     def is_valid(self, ids: Int[AnyArray, "*shape"]) -> Bool[AnyArray, "*shape"]:
-        """Whether each id is a class, not padding. Array [...] of ints -> [...] of bools."""
-        return (ids >= 0) & (ids < self.num_classes)
+        """Whether each id is a class, neither padding nor free. Array [...] of ints -> [...] of bools."""
+        below = (ids >= 0) & (ids < self.num_classes)
+        return below & ~self._among(ids, self.free) if self.free else below
 
-    def boxes(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """Splits the classes into at most H disjoint boxes, so that sums over classes factorise over the heads.
+    def leads_to_class(self, level: int, nodes: Int[Array, "*shape"]) -> Bool[Array, "*shape"]:
+        """Whether some class has each prefix of `level + 1` digits, read as a number: int [...] -> bool [...]."""
+        there = nodes < self.num_nodes(level)
+        if not self.free:
+            return there
+        below, counts = np.unique(np.array(self.free) // self.strides[level], return_counts=True)
+        # The last node has fewer codes where there is padding.
+        held = np.minimum(self.strides[level], self.num_classes - below * self.strides[level])
+        return there & ~self._among(nodes, below[counts == held])
 
-        A box is one half-open range of digits per head, and holds every combination of them. Without padding there is
-        one box, the whole space. Otherwise box h fixes the digits of `num_classes` before h, takes the smaller ones
-        at h, and is free after h.
-
-        Returns:
-          boxes, each a tuple of H ranges `(low, high)`.
-        """
-        if self.num_classes == self.num_codes:
-            return (tuple((0, size) for size in self.head_sizes),)
-        end = [int(digit) for digit in self.encode(np.asarray(self.num_classes))]
-        boxes = []
-        for h, digit in enumerate(end):
-            if digit > 0:
-                fixed = tuple((d, d + 1) for d in end[:h])
-                free = tuple((0, size) for size in self.head_sizes[h + 1 :])
-                boxes.append((*fixed, (0, digit), *free))
-        return tuple(boxes)
+    @staticmethod
+    def _among(ids: Any, some: Any) -> Any:
+        """Whether each id is one of `some`, which ascend."""
+        xp: Any = jnp if isinstance(ids, jax.Array) else np
+        if not len(some):
+            return xp.zeros(ids.shape, bool)
+        ascending = xp.asarray(np.asarray(some, np.int32))
+        place = xp.minimum(xp.searchsorted(ascending, ids), len(some) - 1)
+        return ascending[place] == ids
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LabelCodes:
-    """Which class has which code of a `LabelSpace`: a permutation of 0 .. C-1, which stays on the host.
+    """Which class has which code of a `LabelSpace`, each class one at most; it stays on the host.
 
     >>> codes = LabelCodes.of([2, 0, 1])
     >>> codes.codes(np.array([2, 2, -1])).tolist(), codes.ids(np.array([0, 1])).tolist()
     ([0, 0, -1], [2, 0])
     >>> LabelCodes.of([0, 1, 2]).is_identity
     True
+    >>> LabelCodes.placed([2, -1, 0], num_classes=3).codes(np.array([0, 1, 2])).tolist()
+    [2, -1, 0]
 
     Attributes:
       num_classes: number of classes C.
-      id_of_code: int32 [C], the classes in the order of their codes; None where each class's code is its id.
+      id_of_code: int32 [codes], the classes in the order of their codes, -1 for a code without one; None where each
+        class's code is its id.
     """
 
     num_classes: int
-    id_of_code: Int[np.ndarray, "classes"] | None = None
+    id_of_code: Int[np.ndarray, "codes"] | None = None
 
     @classmethod
     def of(cls, id_of_code: Integer[np.ndarray, "classes"] | Sequence[int]) -> "LabelCodes":
@@ -219,18 +236,32 @@ class LabelCodes:
         Raises:
           ValueError: unless each of 0 .. C-1 is there once.
         """
+        codes = cls.placed(id_of_code, len(id_of_code))
+        if codes.id_of_code is not None and (codes.id_of_code < 0).any():
+            code = int(np.argmin(codes.id_of_code))
+            raise ValueError(f"code {code} is of class -1, but there are {codes.num_classes} classes")
+        return codes
+
+    @classmethod
+    def placed(cls, id_of_code: Integer[np.ndarray, "codes"] | Sequence[int], num_classes: int) -> "LabelCodes":
+        """Likewise, where codes may have no class, -1, and classes no code.
+
+        Raises:
+          ValueError: if a class has several codes, or is not in 0 .. `num_classes` - 1.
+        """
         ids = np.asarray(id_of_code)
         if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
             raise ValueError(f"codes are one whole number for each class, not {ids.dtype} {list(ids.shape)}")
-        outside = np.flatnonzero((ids < 0) | (ids >= len(ids)))
+        outside = np.flatnonzero((ids < -1) | (ids >= num_classes))
         if len(outside):
-            raise ValueError(f"code {outside[0]} is of class {ids[outside[0]]}, but there are {len(ids)} classes")
-        counts = np.bincount(ids, minlength=len(ids))
-        if (counts != 1).any():
+            raise ValueError(f"code {outside[0]} is of class {ids[outside[0]]}, but there are {num_classes} classes")
+        counts = np.bincount(ids[ids >= 0], minlength=num_classes)
+        if (counts > 1).any():
             doubled, missing = int(np.argmax(counts)), int(np.argmin(counts))
-            raise ValueError(f"class {doubled} has {counts[doubled]} codes, and class {missing} has none")
+            others = f", and class {missing} has none" if not counts[missing] else ""
+            raise ValueError(f"class {doubled} has {counts[doubled]} codes{others}")
         ids = ids.astype(np.int32)
-        return cls(len(ids), None if np.array_equal(ids, np.arange(len(ids))) else ids)
+        return cls(num_classes, None if np.array_equal(ids, np.arange(num_classes)) else ids)
 
     @classmethod
     def identity(cls, num_classes: int) -> "LabelCodes":
@@ -242,12 +273,23 @@ class LabelCodes:
         """Whether each class's code is its id."""
         return self.id_of_code is None
 
+    @property
+    def num_codes(self) -> int:
+        """How many codes there are, with those that no class has."""
+        return self.num_classes if self.id_of_code is None else len(self.id_of_code)
+
+    @property
+    def classes_by_code(self) -> Int[np.ndarray, "codes"]:
+        """int32 [codes], `id_of_code`, or the numbers of the classes."""
+        return np.arange(self.num_classes, dtype=np.int32) if self.id_of_code is None else self.id_of_code
+
     @functools.cached_property
     def code_of_id(self) -> Int[np.ndarray, "classes"]:
-        """int32 [C], the inverse of `id_of_code`."""
-        inverse = np.arange(self.num_classes, dtype=np.int32)
-        if self.id_of_code is not None:
-            inverse[self.id_of_code] = np.arange(self.num_classes, dtype=np.int32)
+        """int32 [C], the inverse of `id_of_code`; -1 for a class without a code."""
+        if self.id_of_code is None:
+            return np.arange(self.num_classes, dtype=np.int32)
+        inverse, codes = np.full(self.num_classes, -1, np.int32), np.flatnonzero(self.id_of_code >= 0)
+        inverse[self.id_of_code[codes]] = codes
         return inverse
 
     @property
@@ -266,8 +308,8 @@ class LabelCodes:
         return codes if self.id_of_code is None else _looked_up(self.id_of_code, codes)
 
     def in_code_order(self, rows: np.ndarray) -> np.ndarray:
-        """What classes have, [C, ...] by id, by code."""
-        return rows if self.id_of_code is None else rows[self.id_of_code]
+        """What classes have, [C, ...] by id, by code: [codes, ...]. A code without a class gets that of class 0."""
+        return rows if self.id_of_code is None else rows[np.maximum(self.id_of_code, 0)]
 
 
 def _looked_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:

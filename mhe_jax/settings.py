@@ -62,6 +62,11 @@ class Settings:
     codes: ConfigDict = option(
         {"name": "identity", "path": "", "epochs": 2.0}, "Section: which class has which code, and so which digits."
     )
+    new_classes: str = option(
+        "refuse",
+        "Of data with classes that the run `init_from` has not: 'extend' keeps all of its classes where they are, and "
+        "begins rows for the new ones from the means of their features, see docs/classes.md; 'refuse' is an error.",
+    )
     # ---- For how long.
     total_epochs: float = option(0.0, "Passes over the training examples.")
     total_steps: int = option(0, "Optimizer steps.")
@@ -206,6 +211,7 @@ class Settings:
             ("matmul_precision", PRECISIONS),
             ("head_matmul_precision", ("", *PRECISIONS)),
             ("on_non_finite", ("stop", "rollback")),
+            ("new_classes", ("refuse", "extend")),
         ):
             if getattr(settings, name) not in choices:
                 raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {_listed(choices)}")

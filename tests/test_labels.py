@@ -1,6 +1,5 @@
 """The mixed-radix code: every label, odd sizes, NumPy and jnp, and the reference's own examples."""
 
-import itertools
 import math
 
 import jax
@@ -44,16 +43,22 @@ def test_jnp_under_jit_equals_numpy(space):
     assert digits.dtype == jnp.int32
 
 
-@pytest.mark.parametrize("space", SPACES, ids=str)
-def test_boxes_hold_each_class_once_and_nothing_else(space):
-    boxes = space.boxes()
-    assert len(boxes) <= space.num_heads
-    codes = [
-        int(space.decode(np.array(digits)))
-        for box in boxes
-        for digits in itertools.product(*(range(low, high) for low, high in box))
-    ]
-    assert sorted(codes) == list(range(space.num_classes))
+def test_free_codes_are_no_classes():
+    space = LabelSpace(11, (3, 4), free=(10, 4, 5, 6, 7, 0))
+    assert (space.free, space.num_live) == ((0, 4, 5, 6, 7, 10), 5)
+    ids = np.arange(-1, 12)
+    np.testing.assert_array_equal(ids[space.is_valid(ids)], [1, 2, 3, 8, 9])
+    np.testing.assert_array_equal(space.is_valid(jnp.array(ids)), space.is_valid(ids))
+    assert space.leads_to_class(0, jnp.arange(4)).tolist() == [True, False, True, False]
+    assert LabelSpace(9, (3, 4), free=(8,)).leads_to_class(0, jnp.arange(3)).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("free", [(-1,), (11,)])
+def test_free_codes_are_below_the_others(free):
+    with pytest.raises(ValueError, match=r"free codes must be in 0 .. 10"):
+        LabelSpace(11, (3, 4), free)
+    with pytest.raises(ValueError, match="all 11 codes are free"):
+        LabelSpace(11, (3, 4), tuple(range(11)))
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
@@ -172,3 +177,23 @@ def test_codes_that_are_ids_cost_nothing_and_have_no_digest():
 def test_what_is_no_permutation_is_no_code(ids, message):
     with pytest.raises(ValueError, match=message):
         LabelCodes.of(ids)
+
+
+def test_classes_may_be_without_a_code_and_codes_without_a_class():
+    codes = LabelCodes.placed([2, -1, 0, -1], num_classes=4)
+    assert (codes.num_classes, codes.num_codes, codes.is_identity) == (4, 4, False)
+    assert codes.code_of_id.tolist() == [2, -1, 0, -1]
+    assert codes.codes(np.array([[0, 1], [3, -1]])).tolist() == [[2, -1], [-1, -1]]
+    assert codes.ids(np.array([0, 1, 2, -1])).tolist() == [2, -1, 0, -1]
+    assert codes.in_code_order(np.array([5, 6, 7, 8])).tolist() == [7, 5, 5, 5]
+    assert LabelCodes.placed([0, 1, -1], 3).digest != LabelCodes.placed([0, 1], 3).digest
+    assert LabelCodes.placed([0, 1, 2], 3).is_identity
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [([0, 0], "class 0 has 2 codes"), ([0, 3], "code 1 is of class 3, but there are 3"), ([-2], "is of class -2")],
+)
+def test_a_class_has_one_code_at_most(ids, message):
+    with pytest.raises(ValueError, match=message):
+        LabelCodes.placed(ids, 3)

@@ -25,6 +25,8 @@ VERBS = {
     "push": "a run as a folder that others load, here or on the Hugging Face hub",
     "embed": "features of a backbone, once, for heads that train in minutes",
     "codes": "codes of classes from their features, for codes.name = 'file'",
+    "classes": "the classes of a run: listed, renamed, retired",
+    "extend": "a run with classes that it does not know yet",
     "baseline": "what a trained model must beat on a config's data",
     "scaling": "tables of memory and traffic over classes and devices",
     "convert": "face data: folders, RecordIO, lists of pairs, .bin sets",

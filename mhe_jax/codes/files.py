@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,6 +14,16 @@ from mhe_jax.labels import LabelCodes
 
 # In a run's folder.
 FILE = "codes.npy"
+
+
+def read_kept(path: pathlib.Path, num_classes: int) -> LabelCodes:
+    """The codes that a run keeps: as in `read_codes`, but a code may have no class, -1, and a class no code.
+
+    Raises:
+      DataError: naming the file, if it is damaged, or of other classes.
+    """
+    require_file(path)
+    return _checked(path, lambda: LabelCodes.placed(_read_array(path), num_classes))
 
 
 def read_codes(path: pathlib.Path, num_classes: int, names: Sequence[str] = ()) -> LabelCodes:
@@ -32,8 +42,14 @@ def read_codes(path: pathlib.Path, num_classes: int, names: Sequence[str] = ()) 
     ids = _read_array(path) if path.suffix == ".npy" else _read_names(path, num_classes, names)
     if len(ids) != num_classes:
         raise DataError(f"{path} holds codes of {len(ids)} classes, but there are {num_classes}")
+    return _checked(path, lambda: LabelCodes.of(ids))
+
+
+def _checked(path: pathlib.Path, made: Callable[[], LabelCodes]) -> LabelCodes:
     try:
-        return LabelCodes.of(ids)
+        return made()
+    except DataError:
+        raise
     except ValueError as error:
         raise DataError(f"{path}: {error}") from None
 
@@ -41,10 +57,9 @@ def read_codes(path: pathlib.Path, num_classes: int, names: Sequence[str] = ()) 
 def write_codes(path: pathlib.Path, codes: LabelCodes) -> None:
     """Replaces a `.npy` at once, so that a crash leaves the old file or the new one."""
     temporary = path.with_name(path.name + ".tmp")
-    ids = np.arange(codes.num_classes, dtype=np.int32) if codes.id_of_code is None else codes.id_of_code
     try:
         with temporary.open("wb") as file:
-            np.save(file, ids)
+            np.save(file, codes.classes_by_code)
         temporary.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):

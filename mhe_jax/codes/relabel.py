@@ -31,13 +31,14 @@ def _split(split: Any, codes: LabelCodes) -> Any:
     if isinstance(split, ArraySplit) or (isinstance(split, FeatureSplit) and isinstance(split.labels, np.ndarray)):
         return dataclasses.replace(split, labels=codes.codes(split.labels))
     if isinstance(split, StreamSplit):
-        return dataclasses.replace(split, code_of_label=codes.code_of_id)
+        before = np.arange(codes.num_classes) if split.code_of_label is None else split.code_of_label
+        return dataclasses.replace(split, code_of_label=codes.codes(before))
     assert isinstance(split, TextSplit | FeatureSplit)
     filtered, propensity = split.filtered, split.inverse_propensity
     split = dataclasses.replace(
         split,
-        labels=_columns(split.labels, codes),
-        filtered=None if filtered is None else _columns(filtered, codes),
+        labels=columns(split.labels, codes),
+        filtered=None if filtered is None else columns(filtered, codes),
         inverse_propensity=None if propensity is None else codes.in_code_order(propensity),
     )
     if isinstance(split, TextSplit) and split.listed is not None:
@@ -45,6 +46,14 @@ def _split(split: Any, codes: LabelCodes) -> Any:
     return split
 
 
-def _columns(matrix: scipy.sparse.csr_matrix, codes: LabelCodes) -> scipy.sparse.csr_matrix:
-    """CSR [N, L] with other columns; the entries of a row stay in their order, which batches show."""
-    return scipy.sparse.csr_matrix((matrix.data, codes.codes(matrix.indices), matrix.indptr), matrix.shape)
+def columns(matrix: scipy.sparse.csr_matrix, codes: LabelCodes) -> scipy.sparse.csr_matrix:
+    """CSR [N, codes] with other columns; the entries of a row stay in their order, which batches show.
+
+    Labels of classes without a code are left out.
+    """
+    columns, shape = codes.codes(matrix.indices), (matrix.shape[0], codes.num_codes)
+    kept = columns >= 0
+    if kept.all():
+        return scipy.sparse.csr_matrix((matrix.data, columns, matrix.indptr), shape)
+    ends = np.concatenate([[0], np.cumsum(kept)])[matrix.indptr]
+    return scipy.sparse.csr_matrix((matrix.data[kept], columns[kept], ends), shape)

@@ -34,6 +34,11 @@ class ClassMeans:
         return np.divide(self._sums, lengths, out=np.zeros_like(self._sums), where=lengths > 0)
 
     @property
+    def means(self) -> Float[np.ndarray, "classes d"]:
+        """The mean of each class; 0 where there is none."""
+        return self._sums / np.maximum(self.counts, 1)[:, None].astype(np.float32)
+
+    @property
     def present(self) -> Bool[np.ndarray, "classes"]:
         """Which classes have examples."""
         return self.counts > 0

@@ -3,7 +3,6 @@
 There is no pickle in it, no code, and no path of this machine.
 """
 
-import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -44,7 +43,7 @@ def write(trained: Trained, folder: pathlib.Path, license: str = "") -> None:
         published.RUN: published.without_paths(json.loads(_as_used(trained).to_json())),
     }
     write_atomically(folder / "config.json", stored.as_text(content, indent=2) + "\n")
-    write_atomically(folder / "classes.json", stored.as_text(dataclasses.asdict(trained.classes)) + "\n")
+    write_atomically(folder / "classes.json", stored.as_text(trained.classes.as_fields()) + "\n")
     output.write_classes(folder, trained)
     label_codes.keep(folder, trained.codes)
     output.write_reader(folder, trained)

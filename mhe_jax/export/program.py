@@ -108,8 +108,8 @@ def program_of(trained: Trained, top_k: int, float32: bool = False, table_dtype:
             raise ValueError(f"--table_dtype={table_dtype}: a run on faces gives embeddings, and its table is left out")
         task, weights = quantised(task, weights, table_dtype)
     faces = isinstance(trained.data, FaceData)
-    if not faces and not 1 <= top_k <= trained.classes.number:
-        raise ValueError(f"--top_k={top_k}: it must be between 1 and the {trained.classes.number} classes")
+    if not faces and not 1 <= top_k <= trained.num_live:
+        raise ValueError(f"--top_k={top_k}: it must be between 1 and the {trained.num_live} classes")
     apply = functools.partial(_embed, task) if faces else functools.partial(_predict, task, trained.codes, top_k)
     inputs, longest = inputs_of(trained.data)
     if getattr(task.backbone, "relative_positions", False):  # a table of distances, made for one length

@@ -35,6 +35,11 @@ def write(trained: Trained, folder: pathlib.Path) -> None:
             "--format=onnx and stablehlo take any run"
         )
     space = trained.task.head.label_space
+    if space.free or trained.codes.num_codes > trained.classes.number:
+        raise ValueError(
+            "--format=torch: classes of the run are retired, or codes free, and a state dict has neither; "
+            "--format=onnx and stablehlo take any run"
+        )
     try:
         state = export_state_dict(trained.weights, LAYOUTS[name], head, space, trained.codes)
     except ValueError as error:

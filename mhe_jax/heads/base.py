@@ -189,10 +189,18 @@ class Head(nn.Module):
             raise ValueError(f"storage is {self.storage!r}; it must be one of {', '.join(STORAGES)}")
         return self.storage if name in self.owned_tables() else "float32"
 
+    def live_rows(self, rows: int, first: int = 0, size: int | None = None) -> jax.Array:
+        """Which rows of a table are classes, bool [rows]; they are `size` codes from `first` on, by default all."""
+        space = self.label_space
+        size = space.num_classes if size is None else size
+        free = [code - first for code in space.free if first <= code < first + size]
+        live = jnp.arange(rows) < size
+        return live.at[jnp.array(free)].set(False) if free else live
+
     def check_k(self, k: int) -> None:
         """Raises ValueError unless there are k classes."""
-        if not 1 <= k <= self.label_space.num_classes:
-            raise ValueError(f"k={k} classes asked for, but there are {self.label_space.num_classes} (k starts at 1)")
+        if not 1 <= k <= self.label_space.num_live:
+            raise ValueError(f"k={k} classes asked for, but there are {self.label_space.num_live} (k starts at 1)")
 
 
 def _split_rows(array: jax.Array) -> nn.Partitioned:

@@ -77,8 +77,8 @@ class DigitTable(Head):
             space = LabelSpace(space.num_codes, space.head_sizes)  # every code counts as a class
         log_z = jax.nn.logsumexp(kronecker.log_partition(logits, space), axis=1)
         # Only a single product has smoothing; its mean score is that of group 0.
-        total = kronecker.mean_score(logits, space)[:, 0] * space.num_classes if self.label_smoothing else 0.0
-        return log_z, kronecker.mixture_code_scores(logits, digits), total, space.num_classes
+        total = kronecker.mean_score(logits, space)[:, 0] * space.num_live if self.label_smoothing else 0.0
+        return log_z, kronecker.mixture_code_scores(logits, digits), total, space.num_live
 
     def flat_logits(self, features: jax.Array) -> jax.Array:
         """The logits of all digits, float32 [B, R, S]."""

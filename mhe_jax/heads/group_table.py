@@ -67,7 +67,7 @@ class GroupTable(Head):
 
     @property
     def num_competing(self) -> int:
-        """Codes below this take part in the loss."""
+        """Codes below this take part in the loss, free ones too, as classes without examples."""
         return self.label_space.num_classes if self.mask_padding else self.label_space.num_codes
 
     def _best_logits(self, features, k):
@@ -83,4 +83,4 @@ class GroupTable(Head):
     def _rows(self):
         """All classes as one table [n_0 * n_1, D], and which of its rows are classes."""
         rows = self.weight.reshape(-1, self.features_dim)
-        return rows, jnp.arange(rows.shape[0]) < self.label_space.num_classes
+        return rows, self.live_rows(rows.shape[0])

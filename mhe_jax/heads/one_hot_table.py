@@ -22,6 +22,7 @@ class Part(NamedTuple):
       queries: what its rows are multiplied with, in the compute dtype, [B, width].
       kernel: [rows, width], with rows behind those of the classes that fill it up to a multiple of the devices.
       bias: [rows], or None.
+      is_class: which rows are classes, bool [rows].
       alone: whether all classes are these.
     """
 
@@ -31,6 +32,7 @@ class Part(NamedTuple):
     queries: jax.Array
     kernel: Stored
     bias: jax.Array | None
+    is_class: jax.Array
     alone: bool
 
     def places(self, ids: jax.Array) -> jax.Array:
@@ -38,11 +40,6 @@ class Part(NamedTuple):
         if self.alone:
             return ids
         return jnp.where((ids >= self.first) & (ids < self.first + self.size), ids - self.first, -1)
-
-    @property
-    def is_class(self) -> jax.Array:
-        """Which rows of the table are classes, bool [rows]."""
-        return jnp.arange(self.kernel.shape[0]) < self.size
 
 
 class OneHotTable(Head):
@@ -103,9 +100,13 @@ class OneHotTable(Head):
         narrow = self.projection(features).astype(self.dtype) if self.bottleneck else features
         classes, first = self.label_space.num_classes, self.frequent
         if not first:
-            return (Part("kernel", 0, classes, narrow, self.kernel, self.bias, True),)
-        tail = Part("tail_kernel", first, classes - first, narrow, self.tail_kernel, self.tail_bias, False)
-        return Part("kernel", 0, first, features, self.kernel, self.bias, False), tail
+            live = self.live_rows(self.kernel.shape[0])
+            return (Part("kernel", 0, classes, narrow, self.kernel, self.bias, live, True),)
+        front, behind = (0, first), (first, classes - first)
+        live = self.live_rows(self.kernel.shape[0], *front)
+        tail_live = self.live_rows(self.tail_kernel.shape[0], *behind)
+        tail = Part("tail_kernel", *behind, narrow, self.tail_kernel, self.tail_bias, tail_live, False)
+        return Part("kernel", *front, features, self.kernel, self.bias, live, False), tail
 
     def softmax_statistics(
         self, features: jax.Array, labels: jax.Array, with_total: bool, visits: dict[str, Visit]

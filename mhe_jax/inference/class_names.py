@@ -1,11 +1,12 @@
 """Readable names of classes from a file: data sets name their folders n01440764, and people want to read `tench`."""
 
+import dataclasses
 import pathlib
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.files import require_file
 from mhe_jax.data.lines import read_lines
-from mhe_jax.train.experiment import Classes
+from mhe_jax.train.classes import Classes
 
 
 def with_names(classes: Classes, path: pathlib.Path | None) -> Classes:
@@ -35,7 +36,7 @@ def with_names(classes: Classes, path: pathlib.Path | None) -> Classes:
         return classes
     missing = [name for name in classes.names if not readable.get(name)]
     if classes.names and not missing:
-        return Classes(classes.number, tuple(readable[name] for name in classes.names))
+        return dataclasses.replace(classes, names=tuple(readable[name] for name in classes.names))
     named = [name for name in classes.names if name in readable]
     if named:
         raise DataError(
@@ -43,7 +44,7 @@ def with_names(classes: Classes, path: pathlib.Path | None) -> Classes:
             "other classes"
         )
     if len(lines) == classes.number and all(lines):
-        return Classes(classes.number, tuple(lines))
+        return dataclasses.replace(classes, names=tuple(lines))
     raise DataError(
         f"{path} has {len(lines)} lines for {classes.number} classes, and none that begins with a class of the data: "
         "lines must be `NAME READABLE NAME`, or one for each class"

@@ -21,7 +21,9 @@ from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.settings import Settings
 from mhe_jax.train import data_digest, experiment, kept_encoder, left_to_data
+from mhe_jax.train.classes import Classes
 from mhe_jax.train.features import embedded
+from mhe_jax.train.numbered import numbered
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh, put, shares
 from mhe_jax.train.weights import abstract_weights
@@ -60,6 +62,8 @@ def embed_splits(
     config = left_to_data.by_data(config, data, splits.train.num_examples, shares(mesh)["num_devices"])
     settings = Settings.from_config(config)
     figures = data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
+    if workdir is not None and (classes := experiment.read_workdir(workdir)[1]).is_kept:
+        splits = numbered(workdir, classes, data, splits)
     if isinstance(splits.eval, PairedSplit):
         raise ValueError(f"config.data.name is {config.data.name!r}: pairs of faces have no labels; see `mhe predict`")
     # A head is not needed: one that takes no room stands in its place.
@@ -82,8 +86,7 @@ def embed_splits(
             kept_encoder.save(
                 output / kept_encoder.FOLDER, settings, data, jax.device_get(weights)["params"]["backbone"]
             )
-        classes = experiment.Classes(data.num_classes, splits.class_names)
-        writer.close([classes.name(number) for number in range(classes.number)])
+        writer.close(list(Classes(data.num_classes, splits.class_names).all_names))
     return written
 
 

@@ -17,10 +17,12 @@ from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
 from mhe_jax.inference.fusion import METHODS, check_weights, combine, widest
 from mhe_jax.inference.fusion_weights import search
-from mhe_jax.inference.truth import Truth, true_splits
+from mhe_jax.inference.truth import Truth, of_classes, true_splits
 from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
 from mhe_jax.tasks.multilabel import KS
 from mhe_jax.train import experiment
+from mhe_jax.train.classes import Classes, check_same
+from mhe_jax.train.numbered import numbering_of
 from mhe_jax.train.reporting import metrics
 
 AUTO = "auto"
@@ -28,11 +30,11 @@ _BLOCK = 4096  # documents at a time
 
 
 class Ranked(NamedTuple):
-    """A workdir, its config and label names, and what it predicted."""
+    """A workdir, its config and classes, and what it predicted."""
 
     workdir: pathlib.Path
     config: ConfigDict
-    names: tuple[str, ...]
+    classes: Classes
     predictions: predictions.Predictions
 
 
@@ -45,7 +47,7 @@ def read_runs(workdirs: Sequence[pathlib.Path], held_out: bool = False) -> list[
     runs: list[Ranked] = []
     for workdir in workdirs:
         config, classes = experiment.read_workdir(workdir)
-        runs.append(Ranked(workdir, config, tuple(classes.names), predictions.read_predictions(workdir, held_out)))
+        runs.append(Ranked(workdir, config, classes, predictions.read_predictions(workdir, held_out)))
     if len({workdir.resolve() for workdir in workdirs}) < len(workdirs):
         raise ValueError(f"a run is given twice: {', '.join(map(str, workdirs))}")
     first = runs[0]
@@ -53,7 +55,7 @@ def read_runs(workdirs: Sequence[pathlib.Path], held_out: bool = False) -> list[
         here, there = (f"{r.predictions.scores.shape} scores of split {r.predictions.split!r}" for r in (run, first))
         if here != there:
             raise ValueError(f"{run.workdir} holds {here}, but {first.workdir} {there}")
-        if run.names != first.names:
+        if run.classes.all_names != first.classes.all_names:
             raise ValueError(f"{run.workdir} and {first.workdir} do not have the same labels")
     return runs
 
@@ -228,8 +230,11 @@ def _load_split(run: Ranked) -> Truth:
     if not data.multilabel:
         raise ValueError(f"{run.workdir} is not a run with many labels an example")
     splits, names = true_splits(data)
-    experiment.check_classes(run.workdir, experiment.Classes(data.num_classes, names))
     split = splits.get(run.predictions.split)
+    if not run.classes.is_kept:
+        check_same(run.workdir, run.classes, names)
+    elif split is not None:
+        split = of_classes(split, numbering_of(run.workdir, run.classes, names, data.num_classes))
     if split is None or split.labels.shape != run.predictions.scores.shape:
         found = "no such split" if split is None else f"labels {split.labels.shape}"
         raise ValueError(

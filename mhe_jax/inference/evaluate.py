@@ -20,11 +20,14 @@ from mhe_jax.settings import Settings
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
 from mhe_jax.train.checkpoints.published import is_published
+from mhe_jax.train.classes import FILE, Classes
 from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator, has_answers
+from mhe_jax.train.numbered import numbered, require_trained
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh, shares
 from mhe_jax.train.reporting import report
 from mhe_jax.train.reporting.writers import finite, write_atomically
+from mhe_jax.train.trained_model import trained_model
 
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: pathlib.Path | None = None) -> dict:
@@ -48,18 +51,24 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     settings = Settings.from_config(config)
     data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
     has_weights = workdir is not None and ((workdir / "checkpoints").is_dir() or is_published(workdir))
-    source = workdir if workdir is not None and has_weights else pathlib.Path(settings.init_from)
-    codes = label_codes.stored(source, data.num_classes)
+    if workdir is not None and (workdir / FILE).exists():
+        splits = numbered(workdir, experiment.read_workdir(workdir)[1], data, splits)
+    if has_weights:
+        assert workdir is not None
+        classes, codes, task, weights, step = trained_model(settings, data, mesh, workdir)
+        require_trained(workdir, classes, codes, splits)
+    else:
+        classes = Classes(data.num_classes, splits.class_names)
+        codes = label_codes.stored(pathlib.Path(settings.init_from), data.num_classes)
+        task, weights, step = experiment.build_task(settings, settings.head, data, data.num_classes), {}, None
     splits = relabelled(splits, codes)
-    if workdir is not None and (workdir / "classes.json").exists():
-        experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
     # Before the evaluation, of which a mistake in the file would lose the result.
-    classes = with_names(experiment.Classes(data.num_classes, splits.class_names), class_names)
-    task = experiment.build_task(settings, settings.head, data, data.num_classes)
+    classes = with_names(classes, class_names)
     if class_names is not None and type(task) is not Classification:
         raise ValueError(f"{class_names}: evaluation names classes in its tables of pictures only")
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
-        weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
+        if not has_weights:
+            weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None and has_answers(split):
@@ -88,9 +97,7 @@ def _keep_predicted(task: Classification) -> Keep:
     return keep
 
 
-def _by_class(
-    evaluator: Evaluator, classes: experiment.Classes, codes: LabelCodes, workdir: pathlib.Path | None
-) -> float:
+def _by_class(evaluator: Evaluator, classes: Classes, codes: LabelCodes, workdir: pathlib.Path | None) -> float:
     """The mean of the classes' accuracies; their files are written."""
     join = lambda name: np.concatenate([part[name] for part in evaluator.kept])
     real = join("real")

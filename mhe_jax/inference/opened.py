@@ -17,8 +17,10 @@ from mhe_jax.data.build import Data, build_data
 from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
 from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment, kept_encoder, label_codes, left_to_data
+from mhe_jax.train import data_digest, experiment, kept_encoder, left_to_data
+from mhe_jax.train.numbered import numbered
 from mhe_jax.train.parallel.mesh import BATCH, make_mesh, put, whole
+from mhe_jax.train.trained_model import trained_model
 
 # A batch is filled up to one of these, rounded up to a multiple of the mesh: few shapes to compile, and never more than
 # four times the work.
@@ -47,12 +49,16 @@ class Trained:
     weights: dict
     step: int | None = None
 
+    @property
+    def num_live(self) -> int:
+        """How many classes it can predict: without those that are retired, or new and not trained."""
+        return self.task.head.label_space.num_live
+
     def load_splits(self) -> Any:
         """The run's data, with ids as labels; raises ValueError if it is not what the run was trained on."""
         splits = self.data.load()
         data_digest.same_everywhere(splits, self.data.num_classes, self.settings.peer_seconds)
-        experiment.check_classes(self.workdir, experiment.Classes(self.data.num_classes, splits.class_names))
-        return splits
+        return numbered(self.workdir, self.classes, self.data, splits)
 
     def compiled(self, apply: Callable, static: tuple[str, ...] = ()) -> Callable:
         """`inputs -> apply(weights, inputs)`, compiled for each shape and each value of the arguments named in
@@ -110,14 +116,10 @@ def opened(config: ConfigDict, workdir: pathlib.Path) -> Trained:
       ValueError: if the folder is not a run's or holds no weights.
     """
     settings = Settings.from_config(left_to_data.as_trained(config, workdir))
-    _, classes = experiment.read_workdir(workdir)
     mesh = make_mesh(settings.mesh)
     data = build_data(settings.data)
-    task = experiment.build_task(settings, settings.head, data, classes.number)
-    codes = label_codes.stored(workdir, classes.number)
-    with _ambient(mesh, settings):
-        weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
-    trained = Trained(workdir, settings, data, classes, codes, mesh, task, weights, step)
+    model = trained_model(settings, data, mesh, workdir)
+    trained = Trained(workdir, settings, data, model.classes, model.codes, mesh, model.task, model.weights, model.step)
     if isinstance(data, EmbeddedWords):
         data.embed = _kept_encoder(trained)
     return trained

@@ -26,7 +26,7 @@ from mhe_jax.inference.embeddings import write_embeddings
 from mhe_jax.inference.inputs import Batches, Unreadable, features, pictures, sparse_rows, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
 from mhe_jax.inference.truth import chosen, present
-from mhe_jax.train import experiment
+from mhe_jax.train import class_files
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import BATCH, place, replicate, shares
 from mhe_jax.train.reporting import stored
@@ -94,7 +94,7 @@ def _named(trained: Trained, class_names: pathlib.Path | None) -> Trained:
 
 def _check_top_k(k: int, workdir: pathlib.Path) -> None:
     """Before the model is opened, which takes seconds."""
-    classes = experiment.read_workdir(workdir)[1].number
+    classes = class_files.num_live(workdir)
     if not 1 <= k <= classes:
         raise ValueError(f"--top_k is {k}; it must be between 1 and the {classes} classes")
 
@@ -164,7 +164,7 @@ def predict_split(
     splits = present(trained.load_splits())
     name, held_out = chosen(splits, which)
     split = splits[name]
-    kept = min(predictions.TOP_K, trained.classes.number)
+    kept = min(predictions.TOP_K, trained.num_live)
     # With the numbers of the documents, which come from every process.
     feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
     resident = replicate(trained.mesh, feed.resident)

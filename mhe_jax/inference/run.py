@@ -26,6 +26,7 @@ from mhe_jax.inference.inputs import read_ahead
 from mhe_jax.inference.opened import BATCH_SIZE, SIZES, Trained, opened
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.train import compilation_cache, experiment
+from mhe_jax.train.classes import TRAINED
 
 # A text, or pictures by the paths of their files.
 Input = str | os.PathLike
@@ -137,8 +138,18 @@ class Run:
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes by their ids; numbers where the data set has no names."""
-        return tuple(map(self._trained.classes.name, range(self._trained.classes.number)))
+        """The names of the classes by their ids; numbers where the data set has no names. Retired ones keep theirs."""
+        return self._trained.classes.all_names
+
+    @functools.cached_property
+    def class_states(self) -> tuple[str, ...]:
+        """What each class is: 'trained', 'untrained' since the run was extended, or 'retired'."""
+        return tuple(self._trained.classes.state(index, self.codes) for index in range(self._trained.classes.number))
+
+    @property
+    def num_live(self) -> int:
+        """How many classes can be predicted: those that are trained."""
+        return self._trained.num_live
 
     def predict(self, inputs: Input | Sequence[Input] | np.ndarray, top_k: int = 5) -> list[list[Prediction]]:
         """The `top_k` best classes of each input, best first; fewer where the head's beam finds fewer.
@@ -155,8 +166,8 @@ class Run:
         """
         trained = self._trained
         self._require_classes()
-        if not 1 <= top_k <= trained.classes.number:
-            raise ValueError(f"top_k is {top_k}; it must be between 1 and the {trained.classes.number} classes")
+        if not 1 <= top_k <= trained.num_live:
+            raise ValueError(f"top_k is {top_k}; it must be between 1 and the {trained.num_live} classes")
         asked = self._checked(inputs)
         found: list[list[Prediction]] = [[] for _ in range(_count(asked))]
         program = functools.partial(self._predict, k=top_k)
@@ -195,17 +206,21 @@ class Run:
           top_k: each number is compiled anew.
 
         Raises:
-          ValueError: for numbers of no class, more neighbours than there are, and for a run on faces.
+          ValueError: for numbers of no class or one that is not predicted, more neighbours than there are, and for a
+            run on faces.
         """
         trained, number = self._trained, self._trained.classes.number
         self._require_classes()
-        if not 1 <= top_k < number:
-            raise ValueError(f"top_k is {top_k}; a class has between 1 and {number - 1} neighbours")
+        if not 1 <= top_k < trained.num_live:
+            raise ValueError(f"top_k is {top_k}; a class has between 1 and {trained.num_live - 1} neighbours")
         classes = np.asarray(ids)
         if classes.ndim != 1 or (
             len(classes) and (classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= number)
         ):
             raise ValueError(f"ids must be a list of integers between 0 and {number - 1}")
+        for index in classes.tolist():
+            if (state := trained.classes.state(index, trained.codes)) != TRAINED:
+                raise ValueError(f"{trained.classes.name(index)!r} is {state}, and has no neighbours")
         program = functools.partial(self._neighbours, k=top_k)
         batches = ((places, trained.codes.codes(classes[places])) for places in _cut(np.arange(len(classes))))
         found: list[list[Prediction]] = []
@@ -228,12 +243,13 @@ class Run:
         data: Any = self._trained.data
         return data.decode_image(encoded, where)
 
-    def warm(self, top_k: int | None = 5) -> None:
+    def warm(self, top_k: int | None = 5, neighbours: int = 0) -> None:
         """Compiles what calls may need, for each size of a batch and, for texts, each length of their tokens; of words
         beside an encoder the shortest of both alone.
 
         Args:
           top_k: of `predict`, which a run on faces has not; None leaves it out.
+          neighbours: of one class, of `neighbours`; 0 leaves it out.
         """
         trained, data = self._trained, self._trained.data
         programs = [self._embed]
@@ -243,6 +259,8 @@ class Run:
             for inputs in self._blank(data, size):
                 for program in programs:
                     list(trained.results(program, [(None, inputs)]))
+        if neighbours:
+            list(trained.results(functools.partial(self._neighbours, k=neighbours), [(None, np.zeros(1, np.int32))]))
 
     def _blank(self, data: Any, size: int) -> Iterator[Any]:
         """Batches of `size` inputs that say nothing, one of each shape that is known in advance."""

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
+from mhe_jax.codes.relabel import columns
 from mhe_jax.data.build import Data
 from mhe_jax.data.texts.documents import CorpusText
+from mhe_jax.labels import LabelCodes
 
 
 class Truth(NamedTuple):
@@ -45,6 +47,16 @@ def true_splits(data: Data, loaded: Any = None) -> tuple[dict[str, Truth], Seque
         name: Truth(_matrix(split.labels, data.num_classes), getattr(split, "filtered", None), _inverse(split))
         for name, split in present(loaded).items()
     }, loaded.class_names
+
+
+def of_classes(truth: Truth, numbering: LabelCodes) -> Truth:
+    """The truth by the ids of a run's classes, which `numbering` gives the data's; labels without one are left out."""
+    inverse = truth.inverse_propensity
+    return Truth(
+        columns(truth.labels, numbering),
+        None if truth.filtered is None else columns(truth.filtered, numbering),
+        None if inverse is None else numbering.in_code_order(inverse),
+    )
 
 
 def present(loaded: Any) -> Mapping[str, Any]:

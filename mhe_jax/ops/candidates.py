@@ -28,11 +28,12 @@ def child_mask(label_space: LabelSpace, level: int, parents: Int[Array, "*shape"
     >>> child_mask(LabelSpace(5, (2, 3)), 1, jnp.array([0, 1])).tolist()
     [[True, True, True], [True, True, False]]
 
-    Node ids are prefixes read as numbers, so the nodes that lead to classes are the first `num_nodes(level)`.
+    Node ids are prefixes read as numbers, so the nodes that lead to classes are the first `num_nodes(level)`, without
+    those whose codes are all free.
     """
     size = label_space.head_sizes[level]
     children = parents[..., None] * size + jnp.broadcast_to(jnp.arange(size), (*parents.shape, size))
-    return children < label_space.num_nodes(level)
+    return label_space.leads_to_class(level, children)
 
 
 def beam_step(

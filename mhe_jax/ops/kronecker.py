@@ -1,9 +1,9 @@
 """The Kronecker sum of per-head logits, restricted to the codes that are classes, without ever forming it.
 
 The score of a code is the sum of its digits' logits, so over a product set of codes log-sum-exp, mean and top-k split
-into one short problem per head. `LabelSpace.boxes()` writes the valid codes as at most H product sets; everything here
-costs O(H * sum(head_sizes)) plus the k results, whatever the number of classes. Only the top-k of a mixture does not
-split: it is searched for, and a bound says what the search may leave out.
+into one short problem per head. `ops.boxes` writes the valid codes as few product sets, at most H but for free codes;
+everything here costs O(H * sum(head_sizes)) plus the k results, whatever the number of classes. Only the top-k of a
+mixture does not split: it is searched for, and a bound says what the search may leave out.
 
 Logits are a tuple of H float arrays [..., n_h]; a mixture of R products has them as [B, R, n_h].
 
@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
+from mhe_jax.ops.boxes import boxes
 
 Logits = Sequence[Float[Array, "*batch _"]]
 Mixture = Sequence[Float[Array, "batch rank _"]]
@@ -54,7 +55,7 @@ def code_scores(
 def log_partition(logits: Logits, label_space: LabelSpace) -> Float[Array, "*batch"]:
     """Log-sum-exp of the scores of all valid codes: H arrays [..., n_h] -> [...]."""
     per_box = []
-    for box in label_space.boxes():
+    for box in boxes(label_space):
         sums = [jax.nn.logsumexp(x[..., low:high], axis=-1) for x, (low, high) in zip(logits, box, strict=True)]
         per_box.append(sum(sums[1:], start=sums[0]))
     return jax.nn.logsumexp(jnp.stack(per_box, axis=-1), axis=-1)
@@ -66,11 +67,11 @@ def mean_score(logits: Logits, label_space: LabelSpace) -> Float[Array, "*batch"
     How many classes use digit i at head h is known beforehand, so the mean is one weighted sum per head.
     """
     counts = [np.zeros(size) for size in label_space.head_sizes]
-    for box in label_space.boxes():
+    for box in boxes(label_space):
         volume = math.prod(high - low for low, high in box)
         for count, (low, high) in zip(counts, box, strict=True):
             count[low:high] += volume / (high - low)
-    shares = [jnp.asarray(count / label_space.num_classes, jnp.float32) for count in counts]
+    shares = [jnp.asarray(count / label_space.num_live, jnp.float32) for count in counts]
     sums = [jnp.dot(x, share, precision="highest") for x, share in zip(logits, shares, strict=True)]
     return sum(sums[1:], start=sums[0])
 
@@ -85,7 +86,7 @@ def top_codes(
     the k^2, can be among the best k. `k` is at most the number of classes.
     """
     scores, ids = [], []
-    for box in label_space.boxes():
+    for box in boxes(label_space):
         best, codes = _top_range(logits[0], box[0], k)
         for logit, size, bounds in zip(logits[1:], label_space.head_sizes[1:], box[1:], strict=True):
             digit_scores, digits = _top_range(logit, bounds, k)
@@ -149,8 +150,10 @@ def _search(logits, label_space, k, num_candidates):
     rows, columns = _kronecker_sum(logits[:cut], logits[0]), _kronecker_sum(logits[cut:], logits[0])
     width = columns.shape[2]
     full, partial = divmod(label_space.num_classes, width)
-    if full > k:
-        best = _best_rows(rows[:, :, :full], columns, k, num_candidates)
+    # A row may owe its rank to a free code: there is room for all of these beside the k.
+    kept = k + len({code // width for code in label_space.free})
+    if full > kept:
+        best = _best_rows(rows[:, :, :full], columns, kept, num_candidates)
     else:
         best = jnp.broadcast_to(jnp.arange(full)[None, :], (rows.shape[0], full))
     if partial:  # padding codes may have raised this row's bound, and are only told apart below
@@ -158,7 +161,7 @@ def _search(logits, label_space, k, num_candidates):
     terms = jnp.take_along_axis(rows, best[:, None, :], axis=2)
     scores = jax.nn.logsumexp(terms[:, :, :, None] + columns[:, :, None, :], axis=1)
     ids = best[:, :, None] * width + jnp.arange(width)[None, None, :]
-    scores = jnp.where(ids < label_space.num_classes, scores, -jnp.inf)
+    scores = jnp.where(label_space.is_valid(ids), scores, -jnp.inf)
     scores, at = lax.top_k(scores.reshape(scores.shape[0], -1), k)
     return scores, jnp.take_along_axis(ids.reshape(ids.shape[0], -1), at, axis=1)
 

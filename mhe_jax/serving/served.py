@@ -24,6 +24,7 @@ from mhe_jax.serving.metrics import Metrics
 from mhe_jax.serving.options import Options
 from mhe_jax.serving.refused import Refused, busy
 from mhe_jax.serving.schemas import ModelInfo
+from mhe_jax.train.classes import TRAINED
 
 _LOG = logging.getLogger(__name__)
 _USUAL_TOP_K = 5
@@ -101,7 +102,7 @@ class Served:
     @property
     def max_top_k(self) -> int:
         """Classes that an answer may have."""
-        return min(self.options.max_top_k, len(self._run.classes))
+        return min(self.options.max_top_k, self._run.num_live)
 
     async def predict(self, inputs: Sequence, top_k: int | None = None) -> list[list[Prediction]]:
         """The `top_k` best classes of each input, best first.
@@ -125,6 +126,8 @@ class Served:
             raise Refused(422, f"{self.name} is a run on faces, whose classes only trained it")
         if class_id >= len(run.classes):
             raise Refused(422, f"id is {class_id}; {self.name} has {len(run.classes)} classes")
+        if (state := run.class_states[class_id]) != TRAINED:
+            raise Refused(422, f"{run.classes[class_id]!r} is {state}, and has no neighbours")
         most = _neighbours(run, self.options)
         if top_k > most:
             raise Refused(422, f"top_k is {top_k}; {self.name} has answers of 1 to {most} neighbours")
@@ -230,9 +233,7 @@ class Served:
         run = load(self.workdir)
         if contract is not None and _contract(run) != contract:
             raise _OtherRunError(f"{self.workdir} holds another run now: start the server anew for it")
-        run.warm(min(self.options.max_top_k, len(run.classes)))
-        if not run.verifies and (most := _neighbours(run, self.options)):
-            run.neighbours([0], most)
+        run.warm(min(self.options.max_top_k, run.num_live), _neighbours(run, self.options))
         gallery = Gallery.of(run, self._gallery_folder) if self._gallery_folder else None
         try:
             threshold = best_threshold(self.workdir) if run.verifies else None
@@ -311,7 +312,7 @@ def _contract(run: Run) -> tuple:
 
 def _neighbours(run: Run, options: Options) -> int:
     """Neighbours of a class that an answer may have: of as many is the program."""
-    return min(options.max_top_k, len(run.classes) - 1)
+    return 0 if run.verifies else min(options.max_top_k, run.num_live - 1)
 
 
 def _metrics_of(workdir: pathlib.Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Task:
         one-hot head the row of the class without the mean of all rows, of others what their digits add up to. Compared
         are the classes which are most probable of features in that direction.
         """
-        compared = min(max(_COMPARED, 2 * k), self.head.label_space.num_classes)
+        compared = min(max(_COMPARED, 2 * k), self.head.label_space.num_live)
         classes = self._directions(weights, ids)
         found, near = self._head(weights, "topk", classes * classes.shape[1] ** 0.5, compared)
         directions = self._directions(weights, near.clip(0).reshape(-1)).reshape(*near.shape, -1)

@@ -54,7 +54,7 @@ class Classification(Task):
     def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
         """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
         features = self._features(weights, self.asked(batch))
-        k = min(5, self.head.label_space.num_classes)
+        k = min(5, self.head.label_space.num_live)
         labels = batch["label"][:, None]
         _, ids, scores = self._head(weights, "topk_and_scores", features, k, labels)
         hits = ids == labels

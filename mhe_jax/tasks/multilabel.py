@@ -62,7 +62,7 @@ class MultiLabel(Task):
         features = self._features(weights, batch)
         filtered, labels = batch.get("filtered"), batch["label"]
         counted = (labels >= 0).any(axis=1)
-        num_labels = self.head.label_space.num_classes
+        num_labels = self.head.label_space.num_live
         ks = tuple(k for k in KS if k <= num_labels)
         spare = 0 if filtered is None else filtered.shape[1]
         scores, ids = self._head(weights, "topk", features, min(max(ks) + spare, num_labels))

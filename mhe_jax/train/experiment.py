@@ -1,11 +1,9 @@
 """From a config to the objects that every mode needs: label space, backbone, head, task, and weights to start from."""
 
 import contextlib
-import dataclasses
-import itertools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -34,6 +32,7 @@ from mhe_jax.train import data_digest, kept_encoder, label_codes, old_configs
 from mhe_jax.train.backbone import backbone_section, pretrained
 from mhe_jax.train.checkpoints import published
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
+from mhe_jax.train.classes import FILE, Classes, check_same, of_fields
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import put
 from mhe_jax.train.reporting import stored
@@ -43,28 +42,21 @@ from mhe_jax.train.weights import abstract_weights
 Task = Classification | MultiLabel | Verification
 
 
-@dataclasses.dataclass(frozen=True)
-class Classes:
-    """What a run remembers of its data: enough to predict without it. `names` may be fewer, or none."""
-
-    number: int
-    names: Sequence[str]
-
-    def name(self, index: int) -> str:
-        return self.names[index] if index < len(self.names) else str(index)
-
-
 def build_task(
     settings: Settings,
     head_section: ConfigDict,
     data: Data,
     num_classes: int,
     check_tokenizer: bool = True,
+    space: LabelSpace | None = None,
 ) -> Task:
-    """The backbone of a config, as in `backbone_section`, and a head; nothing is computed yet."""
+    """The backbone of a config, as in `backbone_section`, and a head; nothing is computed yet.
+
+    Without a `space` the classes are those of the head's section, `num_classes`.
+    """
     dtype = jnp.dtype(settings.dtype)
     backbone = build_backbone(backbone_section(settings, data, check_tokenizer), dtype)
-    space = digits_of(head_section.name, head_section.get("head_sizes", ()), num_classes)
+    space = space or digits_of(head_section.name, head_section.get("head_sizes", ()), num_classes)
     if isinstance(data, FaceData) and "margin" not in head_section:
         raise ValueError("config.head.margin is missing: faces are verified by angles, and trained by heads on cosines")
     kind = "multilabel" if data.multilabel else "softmax"
@@ -125,7 +117,7 @@ def claim_workdir(
         data_digest.check_unchanged(workdir, figures or {})
     if distributed.is_main():
         write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
-        write_atomically(workdir / "classes.json", stored.as_text(dataclasses.asdict(classes)) + "\n")
+        write_atomically(workdir / FILE, stored.as_text(classes.as_fields()) + "\n")
         label_codes.keep(workdir, codes or LabelCodes.identity(classes.number))
         if figures is not None:
             write_atomically(workdir / "data.json", json.dumps(figures, indent=2) + "\n")
@@ -153,13 +145,9 @@ def _lengthened(before: dict, config: Mapping[str, Any]) -> dict:
 
 
 def check_classes(workdir: pathlib.Path, classes: Classes) -> None:
-    """Raises ValueError unless the data has the classes that the run in `workdir` was trained on, in their order."""
+    """Raises ValueError unless these are the classes that the run in `workdir` was trained on, in their order."""
     _, trained = read_workdir(workdir)
-    for index, (old, new) in enumerate(itertools.zip_longest(trained.names, classes.names)):
-        if old != new:
-            raise ValueError(
-                f"the data is not what {workdir} was trained on: class {index} is {new!r}, it was {old!r} there"
-            )
+    check_same(workdir, trained, classes.names)
 
 
 def read_workdir(workdir: pathlib.Path) -> tuple[ConfigDict, Classes]:
@@ -172,11 +160,11 @@ def read_workdir(workdir: pathlib.Path) -> tuple[ConfigDict, Classes]:
     """
     try:
         fields = stored.read_object(workdir / "config.json")
-        classes = stored.read_object(workdir / "classes.json")
+        classes = stored.read_object(workdir / FILE)
     except OSError as error:
         raise ValueError(f"workdir {workdir} holds no run of this program: {error}") from None
     fields = published.run_fields(workdir, fields)
-    return _stored_config(workdir / "config.json", fields), _stored_classes(workdir / "classes.json", classes)
+    return _stored_config(workdir / "config.json", fields), of_fields(workdir / FILE, classes)
 
 
 def _stored_config(path: pathlib.Path, fields: dict[str, Any]) -> ConfigDict:
@@ -198,17 +186,6 @@ def _is_like(value: Any, usual: Any) -> bool:
     if type(usual) in (int, float):
         return type(value) is int or type(value) is type(usual)
     return isinstance(value, (list, tuple) if isinstance(usual, tuple) else type(usual))
-
-
-def _stored_classes(path: pathlib.Path, fields: dict[str, Any]) -> Classes:
-    number, names = fields.get("number"), fields.get("names")
-    if type(number) is not int or number < 1:
-        raise ValueError(f"{path}: number is {number!r}; it must be the number of classes")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path}: names must be a list of texts")
-    if len(names) > number:
-        raise ValueError(f"{path}: there are {len(names)} names of {number} classes")
-    return Classes(number, names)
 
 
 def portable(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
@@ -267,6 +244,11 @@ def _from_source(settings: Settings, weights: dict, space: LabelSpace, codes: La
         return import_state_dict(read_face_folder(source), weights, parts, space, codes)
     if "head" in parts and (source / "classes.json").is_file():
         _, there = read_workdir(source)
+        if there.is_kept:
+            raise ValueError(
+                f"config.init_from: {source} keeps a list of its own classes: new_classes = 'extend' adds those of the "
+                "data to it, and init_parts = ('backbone',) takes its backbone alone"
+            )
         if there.number != space.num_classes:
             raise ValueError(
                 f"config.init_from: {source} was trained on {there.number} classes, but here are {space.num_classes}: "

@@ -9,8 +9,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mhe_jax.codes.files import FILE, read_codes, write_codes
+from mhe_jax.codes.files import FILE, read_kept, write_codes
 from mhe_jax.codes.sources import File, Frequency, Identity, Source, WarmUp, name_of
+from mhe_jax.heads import digits_of
 from mhe_jax.labels import LabelCodes, LabelSpace
 
 
@@ -21,7 +22,7 @@ def stored(workdir: pathlib.Path, num_classes: int) -> LabelCodes:
       ValueError: if the file is damaged, or of other classes.
     """
     path = workdir / FILE
-    return read_codes(path, num_classes) if path.exists() else LabelCodes.identity(num_classes)
+    return read_kept(path, num_classes) if path.exists() else LabelCodes.identity(num_classes)
 
 
 def keep(workdir: pathlib.Path, codes: LabelCodes) -> None:
@@ -65,13 +66,13 @@ def decided(
     return same_everywhere(found)
 
 
-def check_head(source: Source, head: ConfigDict, space: LabelSpace) -> None:
+def check_head(source: Source, head: ConfigDict, num_classes: int) -> None:
     """Raises ValueError if codes could change nothing of a head, or are not in the order that it takes them to be in.
 
     Args:
       source: of `config.codes`.
       head: `config.head`.
-      space: the classes and their digits.
+      num_classes: of the data.
     """
     if frequent := head.get("frequent", 0):
         if not isinstance(source, Frequency | File):
@@ -80,7 +81,10 @@ def check_head(source: Source, head: ConfigDict, space: LabelSpace) -> None:
                 f"{name_of(source)!r} does not order them by frequency: set codes.name = 'frequency', or 'file' with a "
                 "file that has the most frequent classes first"
             )
-    elif not isinstance(source, Identity) and space.num_heads == 1:
+    elif (
+        not isinstance(source, Identity)
+        and digits_of(head.name, head.get("head_sizes", ()), num_classes).num_heads == 1
+    ):
         raise ValueError(
             f"config.codes.name is {name_of(source)!r}, but the head has one digit, which may as well be the class's "
             "own number: set codes.name = 'identity'"
@@ -91,8 +95,7 @@ def same_everywhere(codes: LabelCodes) -> LabelCodes:
     """The codes of process 0, in every process, as sums may differ in their last bits from host to host."""
     if jax.process_count() == 1:
         return codes
-    ids = np.arange(codes.num_classes, dtype=np.int32) if codes.id_of_code is None else codes.id_of_code
-    return LabelCodes.of(np.asarray(multihost_utils.broadcast_one_to_all(ids)))
+    return LabelCodes.of(np.asarray(multihost_utils.broadcast_one_to_all(codes.classes_by_code)))
 
 
 def _check_same_file(

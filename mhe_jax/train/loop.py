@@ -16,9 +16,8 @@ from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import BadExample
 from mhe_jax.data.feeds import train_feed
-from mhe_jax.heads import digits_of
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment, label_codes, left_to_data, warm_up
+from mhe_jax.train import data_digest, experiment, extension, label_codes, left_to_data, warm_up
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
@@ -68,6 +67,7 @@ def train_and_evaluate(
     if settings.deterministic:
         deterministic.require()
     interruption = Interruption()
+    extension.check(settings)
     load = functools.cache(lambda: _loaded(settings))  # once, for all attempts and a warm-up
     if warm_up.is_due(build_source(settings.codes), workdir):
         folder = workdir / warm_up.FOLDER
@@ -80,9 +80,9 @@ def train_and_evaluate(
 
 
 def _loaded(settings: Settings) -> tuple:
-    """The data set and its splits."""
+    """The data set, its splits, and how many classes it has."""
     data = build_data(settings.data)
-    return data, data.load()
+    return data, data.load(), data.num_classes
 
 
 def _with_rollback(train: Callable[..., dict], workdir: pathlib.Path, settings: Settings, started: float) -> dict:
@@ -121,22 +121,27 @@ def _train(
     settings = Settings.from_config(config)
     mesh = make_mesh(settings.mesh)
     check_batch(mesh, settings)
-    data, splits = load()
+    data, splits, number = load()
+    data.num_classes = number  # which an attempt before this one may have numbered otherwise
     parts = shares(mesh, settings.accumulate_steps)
     left = left_to_data.left(config)
     config = left_to_data.by_data(config, data, splits.train.num_examples, parts["num_devices"])
     source, whole, whole_workdir = build_source(config.codes), config, workdir
-    space = digits_of(config.head.name, config.head.get("head_sizes", ()), data.num_classes)
-    label_codes.check_head(source, config.head, space)
+    label_codes.check_head(source, config.head, number)
     if warming:
         config, workdir = warm_up.config_of(config), workdir / warm_up.FOLDER
     settings = Settings.from_config(config)
-    figures = data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
-    task = experiment.build_task(settings, settings.head, data, data.num_classes)
-    space = task.head.label_space
+    figures = data_digest.same_everywhere(splits, number, settings.peer_seconds)
+    classes, kept_codes, splits, begun = extension.classes_of(settings, workdir, data, splits, mesh)
+    space = classes.space(settings.head, kept_codes)
+    task = experiment.build_task(settings, settings.head, data, classes.number, space=space)
     warmed_up = functools.partial(warm_up.learned, config, workdir, data, splits.train, mesh, space)
-    codes = label_codes.decided(
-        build_source(settings.codes), workdir, space, splits.class_names, splits.train, settings.seed, warmed_up
+    codes = (
+        kept_codes
+        if classes.is_kept
+        else label_codes.decided(
+            build_source(settings.codes), workdir, space, splits.class_names, splits.train, settings.seed, warmed_up
+        )
     )
     splits = relabelled(splits, codes)
     batch_size = settings.global_batch_size
@@ -156,7 +161,6 @@ def _train(
         if distributed.is_main():
             for folder in dict.fromkeys((whole_workdir, workdir)):
                 cleanup.enter_context(lock.held(folder))
-        classes = experiment.Classes(data.num_classes, splits.class_names)
         if warming:
             experiment.claim_workdir(whole_workdir, whole, classes, data, figures)
         experiment.claim_workdir(workdir, config, classes, data, figures, codes)
@@ -173,8 +177,11 @@ def _train(
                 skips.write(workdir)
             state = create_state(task, optimizer, average_rule, abstract, settings.seed)
             if warm_steps and not warming:
-                begun = config, workdir, data, mesh, train.steps_per_epoch, task.head, codes
-                state, meta["seconds"] = warm_up.carried_over(state, *begun)
+                of_run = config, workdir, data, mesh, train.steps_per_epoch, task.head, codes
+                state, meta["seconds"] = warm_up.carried_over(state, *of_run)
+            elif begun is not None:
+                state = with_weights(state, begun, average_rule)
+                checkpoints.save(state, 0, meta)  # from here on the other run is not needed
             else:
                 weights = weights_of(state)
                 started_from = experiment.initial_weights(settings, weights, space, codes)
@@ -204,7 +211,7 @@ def _train(
         evaluate_every = settings.duration("eval_every", train.steps_per_epoch)
         save_every = settings.duration("checkpoint_every", train.steps_per_epoch)
         stops = [every for every in (evaluate_every, save_every) if every]
-        last_step = min(end_step, interrupt_at or end_step)
+        last_step = end_step if interrupt_at is None else min(end_step, interrupt_at)
         trace = profile.Profile(profile_steps, total_steps, workdir / "profile", distributed.is_main())
 
         def next_chunk():

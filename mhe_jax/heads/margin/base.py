@@ -125,7 +125,7 @@ def _scaled_queries(head, features):
 
 
 def _is_class(head, rows):
-    return jnp.arange(rows.shape[0]) < head.label_space.num_classes
+    return head.live_rows(rows.shape[0])
 
 
 def _mean(arrays):

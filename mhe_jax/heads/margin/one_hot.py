@@ -25,7 +25,7 @@ class OneHotMarginHead(MarginHead):
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         queries, norms = self._normalized(features)
-        is_class, labels = jnp.arange(self.kernel.shape[0]) < self.label_space.num_classes, jnp.maximum(labels, 0)
+        is_class, labels = self.live_rows(self.kernel.shape[0]), jnp.maximum(labels, 0)
 
         def compare(hard):
             table, visit = self._moving(self.kernel, context.visits.get("kernel"), hard)

@@ -86,7 +86,7 @@ class SampledMarginHead(MarginHead):
 
     @property
     def _num_competing(self) -> int:
-        """Codes below this take part in the loss."""
+        """Codes below this take part in the loss, free ones too, as classes without examples."""
         return self.label_space.num_classes if self.mask_padding else self.label_space.num_codes
 
     def _among_all(self, queries, labels, groups, offsets, context):

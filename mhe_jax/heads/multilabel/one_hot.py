@@ -46,7 +46,7 @@ class MultiLabelOneHotHead(OneHotTable):
 
         first, *others = map(of, self.parts(features))
         loss = sum(others, first)
-        return loss / self.label_space.num_classes if self.reduction == "mean" else loss, {}
+        return loss / self.label_space.num_live if self.reduction == "mean" else loss, {}
 
     def topk(self, features: Features, k: int) -> Best:
         logits, ids, _ = self.best_logits(features, k)

@@ -25,8 +25,8 @@ class OneHotHead(OneHotTable):
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         smooth = self.label_smoothing > 0
         lse, target, total = self.softmax_statistics(features, jnp.maximum(labels, 0), smooth, context.visits)
-        num_classes = self.label_space.num_classes
-        return losses.smoothed_cross_entropy(lse, target, total, num_classes, self.label_smoothing), {}
+        num_live = self.label_space.num_live
+        return losses.smoothed_cross_entropy(lse, target, total, num_live, self.label_smoothing), {}
 
     def topk(self, features: Features, k: int) -> Best:
         logits, ids, lse = self.best_logits(features, k)

@@ -1,0 +1,100 @@
+"""Codes of classes that a trained run is extended by: no code of the others changes."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from mhe_jax.codes.assignment import assigned
+from mhe_jax.codes.clustering import balanced_groups
+from mhe_jax.labels import LabelCodes, LabelSpace
+
+
+def extended(
+    space: LabelSpace,
+    codes: LabelCodes,
+    vectors: Float[np.ndarray, "classes d"],
+    present: Bool[np.ndarray, "classes"],
+    seed: int = 0,
+    group_size: int = 0,
+) -> tuple[LabelCodes, tuple[int, ...]]:
+    """Codes for new classes in the groups that they resemble, and where these are full, in new groups behind them.
+
+    A group's vector is the mean of its classes'; no more enter than it has free codes. New groups hold classes that
+    resemble each other. One digit has no groups: free codes are filled in their order, and the table grows.
+
+    Args:
+      space: of the run, with the codes that are free.
+      codes: of its classes, whose ids come first.
+      vectors: of all classes, by id; of classes without examples anything.
+      present: which classes have examples.
+      seed: of the clustering of new classes.
+      group_size: how many classes a new group is given; 0: all that it holds.
+
+    Returns:
+      the codes of all classes, and the digits, of which the first may have become larger.
+    """
+    first, number, stride = codes.num_classes, len(vectors), space.strides[0]
+    if space.num_heads == 1:
+        stride = space.head_sizes[0]
+    ids = codes.classes_by_code
+    live = np.flatnonzero(space.is_valid(np.arange(len(ids))) & (ids >= 0))
+    new = np.arange(first, number)
+    if space.num_heads == 1:
+        free = np.setdiff1d(np.arange(len(ids)), live)[: len(new)]
+        places = np.concatenate([free, len(ids) + np.arange(len(new) - len(free))])
+        return _placed(ids, live, new, places, number), (max(len(ids), int(places.max()) + 1),)
+    groups = space.head_sizes[0]
+    room = stride - np.bincount(live // stride, minlength=groups)
+    begun = room < stride
+    fresh = _fresh(len(new) - int(room[begun].sum()), group_size or stride)
+    # Of the groups without classes, those that there are come first.
+    empty = np.concatenate([np.flatnonzero(~begun), groups + np.arange(fresh)])[:fresh]
+    chosen = np.concatenate([np.flatnonzero(begun & (room > 0)), empty]).astype(np.int64)
+    spaces = np.concatenate([room[begun & (room > 0)], np.full(fresh, min(group_size or stride, stride))])
+    centres = np.concatenate(
+        [
+            _centres(vectors, ids, live, live // stride, chosen[: len(chosen) - fresh], present),
+            _clusters(vectors[new], fresh, seed),
+        ]
+    )
+    group = chosen[assigned(vectors[new], centres, np.zeros(len(chosen), np.float32), spaces)]
+    taken, places = set(live.tolist()), np.empty(len(new), np.int64)
+    for at in np.unique(group):
+        members = np.flatnonzero(group == at)
+        open_codes = [code for code in range(at * stride, (at + 1) * stride) if code not in taken]
+        places[members] = open_codes[: len(members)]
+    sizes = (max(groups, int(group.max()) + 1), *space.head_sizes[1:])
+    return _placed(ids, live, new, places, number), sizes
+
+
+def _fresh(missing: int, size: int) -> int:
+    """How many groups of `size` hold `missing` classes."""
+    return -(-max(missing, 0) // size)
+
+
+def _centres(
+    vectors: np.ndarray, ids: np.ndarray, live: np.ndarray, group: np.ndarray, chosen: np.ndarray, present: np.ndarray
+) -> np.ndarray:
+    """The mean vector of the classes with examples of each group; 0 where there are none."""
+    centres = np.zeros((len(chosen), vectors.shape[1]), np.float32)
+    counted = present[ids[live]]
+    for place, at in enumerate(chosen):
+        if (members := ids[live[(group == at) & counted]]).size:
+            centres[place] = vectors[members].mean(axis=0)
+    return centres
+
+
+def _clusters(vectors: np.ndarray, number: int, seed: int) -> np.ndarray:
+    """The centres of `number` clusters of about one size."""
+    if not number:
+        return np.zeros((0, vectors.shape[1]), np.float32)
+    number = min(number, len(vectors))
+    sizes = np.full(number, -(-len(vectors) // number))
+    groups = balanced_groups(vectors, sizes, np.random.default_rng(seed))
+    return np.stack([vectors[groups == at].mean(axis=0) for at in range(number)]).astype(np.float32)
+
+
+def _placed(ids: np.ndarray, live: np.ndarray, new: np.ndarray, places: np.ndarray, number: int) -> LabelCodes:
+    """The codes of the live classes, and of the new ones at `places`."""
+    found = np.full(max(len(ids), int(places.max()) + 1), -1, np.int32)
+    found[live], found[places] = ids[live], new
+    return LabelCodes.placed(found, number)

@@ -1,0 +1,88 @@
+"""A loaded data set whose labels are the ids of a run's classes, whatever order the data has them in."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from mhe_jax.codes.relabel import relabelled
+from mhe_jax.data.build import Data
+from mhe_jax.data.dataset import DataError, PairedSplit
+from mhe_jax.labels import LabelCodes
+from mhe_jax.train.classes import UNTRAINED, Classes, check_same
+
+
+def numbered(workdir: pathlib.Path, classes: Classes, data: Data, splits: Any) -> Any:
+    """What `data.load()` returned, with the run's ids as labels, and the run's number of classes in `data`.
+
+    A run that keeps no list of its own takes the data as it is, or refuses it. Labels of retired classes are left out
+    of rows with many labels.
+
+    Raises:
+      ValueError: if the data lacks a class, has others, or has examples of a retired one.
+    """
+    if not classes.is_kept:
+        check_same(workdir, classes, splits.class_names)
+        return splits
+    return by(numbering_of(workdir, classes, splits.class_names, data.num_classes), classes, workdir, data, splits)
+
+
+def numbering_of(workdir: pathlib.Path, classes: Classes, names: Sequence[str], number: int) -> LabelCodes:
+    """How a run that keeps a list of its classes numbers those of some data, by their names.
+
+    Raises:
+      ValueError: if the data lacks a class, or has others.
+    """
+    numbering, new = classes.numbering(names, number, str(workdir))
+    if new:
+        raise DataError(
+            f"the data has {len(new)} classes that {workdir} does not know, such as {new[0]!r}: "
+            f"`mhe extend {workdir} --data=...` takes them in"
+        )
+    return numbering
+
+
+def by(numbering: LabelCodes, classes: Classes, workdir: pathlib.Path, data: Data, splits: Any) -> Any:
+    """The splits with the ids of `classes` as labels, which `numbering` gives the data's."""
+    retired = np.isin(np.arange(classes.number), classes.retired)
+    require_none(splits, numbering.codes, retired, classes, f"is retired in {workdir}: take its examples out")
+    # Rows with many labels go without those of retired classes.
+    kept = np.where(retired, -1, numbering.classes_by_code)
+    data.num_classes = classes.number
+    numbering = LabelCodes.placed(kept, numbering.num_classes)
+    return dataclasses.replace(relabelled(splits, numbering), class_names=classes.all_names)
+
+
+def require_trained(workdir: pathlib.Path, classes: Classes, codes: LabelCodes, splits: Any) -> None:
+    """Raises DataError if there are examples of classes that a run has been extended by and has not trained on."""
+    untrained = np.array([classes.state(index, codes) == UNTRAINED for index in range(classes.number)])
+    same = lambda labels: labels
+    say = f"is new in {workdir}, which has not trained on it yet: mhe train --workdir={workdir}"
+    require_none(splits, same, untrained, classes, say)
+
+
+def require_none(splits: Any, ids_of: Any, which: np.ndarray, classes: Classes, say: str) -> None:
+    """Raises DataError if an example with one label is of one of the classes `which`, bool [C]."""
+    if not which.any():
+        return
+    for split in (splits.train, splits.eval, splits.test):
+        if split is None or isinstance(split, PairedSplit):
+            continue
+        labels = labels_of(split)
+        if labels is None or scipy.sparse.issparse(labels):
+            continue
+        found = ids_of(labels)
+        hit = np.flatnonzero((found >= 0) & which[np.maximum(found, 0)])
+        if len(hit):
+            raise DataError(f"the class {classes.name(int(found[hit[0]]))!r} {say}")
+
+
+def labels_of(split: Any) -> Any:
+    """The labels of a split where they are known without reading its examples, as ids; else None."""
+    source = getattr(getattr(split, "load_example", None), "source", None)
+    labels = getattr(split, "labels", getattr(source, "labels", None))
+    again = getattr(split, "code_of_label", None)
+    return labels if labels is None or again is None else again[labels]
