@@ -59,6 +59,7 @@ FORBIDDEN = (
     ("mhe_jax.recipes*", "jax flax torch transformers"),
     # Files on disk are read by worker processes, which need no device.
     ("mhe_jax.data.*.formats*", "jax flax"),
+    ("mhe_jax.data.tables*", "jax flax"),
     ("mhe_jax.data.lines", "jax flax"),
     ("mhe_jax.data.order", "jax flax"),
     ("mhe_jax.data.images.decode", "jax flax"),

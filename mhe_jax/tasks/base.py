@@ -45,6 +45,10 @@ class Task:
         blocks: Any = self._apply(params, features, batch["label"], context, method="blocks")
         return blocks
 
+    def _features(self, weights: dict, inputs: Any) -> jax.Array:
+        """Features [B, D] as evaluation has them, of what `asked` takes of a batch."""
+        raise NotImplementedError
+
     def _head(self, weights: dict, method: str, *args: Any) -> Any:
         return self._apply(weights["params"]["head"], *args, method=method)
 
