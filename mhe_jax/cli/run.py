@@ -59,6 +59,11 @@ def main(argv: list[str]) -> None:
         "profile_steps", None, "train: FIRST:LAST, the steps, counted from 1, of a trace in the workdir's profile/."
     )
     flags.DEFINE_integer("top_k", 5, "predict: classes per example.")
+    flags.DEFINE_string(
+        "threshold",
+        None,
+        "predict, with --input: classes of a lower probability are left out; auto answers what `mhe decide` chose.",
+    )
     flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of process 0, on which it listens.")
     flags.DEFINE_integer("num_processes", None, "How many processes make up the run; each gets the same flags.")
     flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
@@ -111,6 +116,8 @@ def run() -> int:
         raise ValueError("--profile_steps is of train alone")
     if FLAGS.split is not None and (FLAGS.mode != "predict" or FLAGS.input is not None):
         raise ValueError("--split is of predict alone, without --input")
+    if FLAGS.threshold is not None and (FLAGS.mode != "predict" or FLAGS.input is None):
+        raise ValueError("--threshold is of predict alone, with --input")
     profile_steps = profile.parse_steps(FLAGS.profile_steps) if FLAGS.profile_steps is not None else None
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
     class_names = pathlib.Path(FLAGS.class_names) if FLAGS.class_names else None
@@ -173,7 +180,7 @@ def run() -> int:
         if FLAGS.input is None:
             say(predict_split(config, workdir, FLAGS.top_k, output, class_names, FLAGS.split))
         else:
-            predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names)
+            predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names, FLAGS.threshold)
     else:
         from mhe_jax.train import loop
         from mhe_jax.train.parallel import interruption

@@ -22,6 +22,7 @@ from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference import predictions
 from mhe_jax.inference.class_names import with_names
+from mhe_jax.inference.deciding import Deciding
 from mhe_jax.inference.embeddings import write_embeddings
 from mhe_jax.inference.inputs import Batches, Unreadable, features, pictures, sparse_rows, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
@@ -39,6 +40,7 @@ def predict(
     k: int,
     output: pathlib.Path | None = None,
     class_names: pathlib.Path | None = None,
+    threshold: float | str | None = None,
 ) -> int:
     """Writes one line `{"input", "ids", "names", "scores"}` per picture, text or row; scores are probabilities.
 
@@ -53,6 +55,7 @@ def predict(
       k: classes per example.
       output: file to write; standard output without one.
       class_names: readable names, see `mhe_jax.inference.class_names.with_names`.
+      threshold: what is answered, see `mhe_jax.inference.deciding.Deciding`.
 
     Returns:
       the number of examples.
@@ -68,7 +71,7 @@ def predict(
         return write_embeddings(config, workdir, source, output)
     _check_top_k(k, workdir)
     trained = _named(opened(config, workdir), class_names)
-    data = trained.data
+    data, deciding = trained.data, Deciding(trained, threshold)
     unreadable, count = Unreadable(), 0
     if isinstance(data, TextData | WordData):
         batches = texts(source, data, BATCH_SIZE, unreadable)
@@ -80,7 +83,7 @@ def predict(
     else:
         batches = pictures(source, data, BATCH_SIZE, unreadable)
     with _opened(output) as stream:
-        for lines in _lines(trained, batches, k, ahead=0 if source == "-" else 1):
+        for lines in _lines(trained, batches, k, deciding, ahead=0 if source == "-" else 1):
             stream.writelines(lines)
             stream.flush()
             count += len(lines)
@@ -111,11 +114,11 @@ def _opened(output: pathlib.Path | None) -> Iterator[TextIO]:
             yield stream
 
 
-def _lines(trained: Trained, batches: Batches, k: int, ahead: int) -> Iterable[list[str]]:
+def _lines(trained: Trained, batches: Batches, k: int, deciding: Deciding, ahead: int) -> Iterable[list[str]]:
     """The lines of each batch."""
-    top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, k))
+    top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, deciding.asked(k)))
     for names, (scores, ids) in trained.results(top, batches, ahead):
-        rows = zip(names, trained.codes.ids(ids), np.exp(scores), strict=True)
+        rows = zip(names, *deciding(trained.codes.ids(ids), np.exp(scores), k), strict=True)
         yield [_line(trained, name, row_ids, row_scores) for name, row_ids, row_scores in rows]
 
 

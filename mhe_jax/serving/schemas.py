@@ -1,6 +1,6 @@
 """Bodies of requests and answers; the OpenAPI document is made from them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -45,7 +45,9 @@ class Predict(AskOne):
     """Inputs to classify."""
 
     top_k: int | None = Field(None, ge=1, description="classes of each input, best first; 5 or what there are without")
-    threshold: float = Field(0.0, ge=0.0, le=1.0, description="classes of a lower score are left out")
+    threshold: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = Field(
+        0.0, description="classes of a lower score are left out; auto: what `mhe decide` chose for the run"
+    )
     digits: bool = Field(False, description="adds the digits of each class's code, the path of a cascade")
 
 

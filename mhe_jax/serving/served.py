@@ -103,11 +103,14 @@ class Served:
         """Classes that an answer may have."""
         return min(self.options.max_top_k, len(self._run.classes))
 
-    async def predict(self, inputs: Sequence, top_k: int | None = None) -> list[list[Prediction]]:
-        """The `top_k` best classes of each input, best first.
+    async def predict(
+        self, inputs: Sequence, top_k: int | None = None, threshold: float | str = 0.0
+    ) -> list[list[Prediction]]:
+        """The `top_k` best classes of each input, best first, of those that the threshold leaves, see `Run.predict`.
 
         Raises:
-          Refused: 422 for inputs that the run does not take or a `top_k` that it has not, 429 when too many wait.
+          Refused: 422 for inputs that the run does not take, a `top_k` that it has not, or 'auto' where the run has no
+            decision; 429 when too many wait.
         """
         if self._run.verifies:
             raise Refused(422, f"{self.name} is a run on faces, whose classes only trained it: use /v1/embed")
@@ -116,6 +119,11 @@ class Served:
         if not 1 <= top_k <= self.max_top_k:
             raise Refused(422, f"top_k is {top_k}; {self.name} has answers of 1 to {self.max_top_k} classes")
         found = await self._asked(self._predictions, inputs)
+        if threshold:
+            try:
+                found = [self._run.decided(some, threshold) for some in found]
+            except ValueError as error:
+                raise Refused(422, f"{self.name}: {error}") from None
         return [some[:top_k] for some in found]
 
     async def embed(self, inputs: Sequence) -> np.ndarray:
