@@ -1,6 +1,7 @@
 """Thresholds and calibration of a run, chosen on examples that neither trained nor test it."""
 
 import contextlib
+import dataclasses
 import pathlib
 import warnings
 from typing import Any
@@ -48,38 +49,46 @@ def decide(
     trained = opened(config, workdir)
     if isinstance(trained.data, FaceData):
         raise ValueError(f"{workdir} is a run on faces, whose classes only trained it: there is nothing to decide")
-    one_class = not trained.data.multilabel
-    if one_class and per != "global":
+    if not trained.data.multilabel and per != "global":
         raise ValueError(f"--per={per} is for many labels an example; of one class each, --per=global")
-    splits = trained.load_splits()
-    found = _scored(trained, relabelled(splits, trained.codes), workdir)
-    fitted = _fitted(found, calibrate, one_class)
-    groups = _groups(trained, per)
-    raw = Decision(fitted, np.zeros(1, np.float32), groups, one_class, {}, {})
-    pairs = decided_pairs(found, raw)
-    if precision is not None:
-        thresholds = precision_thresholds(pairs, groups, precision)
-    else:
-        thresholds = best_thresholds(pairs, groups, maximize)
-    facts = {
-        "chosen_for": maximize if precision is None else f"precision={precision}",
-        "per": per,
-        "calibration": calibrate,
-        "examples": len(found.ids),
-    }
-    model = model_of(workdir, trained.step, trained.classes)
-    decision = Decision(fitted, thresholds, groups, one_class, model, facts)
-    facts |= measured(found, decision)
-    if one_class or per == "global":
-        facts["threshold"] = float(thresholds[0]) if np.isfinite(thresholds[0]) else None
-    if calibrate == "temperature":
-        facts["temperature"] = fitted.temperature
+    splits = relabelled(trained.load_splits(), trained.codes)
+    found = _scored(trained, splits, workdir)
+    decision = choose(found, trained, maximize, per, precision, calibrate)
     decision.save(workdir)
     try:
         plot_reliability(_curves(found, decision), workdir / PLOT)
     except OSError as error:
         warnings.warn(f"the plot is not kept: {error}", stacklevel=2)
-    return facts
+    return decision.facts
+
+
+def choose(
+    found: Scored, trained: Trained, maximize: str, per: str, precision: float | None, calibrate: str
+) -> Decision:
+    """The decision of a run by the held-out examples `found`; the other arguments are those of `decide`."""
+    one_class = not trained.data.multilabel
+    fitted, groups = _fitted(found, calibrate, one_class), _groups(trained, per)
+    model = model_of(trained.workdir, trained.step, trained.classes)
+    # Of no threshold yet: it calibrates the pairs by which they are chosen.
+    decision = Decision(fitted, np.zeros(1, np.float32), groups, one_class, model, {})
+    pairs = decided_pairs(found, decision)
+    if precision is not None:
+        thresholds = precision_thresholds(pairs, groups, precision)
+    else:
+        thresholds = best_thresholds(pairs, groups, maximize)
+    decision = dataclasses.replace(decision, thresholds=thresholds)
+    facts = {
+        "chosen_for": maximize if precision is None else f"precision={precision}",
+        "per": per,
+        "calibration": calibrate,
+        "examples": len(found.ids),
+        **measured(found, decision),
+    }
+    if per == "global":
+        facts["threshold"] = float(thresholds[0]) if np.isfinite(thresholds[0]) else None
+    if calibrate == "temperature":
+        facts["temperature"] = fitted.temperature
+    return dataclasses.replace(decision, facts=facts)
 
 
 def decided_pairs(found: Scored, decision: Decision) -> LabelPairs:

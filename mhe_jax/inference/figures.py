@@ -1,4 +1,4 @@
-"""What the evaluation of a split says beyond the task's own metrics: of decisions, of calibration, of single classes."""
+"""What the evaluation of a split says beyond the metrics of its task: of decisions, calibration and single classes."""
 
 import dataclasses
 import functools
