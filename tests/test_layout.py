@@ -68,6 +68,7 @@ FORBIDDEN = (
 IN_WORKERS = (
     "mhe_jax.data.images.workers",
     "mhe_jax.data.images.examples",
+    "mhe_jax.data.images.file_source",
     "mhe_jax.data.images.folder_source",
     "mhe_jax.data.images.tfds_source",
     "mhe_jax.data.faces.formats.records",

@@ -85,22 +85,22 @@ class Reliability(NamedTuple):
 
     score: np.ndarray
     rate: np.ndarray
-    count: np.ndarray
+    number: np.ndarray
 
     @property
     def error(self) -> float:
         """The expected calibration error: the mean distance of probability and share (Naeini et al., AAAI 2015)."""
-        there = self.count > 0
+        there = self.number > 0
         off = np.abs(self.score[there] - self.rate[there])
-        return float((off * self.count[there]).sum() / max(self.count.sum(), 1))
+        return float((off * self.number[there]).sum() / max(self.number.sum(), 1))
 
 
 def reliability(scores: np.ndarray, hit: np.ndarray, bins: int = BINS) -> Reliability:
     """How often probabilities float [M] were right, bool [M]."""
     part = np.minimum((scores * bins).astype(np.int64), bins - 1)
-    count = np.bincount(part, minlength=bins)
-    mean = lambda values: np.where(count, np.bincount(part, values, bins) / np.maximum(count, 1), np.nan)
-    return Reliability(mean(scores), mean(hit.astype(np.float64)), count)
+    number = np.bincount(part, minlength=bins)
+    mean = lambda values: np.where(number, np.bincount(part, values, bins) / np.maximum(number, 1), np.nan)
+    return Reliability(mean(scores), mean(hit.astype(np.float64)), number)
 
 
 def _isotonic(scores: np.ndarray, hit: np.ndarray) -> Calibration:

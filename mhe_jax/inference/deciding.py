@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mhe_jax.evaluation.hierarchy import Hierarchy
 from mhe_jax.inference.decision import Decision, model_of, read_decision
 from mhe_jax.inference.opened import Trained
 from mhe_jax.inference.scored import KEPT
@@ -16,13 +17,15 @@ class Deciding:
       trained: the run.
       threshold: None answers all classes; a number those whose probability is at least that; 'auto' those that the
         run's stored decision answers, with calibrated probabilities.
+      hierarchy: a tree above the classes, at whose groups answers stop.
 
     Raises:
       ValueError: for another threshold, and for 'auto' where the run has no decision, or one of another model.
     """
 
-    def __init__(self, trained: Trained, threshold: float | str | None):
+    def __init__(self, trained: Trained, threshold: float | str | None, hierarchy: Hierarchy | None = None):
         self._decision: Decision | None = None
+        self._hierarchy = hierarchy
         self._threshold = 0.0
         self._classes = trained.classes.number
         if threshold == AUTO:
@@ -33,7 +36,7 @@ class Deciding:
 
     def asked(self, top_k: int) -> int:
         """How many classes have to be asked of the head for answers of `top_k`."""
-        return max(top_k, min(KEPT, self._classes)) if self._decision else top_k
+        return max(top_k, min(KEPT, self._classes)) if self._decision or self._hierarchy else top_k
 
     def __call__(self, ids: np.ndarray, scores: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
         """Of classes int [N, K], best first, -1 for none, and their probabilities those that are answered.
@@ -50,8 +53,23 @@ class Deciding:
         else:
             kept = (ids >= 0) & (scores >= self._threshold)
         order = np.argsort(~kept, axis=1, kind="stable")[:, :top_k]
-        take = lambda values, none: np.take_along_axis(np.where(kept, values, none), order, axis=1)
-        return take(ids, -1), take(scores, 0.0)
+        answered = np.where(kept, ids, -1), np.where(kept, scores, 0.0)
+        return np.take_along_axis(answered[0], order, axis=1), np.take_along_axis(answered[1], order, axis=1)
+
+    def nodes(self, ids: np.ndarray, scores: np.ndarray) -> list[tuple[str, float] | None]:
+        """The group or class at which the answer to each example stops, '' at the root, and its probability.
+
+        None of each where there is no tree. The arguments are those of a call, of as many classes as are `asked`.
+        """
+        if self._hierarchy is None:
+            return [None] * len(ids)
+        threshold = self._threshold
+        if self._decision:
+            scores = self._decision.calibrated(np.where(ids < 0, 0.0, scores))
+            threshold = float(self._decision.thresholds[0])
+        found, mass = self._hierarchy.stopped(ids, scores, threshold)
+        names = ("" if node < 0 else self._hierarchy.names[node] for node in found)
+        return list(zip(names, mass.tolist(), strict=True))
 
 
 def number(threshold: float | str) -> float:

@@ -79,7 +79,7 @@ def test_certain_answers_stay_finite():
 def test_the_error_is_the_mean_distance():
     curve = reliability(np.array([0.05, 0.05, 0.95, 1.0]), np.array([False, True, True, True]), bins=10)
     assert curve.error == pytest.approx((2 * 0.45 + 2 * 0.025) / 4)
-    assert curve.count.tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 0, 2]
+    assert curve.number.tolist() == [2, 0, 0, 0, 0, 0, 0, 0, 0, 2]
 
 
 def test_the_plot_is_written(tmp_path):

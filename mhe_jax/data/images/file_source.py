@@ -22,5 +22,5 @@ class FileSource:
         path = os.path.join(self.folder, os.fsdecode(self.files[index]))
         return read_bytes(path), index, path
 
-    def identity(self) -> np.ndarray:
-        return self.files
+    def identity(self) -> tuple[np.ndarray]:
+        return (self.files,)

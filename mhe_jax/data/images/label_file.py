@@ -52,7 +52,9 @@ def read_label_file(path: pathlib.Path, asked: Columns) -> dict[bytes, Row]:
     """
     pictures, left_out = list_pictures(path.parent)
     tell_left_out(path.parent, left_out)
-    there, rows, kinds, missing = set(pictures), {}, set(), []
+    there, missing = set(pictures), []
+    rows: dict[bytes, Row] = {}
+    kinds: set[Any] = set()  # a label or two, by which others are of one kind
     for row in _json_rows(path) if path.suffix == ".jsonl" else _table_rows(path, asked):
         require_one_kind([*row.labels, *row.ignored], kinds, functools.partial(str, row.where))
         kinds.update(row.labels[:1] or row.ignored[:1])

@@ -68,7 +68,7 @@ class LabelledImages(EncodedImages):
         parts, chosen_on = self._parts()
         names, labels = _matrices({name: part.rows for name, part in parts.items()})
         if not names:
-            raise DataError(f"{parts['train'].folder}: none of the {len(parts['train'].rows)} pictures has a label")
+            raise DataError(f"{parts['train'].folder}: no picture has a label")
         self.accept_classes(len(names), self.path)
         sources = {
             name: FileSource(str(part.folder), np.array(list(part.rows), np.bytes_)) for name, part in parts.items()
