@@ -93,9 +93,9 @@ def read_decision(workdir: pathlib.Path, model: dict[str, Any]) -> Decision:
         raise ValueError(f"{path} is damaged ({error}): {command} makes it again") from None
     if not sealed:
         raise ValueError(f"{path} is not what was written: {command} makes it again")
-    for what, name in (("classes", "classes"), ("checkpoint", "weights")):
+    for what, name in (("other classes", "classes"), ("another checkpoint", "weights")):
         if said["model"].get(name) != model[name]:
-            raise ValueError(f"{path} was chosen for another {what} than the run has now: {command} makes it again")
+            raise ValueError(f"{path} was chosen for {what} than the run has now: {command} makes it again")
     calibration = Calibration(said["kind"], said["temperature"], arrays["x"], arrays["y"])
     return Decision(
         calibration, arrays["thresholds"], arrays["group_of_label"], said["one_class"], said["model"], said["facts"]
