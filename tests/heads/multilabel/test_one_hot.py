@@ -122,8 +122,8 @@ def test_ignored_labels_are_in_no_sum(reduction):
 
     def dense(params, features):
         logits = dense_logits(params, features)
-        targets = (labels[:, :, None] == jnp.arange(CLASSES)).any(axis=1)
-        counted = ~(jnp.asarray(ignored)[:, :, None] == jnp.arange(CLASSES)).any(axis=1)
+        named = lambda ids: (ids[:, :, None] == jnp.arange(CLASSES)[None, None, :]).any(axis=1)
+        targets, counted = named(labels), ~named(jnp.asarray(ignored))
         each = optax.sigmoid_binary_cross_entropy(logits, targets.astype(jnp.float32))
         total = (each * counted).sum(axis=1)
         return total / CLASSES if reduction == "mean" else total
