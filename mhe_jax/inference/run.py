@@ -21,7 +21,7 @@ from mhe_jax.data.texts.sparse.rows import canonical_features
 from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference import hub
-from mhe_jax.inference.deciding import Deciding
+from mhe_jax.inference.deciding import AUTO, Deciding
 from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.inputs import read_ahead
 from mhe_jax.inference.opened import BATCH_SIZE, SIZES, Trained, opened
@@ -172,10 +172,10 @@ class Run:
                 found[place] = [Prediction(trained.classes.name(i), score, i) for score, i in ranked if i >= 0]
         return found
 
-    def decided(self, best: Sequence[Prediction], threshold: float | str) -> list[Prediction]:
-        """Of the best classes of one input, as `predict` gives them without a threshold, those it gives with one."""
+    def decided(self, best: Sequence[Prediction]) -> list[Prediction]:
+        """Of the best classes of one input, as `predict` gives them, those that it gives with `threshold='auto'`."""
         ids, scores = np.array([[one.id for one in best]], np.int64), np.array([[one.score for one in best]])
-        kept = zip(*(part[0].tolist() for part in self._deciding(threshold)(ids, scores, len(best))), strict=True)
+        kept = zip(*(part[0].tolist() for part in self._deciding(AUTO)(ids, scores, len(best))), strict=True)
         return [Prediction(self._trained.classes.name(i), score, i) for i, score in kept if i >= 0]
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as long as the run

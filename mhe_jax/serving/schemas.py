@@ -1,6 +1,6 @@
 """Bodies of requests and answers; the OpenAPI document is made from them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -45,9 +45,8 @@ class Predict(AskOne):
     """Inputs to classify."""
 
     top_k: int | None = Field(None, ge=1, description="classes of each input, best first; 5 or what there are without")
-    threshold: Annotated[float, Field(ge=0.0, le=1.0)] | Literal["auto"] = Field(
-        0.0, description="classes of a lower score are left out; auto: what `mhe decide` chose for the run"
-    )
+    threshold: float = Field(0.0, ge=0.0, le=1.0, description="classes of a lower score are left out")
+    decide: bool = Field(False, description="answers what `mhe decide` chose for the run, with calibrated scores")
     digits: bool = Field(False, description="adds the digits of each class's code, the path of a cascade")
 
 

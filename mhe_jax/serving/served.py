@@ -104,13 +104,15 @@ class Served:
         return min(self.options.max_top_k, len(self._run.classes))
 
     async def predict(
-        self, inputs: Sequence, top_k: int | None = None, threshold: float | str = 0.0
+        self, inputs: Sequence, top_k: int | None = None, threshold: float = 0.0, decide: bool = False
     ) -> list[list[Prediction]]:
-        """The `top_k` best classes of each input, best first, of those that the threshold leaves, see `Run.predict`.
+        """The `top_k` best classes of each input, best first, of those that the threshold leaves.
+
+        With `decide`, of those that the run's decision answers before, see `Run.decided`.
 
         Raises:
-          Refused: 422 for inputs that the run does not take, a `top_k` that it has not, or 'auto' where the run has no
-            decision; 429 when too many wait.
+          Refused: 422 for inputs that the run does not take, a `top_k` that it has not, or `decide` where the run has
+            no decision; 429 when too many wait.
         """
         if self._run.verifies:
             raise Refused(422, f"{self.name} is a run on faces, whose classes only trained it: use /v1/embed")
@@ -119,12 +121,12 @@ class Served:
         if not 1 <= top_k <= self.max_top_k:
             raise Refused(422, f"top_k is {top_k}; {self.name} has answers of 1 to {self.max_top_k} classes")
         found = await self._asked(self._predictions, inputs)
-        if threshold:
+        if decide:
             try:
-                found = [self._run.decided(some, threshold) for some in found]
+                found = [self._run.decided(some) for some in found]
             except ValueError as error:
                 raise Refused(422, f"{self.name}: {error}") from None
-        return [some[:top_k] for some in found]
+        return [[one for one in some if one.score >= threshold][:top_k] for some in found]
 
     async def embed(self, inputs: Sequence) -> np.ndarray:
         """The features of each input, float32 [N, D], of length 1 where the run is one on faces.

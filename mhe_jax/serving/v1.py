@@ -1,9 +1,8 @@
 """Routes of our own: /v1/predict, /v1/embed, /v1/verify, /v1/search, /v1/models."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request, UploadFile
-from pydantic import Field
 from starlette.responses import Response
 
 from mhe_jax.inference.run import Prediction
@@ -47,7 +46,7 @@ async def predict(request: Request, body: schemas.Predict) -> Response:
     """
     served = find(request, body.model)
     inputs, several = listed(body.inputs)
-    found = await served.predict(inputs, body.top_k, body.threshold)
+    found = await served.predict(inputs, body.top_k, body.threshold, body.decide)
     rows = [_as_json(served, row, body.digits) for row in found]
     return answer(rows if several else rows[0])
 
@@ -58,14 +57,15 @@ async def predict_files(
     files: list[UploadFile],
     model: Annotated[str | None, Form()] = None,
     top_k: Annotated[int | None, Form(ge=1)] = None,
-    threshold: Annotated[Annotated[float, Field(ge=0, le=1)] | Literal["auto"], Form()] = 0.0,
+    threshold: Annotated[float, Form(ge=0, le=1)] = 0.0,
+    decide: Annotated[bool, Form()] = False,
     digits: Annotated[bool, Form()] = False,
 ) -> Response:
     """The best classes of pictures that are sent as files, `curl -F files=@a.png`."""
     served = find(request, model)
     if served.run.kind != "pictures":
         raise Refused(422, f"{served.name} takes {served.run.kind}, not files")
-    found = await served.predict([await file.read() for file in files], top_k, threshold)
+    found = await served.predict([await file.read() for file in files], top_k, threshold, decide)
     return answer([_as_json(served, row, digits) for row in found])
 
 

@@ -92,7 +92,7 @@ def test_a_decision_is_what_the_run_answers(many, tmp_path, per, calibrate):
             if score >= decision.thresholds[decision.group_of_label[found.id]]
         ]
         assert line["ids"] == wanted[:3]
-        assert run.decided(ranked, "auto")[:3] == answer
+        assert run.decided(ranked)[:3] == answer
     assert any(len(line["ids"]) < 3 for line in lines)
 
 

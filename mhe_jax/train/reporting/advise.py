@@ -14,7 +14,6 @@ from mhe_jax.data.build import Data, build_data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
-from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings
