@@ -59,6 +59,7 @@ FORBIDDEN = (
     ("mhe_jax.recipes*", "jax flax torch transformers"),
     # Files on disk are read by worker processes, which need no device.
     ("mhe_jax.data.*.formats*", "jax flax"),
+    ("mhe_jax.data.tables*", "jax flax"),
     ("mhe_jax.data.lines", "jax flax"),
     ("mhe_jax.data.order", "jax flax"),
     ("mhe_jax.data.images.decode", "jax flax"),
@@ -67,6 +68,7 @@ FORBIDDEN = (
 IN_WORKERS = (
     "mhe_jax.data.images.workers",
     "mhe_jax.data.images.examples",
+    "mhe_jax.data.images.file_source",
     "mhe_jax.data.images.folder_source",
     "mhe_jax.data.images.tfds_source",
     "mhe_jax.data.faces.formats.records",

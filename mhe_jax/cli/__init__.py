@@ -12,6 +12,7 @@ from mhe_jax.version import __version__
 VERBS = {
     "train": "train a classifier from a config, or go on with it",
     "eval": "evaluate a run, or imported weights",
+    "decide": "thresholds and calibration of a run, on held-out examples",
     "predict": "the best classes of pictures or texts; embeddings of faces",
     "describe": "what a config costs, before any data is read",
     "advise": "which head and optimizer for so many classes on such a device",

@@ -59,6 +59,18 @@ def main(argv: list[str]) -> None:
         "profile_steps", None, "train: FIRST:LAST, the steps, counted from 1, of a trace in the workdir's profile/."
     )
     flags.DEFINE_integer("top_k", 5, "predict: classes per example.")
+    flags.DEFINE_string(
+        "threshold",
+        None,
+        "predict, with --input: classes of a lower probability are left out; auto answers what `mhe decide` chose. "
+        "With --taxonomy, also of eval: answers go down the tree as long as they are so sure.",
+    )
+    flags.DEFINE_string(
+        "taxonomy",
+        None,
+        "eval, predict: a tree above the classes, a file of lines NAME<TAB>GROUP; for eval by default that of the "
+        "codes, or taxonomy.tsv beside the data.",
+    )
     flags.DEFINE_string("coordinator", None, "Of several processes: HOST:PORT of process 0, on which it listens.")
     flags.DEFINE_integer("num_processes", None, "How many processes make up the run; each gets the same flags.")
     flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
@@ -111,9 +123,14 @@ def run() -> int:
         raise ValueError("--profile_steps is of train alone")
     if FLAGS.split is not None and (FLAGS.mode != "predict" or FLAGS.input is not None):
         raise ValueError("--split is of predict alone, without --input")
+    of_predict = FLAGS.mode == "predict" and FLAGS.input is not None
+    for name in ("threshold", "taxonomy"):
+        if FLAGS[name].value is not None and not (of_predict or FLAGS.mode == "eval"):
+            raise ValueError(f"--{name} is of eval, and of predict with --input")
     profile_steps = profile.parse_steps(FLAGS.profile_steps) if FLAGS.profile_steps is not None else None
     workdir = pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None
     class_names = pathlib.Path(FLAGS.class_names) if FLAGS.class_names else None
+    taxonomy = pathlib.Path(FLAGS.taxonomy) if FLAGS.taxonomy else None
     config = FLAGS.config
     if config is None:
         assert workdir is not None
@@ -162,7 +179,7 @@ def run() -> int:
         from mhe_jax.inference.evaluate import evaluate
         from mhe_jax.train.reporting.writers import finite
 
-        say(json.dumps(finite(evaluate(config, workdir, class_names))))
+        say(json.dumps(finite(evaluate(config, workdir, class_names, taxonomy, FLAGS.threshold))))
     elif FLAGS.mode == "predict":
         from mhe_jax.inference.predict import predict, predict_split
 
@@ -173,7 +190,7 @@ def run() -> int:
         if FLAGS.input is None:
             say(predict_split(config, workdir, FLAGS.top_k, output, class_names, FLAGS.split))
         else:
-            predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names)
+            predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names, FLAGS.threshold, taxonomy)
     else:
         from mhe_jax.train import loop
         from mhe_jax.train.parallel import interruption

@@ -9,6 +9,7 @@ import scipy.sparse
 from mhe_jax.data.dataset import ArraySplit, PairedSplit, StreamSplit
 from mhe_jax.data.features.dataset import Features, FeatureSplit
 from mhe_jax.data.images.dataset import Images
+from mhe_jax.data.many_labels import ManyLabels
 from mhe_jax.data.texts.dataset import Texts, TextSplit
 from mhe_jax.labels import LabelCodes
 
@@ -28,6 +29,8 @@ def relabelled(data: Images | Texts | Features, codes: LabelCodes) -> Any:
 def _split(split: Any, codes: LabelCodes) -> Any:
     if split is None or isinstance(split, PairedSplit):
         return split
+    if isinstance(split, ArraySplit | StreamSplit) and split.many is not None:
+        return dataclasses.replace(split, many=_many(split.many, codes))
     if isinstance(split, ArraySplit) or (isinstance(split, FeatureSplit) and isinstance(split.labels, np.ndarray)):
         return dataclasses.replace(split, labels=codes.codes(split.labels))
     if isinstance(split, StreamSplit):
@@ -44,6 +47,15 @@ def _split(split: Any, codes: LabelCodes) -> Any:
     if isinstance(split, TextSplit) and split.listed is not None:
         split = dataclasses.replace(split, listed=codes.codes(split.listed))
     return split
+
+
+def _many(many: ManyLabels, codes: LabelCodes) -> ManyLabels:
+    ignored, propensity = many.ignored, many.inverse_propensity
+    return ManyLabels(
+        columns(many.labels, codes),
+        None if ignored is None else columns(ignored, codes),
+        None if propensity is None else codes.in_code_order(propensity),
+    )
 
 
 def columns(matrix: scipy.sparse.csr_matrix, codes: LabelCodes) -> scipy.sparse.csr_matrix:

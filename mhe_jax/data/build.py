@@ -12,6 +12,7 @@ from mhe_jax.data.images.cifar import Cifar10, Cifar100
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.images.folder import ImageFolder, ImageNet
 from mhe_jax.data.images.glyphs import Glyphs
+from mhe_jax.data.images.labelled import LabelledImages
 from mhe_jax.data.images.synthetic import Synthetic
 from mhe_jax.data.images.tfds import TfdsImages
 from mhe_jax.data.texts.dataset import TextData
@@ -37,6 +38,7 @@ DATA = {
     "glyphs": Glyphs,
     "image_folder": ImageFolder,
     "imagenet": ImageNet,
+    "labelled_images": LabelledImages,
     "sparse": SparseFolder,
     "synthetic": Synthetic,
     "synthetic_text": SyntheticText,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mhe_jax.data.many_labels import ManyLabels
 from mhe_jax.data.names import one_line
 
 
@@ -25,11 +26,15 @@ class BadExample(_OneLine):
 
 @dataclasses.dataclass(frozen=True)
 class ArraySplit:
-    """A split held in memory, and on the device while training: uint8 images [N, h, w, C], int32 labels [N]."""
+    """A split held in memory, and on the device while training: uint8 images [N, h, w, C], int32 labels [N].
+
+    many: where examples have any number of labels, those labels: `labels` are then rows of it.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     bad_examples: int = 0
+    many: ManyLabels | None = None
 
     @property
     def num_examples(self) -> int:
@@ -45,6 +50,7 @@ class StreamSplit:
     num_workers: processes that load on a machine; -1 is one for each core, 0 loads in threads of this process.
     random: whether load_example draws at all; otherwise rng is None in training too.
     code_of_label: int32 [C], what a feed makes of the labels, see `mhe_jax.codes.relabel`; None leaves them.
+    many: as of an ArraySplit.
     """
 
     num_examples: int
@@ -53,6 +59,7 @@ class StreamSplit:
     on_bad_example: str = "raise"
     random: bool = True
     code_of_label: np.ndarray | None = None
+    many: ManyLabels | None = None
 
 
 Split = ArraySplit | StreamSplit

@@ -34,6 +34,8 @@ class Context:
       weight: float [B], 0 for rows that do not count in running statistics; None: all count.
       statistics: the head's running statistics before the batch, which the batch's own loss already updates; None:
         those of the start.
+      ignored: int [B, F], labels that may be there or not, -1 for padding, for heads for many labels that leave them
+        out of their loss, see `Head.leaves_out`; None: there are none.
       want_value: bool []; where False, a head with `lazy_value` may leave out the value, though not the gradient.
       visits: how the owned tables move, by name, see `Head.owned_tables`; their gradients are then the tables after the
         step.
@@ -44,6 +46,7 @@ class Context:
     key: jax.Array | None = None
     weight: jax.Array | None = None
     statistics: dict[str, Any] | None = None
+    ignored: jax.Array | None = None
     want_value: jax.Array | None = None
     visits: dict[str, Visit] = struct.field(default_factory=dict)
     blocks: dict[str, jax.Array] | None = None
@@ -72,6 +75,8 @@ class Head(nn.Module):
 
     # Whether `loss` may leave out the value, though not the gradient, where `Context.want_value` is False.
     lazy_value = False
+    # Whether `loss` leaves out the labels `Context.ignored`.
+    leaves_out = False
 
     def __call__(self, features: Features, labels: Labels, context: Context | None = None) -> PerExample:
         """The loss of each example, float32 [B]: `loss` without its metrics, so that `head.init(key, x, y)` works.

@@ -19,7 +19,6 @@ from mhe_jax.heads.one_hot_table import OneHotTable
 from mhe_jax.heads.softmax.cascade import CascadeHead
 from mhe_jax.ops.storage import Scaled
 
-
 # Of a parameter in the tree of a head's.
 Path = tuple[str, ...]
 

@@ -78,7 +78,8 @@ def embed_splits(
             if split is not None:
                 _write(writer, name, _strict(split), task, weights, batch_size, mesh, dtype)
                 written[name] = split.num_examples, task.head.features_dim
-                filtered = getattr(split, "filtered", None)
+                many = getattr(split, "many", None)
+                filtered = getattr(split, "filtered", None) if many is None else many.ignored
                 if writer is not None and filtered is not None:
                     save_matrix(output / name / files.FILTERED, scipy.sparse.csr_matrix(filtered, dtype="float32"))
     if writer is not None:
@@ -141,7 +142,8 @@ def _write(
     """Features and labels of a split, from the first batch that is not yet on the disk."""
     (done,) = distributed.of_main([writer.done(name) if writer else 0])
     steps = -(-split.num_examples // batch_size)
-    labels = getattr(split, "labels", None)
+    several = getattr(split, "many", None)
+    labels = getattr(split, "labels", None) if several is None else several.labels
     many = labels if scipy.sparse.issparse(labels) else None
     rows = writer.split(name, (split.num_examples, task.head.features_dim), dtype, many) if writer else None
     with tqdm.tqdm(

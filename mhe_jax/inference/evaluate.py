@@ -8,20 +8,24 @@ import warnings
 from collections.abc import Callable
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from mhe_jax.codes.relabel import relabelled
 from mhe_jax.data.build import build_data
-from mhe_jax.evaluation import by_class
 from mhe_jax.inference.class_names import with_names
-from mhe_jax.labels import LabelCodes
+from mhe_jax.inference.deciding import number
+from mhe_jax.inference.decision import FILE, Decision, model_of, read_decision
+from mhe_jax.inference.figures import Figures
+from mhe_jax.inference.scored import scored
+from mhe_jax.inference.taxonomies import find_hierarchy
 from mhe_jax.settings import Settings
-from mhe_jax.tasks.classification import Classification
+from mhe_jax.tasks.classification import OneClass
+from mhe_jax.tasks.verification import Verification
 from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
 from mhe_jax.train.checkpoints.published import is_published
-from mhe_jax.train.classes import FILE, Classes
-from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator, has_answers
+from mhe_jax.train.classes import FILE as CLASSES
+from mhe_jax.train.classes import Classes
+from mhe_jax.train.evaluator import Evaluator, build_evaluator, has_answers
 from mhe_jax.train.numbered import numbered, require_trained
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh, shares
@@ -30,14 +34,27 @@ from mhe_jax.train.reporting.writers import finite, write_atomically
 from mhe_jax.train.trained_model import trained_model
 
 
-def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: pathlib.Path | None = None) -> dict:
+def evaluate(
+    config: ConfigDict,
+    workdir: pathlib.Path | None,
+    class_names: pathlib.Path | None = None,
+    taxonomy: pathlib.Path | None = None,
+    stop: float | str | None = None,
+) -> dict:
     """Evaluates the best checkpoint of `workdir`, or without one the weights of `config.init_from`.
+
+    Args:
+      config: the run's.
+      workdir: the run's folder.
+      class_names: readable names, for tables of classes.
+      taxonomy: a tree above the classes, see `mhe_jax.inference.taxonomies`.
+      stop: with a tree, the probability at which answers of one class an example go further down it.
 
     Returns:
       metrics by name, those of a test split as `test`; also written to `<workdir>/eval.json`, with a warning where
-      that folder cannot be written. Of a run on pictures `macro_top1` is among them, and `by_class.csv` and
-      `confusions.csv` beside it, see `mhe_jax.evaluation.by_class`, with the readable names of the file `class_names`;
-      of its evaluation split.
+      that folder cannot be written. Among them are those of `mhe_jax.inference.figures`. Of a run with one class an
+      example `macro_top1` is one, and `by_class.csv` and `confusions.csv` are beside it, see
+      `mhe_jax.evaluation.by_class`, with the readable names of the file `class_names`; of its evaluation split.
 
     Raises:
       ValueError: if there are no weights, or the data is not what they were trained on.
@@ -51,7 +68,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     settings = Settings.from_config(config)
     data_digest.same_everywhere(splits, data.num_classes, settings.peer_seconds)
     has_weights = workdir is not None and ((workdir / "checkpoints").is_dir() or is_published(workdir))
-    if workdir is not None and (workdir / FILE).exists():
+    if workdir is not None and (workdir / CLASSES).exists():
         splits = numbered(workdir, experiment.read_workdir(workdir)[1], data, splits)
     if has_weights:
         assert workdir is not None
@@ -62,22 +79,32 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
         codes = label_codes.stored(pathlib.Path(settings.init_from), data.num_classes)
         task, weights, step = experiment.build_task(settings, settings.head, data, data.num_classes), {}, None
     splits = relabelled(splits, codes)
-    # Before the evaluation, of which a mistake in the file would lose the result.
+    # Before the evaluation, of which a mistake in a file would lose the result.
+    hierarchy = find_hierarchy(taxonomy, config, classes)
+    stop_at = None if stop is None else number(stop)
+    if stop_at is not None and hierarchy is None:
+        raise ValueError("--threshold stops at groups of a taxonomy, but there is none: name a file in --taxonomy")
     classes = with_names(classes, class_names)
-    if class_names is not None and type(task) is not Classification:
-        raise ValueError(f"{class_names}: evaluation names classes in its tables of pictures only")
+    if class_names is not None and (not isinstance(task, OneClass) or isinstance(task, Verification)):
+        raise ValueError(f"{class_names}: evaluation names classes in its tables of one class an example only")
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         if not has_weights:
             weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
+        figures = Figures(task, classes, _decision(workdir, step) if has_weights else None, hierarchy, stop_at)
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None and has_answers(split):
-                keep = _keep_predicted(task) if name == "eval" and type(task) is Classification else None
+                keep = figures.keep(split.num_examples)
                 evaluator = build_evaluator(task, split, settings.global_batch_size, mesh, keep)
                 with contextlib.closing(evaluator):
                     found[name] = {**evaluator(weights), "examples": evaluator.examples}
                     if isinstance(evaluator, Evaluator) and evaluator.kept:
-                        found[name]["macro_top1"] = _by_class(evaluator, classes, codes, workdir)
+                        answers = scored(evaluator, codes, classes.number)
+                        found[name] |= figures.of(answers)
+                        if name == "eval" and figures.one_class:
+                            into = workdir if distributed.is_main() else None
+                            write = functools.partial(_keep, into)
+                            found[name]["macro_top1"] = figures.by_class(answers, write, into)
                     if workdir is not None and distributed.is_main():
                         _keep(workdir, functools.partial(evaluator.draw, workdir))
         values = {"step": step, **found.pop("eval"), **found}
@@ -87,29 +114,17 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     return values
 
 
-def _keep_predicted(task: Classification) -> Keep:
-    """What `by_class` needs of each batch; XLA computes the features, which the metrics need too, once."""
-
-    def keep(weights: dict, batch: dict) -> dict[str, jax.Array]:
-        _, ids = task.predict(weights, task.asked(batch), 1)
-        return {"label": batch["label"], "predicted": ids[:, 0], "real": batch["weight"] > 0}
-
-    return keep
+def _decision(workdir: pathlib.Path | None, step: int | None) -> Decision | None:
+    """The decision beside a run, if there is one."""
+    if workdir is None or not (workdir / FILE).exists():
+        return None
+    return read_decision(workdir, model_of(workdir, step, experiment.read_workdir(workdir)[1]))
 
 
-def _by_class(evaluator: Evaluator, classes: Classes, codes: LabelCodes, workdir: pathlib.Path | None) -> float:
-    """The mean of the classes' accuracies; their files are written."""
-    join = lambda name: np.concatenate([part[name] for part in evaluator.kept])
-    real = join("real")
-    labels, predicted = (codes.ids(join(name)[real]) for name in ("label", "predicted"))
-    found = by_class.by_class(labels, predicted, classes.number)
-    if workdir is not None and distributed.is_main():
-        _keep(workdir, functools.partial(by_class.write, found, classes.name, workdir))
-    return found.macro_accuracy
-
-
-def _keep(workdir: pathlib.Path, write: Callable[[], None]) -> None:
+def _keep(workdir: pathlib.Path | None, write: Callable[[], None]) -> None:
     """Writes into a run's folder, which may be somebody else's."""
+    if workdir is None:
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write()

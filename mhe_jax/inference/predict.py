@@ -20,11 +20,14 @@ from mhe_jax.data.ragged import top_of
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.data.texts.sparse.words import WordData
+from mhe_jax.evaluation.hierarchy import Hierarchy
 from mhe_jax.inference import predictions
 from mhe_jax.inference.class_names import with_names
+from mhe_jax.inference.deciding import Deciding
 from mhe_jax.inference.embeddings import write_embeddings
 from mhe_jax.inference.inputs import Batches, Unreadable, features, pictures, sparse_rows, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
+from mhe_jax.inference.taxonomies import find_hierarchy
 from mhe_jax.inference.truth import chosen, present
 from mhe_jax.train import class_files
 from mhe_jax.train.parallel import distributed
@@ -39,6 +42,8 @@ def predict(
     k: int,
     output: pathlib.Path | None = None,
     class_names: pathlib.Path | None = None,
+    threshold: float | str | None = None,
+    taxonomy: pathlib.Path | None = None,
 ) -> int:
     """Writes one line `{"input", "ids", "names", "scores"}` per picture, text or row; scores are probabilities.
 
@@ -53,6 +58,9 @@ def predict(
       k: classes per example.
       output: file to write; standard output without one.
       class_names: readable names, see `mhe_jax.inference.class_names.with_names`.
+      threshold: what is answered, see `mhe_jax.inference.deciding.Deciding`.
+      taxonomy: a tree above the classes, see `mhe_jax.inference.taxonomies`; lines then have `node`, the group or class
+        at which the answer stops to reach the threshold, '' for none, and `node_score`, its probability.
 
     Returns:
       the number of examples.
@@ -68,7 +76,7 @@ def predict(
         return write_embeddings(config, workdir, source, output)
     _check_top_k(k, workdir)
     trained = _named(opened(config, workdir), class_names)
-    data = trained.data
+    data, deciding = trained.data, Deciding(trained, threshold, _hierarchy(trained, taxonomy, config, threshold))
     unreadable, count = Unreadable(), 0
     if isinstance(data, TextData | WordData):
         batches = texts(source, data, BATCH_SIZE, unreadable)
@@ -80,7 +88,7 @@ def predict(
     else:
         batches = pictures(source, data, BATCH_SIZE, unreadable)
     with _opened(output) as stream:
-        for lines in _lines(trained, batches, k, ahead=0 if source == "-" else 1):
+        for lines in _lines(trained, batches, k, deciding, ahead=0 if source == "-" else 1):
             stream.writelines(lines)
             stream.flush()
             count += len(lines)
@@ -111,20 +119,37 @@ def _opened(output: pathlib.Path | None) -> Iterator[TextIO]:
             yield stream
 
 
-def _lines(trained: Trained, batches: Batches, k: int, ahead: int) -> Iterable[list[str]]:
+def _lines(trained: Trained, batches: Batches, k: int, deciding: Deciding, ahead: int) -> Iterable[list[str]]:
     """The lines of each batch."""
-    top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, k))
+    top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, deciding.asked(k)))
     for names, (scores, ids) in trained.results(top, batches, ahead):
-        rows = zip(names, trained.codes.ids(ids), np.exp(scores), strict=True)
-        yield [_line(trained, name, row_ids, row_scores) for name, row_ids, row_scores in rows]
+        own_ids, probabilities = trained.codes.ids(ids), np.exp(scores)
+        rows = zip(names, *deciding(own_ids, probabilities, k), deciding.nodes(own_ids, probabilities), strict=True)
+        yield [_line(trained, name, row_ids, row_scores, node) for name, row_ids, row_scores, node in rows]
 
 
-def _line(trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray) -> str:
+def _hierarchy(
+    trained: Trained, taxonomy: pathlib.Path | None, config: ConfigDict, threshold: float | str | None
+) -> Hierarchy | None:
+    if taxonomy is None:
+        return None
+    if trained.data.multilabel:
+        raise ValueError("--taxonomy: answers stop at groups where an example has one class, and this run has many")
+    if threshold is None:
+        raise ValueError("--taxonomy: --threshold is missing, the probability at which an answer goes further down")
+    return find_hierarchy(taxonomy, config, trained.classes)
+
+
+def _line(
+    trained: Trained, name: str | int, ids: np.ndarray, scores: np.ndarray, node: tuple[str, float] | None = None
+) -> str:
     """A JSON line of one example's ranking; scores have six significant digits."""
     found = ids >= 0
     names = [trained.classes.name(i) for i in ids[found]]
     rounded = [float(f"{score:.6g}") for score in scores[found].tolist()]
     line = {"input": name, "ids": ids[found].tolist(), "names": names, "scores": rounded}
+    if node is not None:
+        line |= {"node": node[0], "node_score": float(f"{node[1]:.6g}")}
     return stored.as_text(line) + "\n"
 
 

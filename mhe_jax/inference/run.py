@@ -21,6 +21,7 @@ from mhe_jax.data.texts.sparse.rows import canonical_features
 from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference import hub
+from mhe_jax.inference.deciding import AUTO, Deciding
 from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.inputs import read_ahead
 from mhe_jax.inference.opened import BATCH_SIZE, SIZES, Trained, opened
@@ -151,7 +152,9 @@ class Run:
         """How many classes can be predicted: those that are trained."""
         return self._trained.num_live
 
-    def predict(self, inputs: Input | Sequence[Input] | np.ndarray, top_k: int = 5) -> list[list[Prediction]]:
+    def predict(
+        self, inputs: Input | Sequence[Input] | np.ndarray, top_k: int = 5, threshold: float | str | None = None
+    ) -> list[list[Prediction]]:
         """The `top_k` best classes of each input, best first; fewer where the head's beam finds fewer.
 
         Args:
@@ -159,24 +162,36 @@ class Run:
             pictures [N, H, W, C] of the size that the run was trained on; of one on features float [N, D], of one on
             sparse features a matrix of scipy.sparse [N, V].
           top_k: each number is compiled anew.
+          threshold: classes of a lower probability are left out; 'auto' answers what `mhe decide` chose for the run,
+            with calibrated probabilities: of one class an example that class, or none.
 
         Raises:
-          ValueError: for inputs of another kind, a picture that cannot be read, more classes than there are, and for a
-            run on faces, whose classes only trained it.
+          ValueError: for inputs of another kind, a picture that cannot be read, more classes than there are, a
+            threshold that is none, and for a run on faces, whose classes only trained it.
         """
         trained = self._trained
         self._require_classes()
         if not 1 <= top_k <= trained.num_live:
             raise ValueError(f"top_k is {top_k}; it must be between 1 and the {trained.num_live} classes")
-        asked = self._checked(inputs)
+        asked, deciding = self._checked(inputs), self._deciding(threshold)
         found: list[list[Prediction]] = [[] for _ in range(_count(asked))]
-        program = functools.partial(self._predict, k=top_k)
+        program = functools.partial(self._predict, k=deciding.asked(top_k))
         for places, (scores, ids) in trained.results(program, self._batches(asked)):
-            rows = zip(places, np.exp(scores).tolist(), trained.codes.ids(ids).tolist(), strict=True)
-            for place, row_scores, row_ids in rows:
+            kept_ids, kept_scores = deciding(trained.codes.ids(ids), np.exp(scores), top_k)
+            for place, row_scores, row_ids in zip(places, kept_scores.tolist(), kept_ids.tolist(), strict=True):
                 ranked = zip(row_scores, row_ids, strict=True)
                 found[place] = [Prediction(trained.classes.name(i), score, i) for score, i in ranked if i >= 0]
         return found
+
+    def decided(self, best: Sequence[Prediction]) -> list[Prediction]:
+        """Of the best classes of one input, as `predict` gives them, those that it gives with `threshold='auto'`."""
+        ids, scores = np.array([[one.id for one in best]], np.int64), np.array([[one.score for one in best]])
+        kept = zip(*(part[0].tolist() for part in self._deciding(AUTO)(ids, scores, len(best))), strict=True)
+        return [Prediction(self._trained.classes.name(i), score, i) for i, score in kept if i >= 0]
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - as long as the run
+    def _deciding(self, threshold: float | str | None) -> Deciding:
+        return Deciding(self._trained, threshold)
 
     def embed(self, inputs: Input | Sequence[Input] | np.ndarray) -> np.ndarray:
         """The features of each input as the head sees them, float32 [N, D].

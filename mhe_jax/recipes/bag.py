@@ -1,7 +1,8 @@
 """What the configs of sparse features share: words of texts, or features from files, a bag of embeddings, a head.
 
 Argument string: head sizes such as 40x25, `sparse` for features from files, `features` for those that `mhe embed` made
-of the documents beside their words, `encoder` for an encoder beside the words that is trained with them, `smoke`.
+of the documents beside their words, `encoder` for an encoder beside the words that is trained with them, `single` for
+documents with one label each, `smoke`.
 """
 
 from ml_collections import FieldReference
@@ -12,7 +13,6 @@ from mhe_jax.recipes.base import adamw, base_config
 from mhe_jax.recipes.propensity import DEFAULT
 from mhe_jax.recipes.texts import CHECKPOINTS
 
-HEADS = {"ohe": heads.xmc_ohe, "mhp": heads.xmc_mhp, "mhc": heads.xmc_mhc, "mhs": heads.xmc_mhs}
 # Similar labels share digits, by the sums of the features of their rows.
 LABELS = {"name": "labels", "path": "", "epochs": 2.0}
 # How texts become features: words that two documents have, by their TF-IDF. Columns are those of CSV, TSV and Parquet;
@@ -32,7 +32,7 @@ WORDS = {
 
 def make(head, arg):
     """The config of one head, by its argument string."""
-    sizes, flags = parse(arg, "sparse", "features", "encoder", "smoke")
+    sizes, flags = parse(arg, "sparse", "features", "encoder", "single", "smoke")
     config = base_config()
     config.data = {
         "name": "sparse" if "sparse" in flags else "words",
@@ -50,6 +50,7 @@ def make(head, arg):
         "max_train": 0,
         "max_eval": 0,
         "last_batch": "drop",
+        "single_label": "single" in flags,
     }
     if "sparse" not in flags:
         config.data.update(dict(WORDS))
@@ -62,7 +63,7 @@ def make(head, arg):
         "feature_dropout": 0.0,
         "dropout": 0.3,
     }
-    config.head = HEADS[head](sizes)
+    config.head = (heads.ONE_CLASS if "single" in flags else heads.MANY_LABELS)[head](sizes)
     config.optimizer = adamw(weight_decay=0.0)
     config.schedule = {
         "name": "cosine",

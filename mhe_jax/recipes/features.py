@@ -4,13 +4,6 @@ from mhe_jax.recipes import heads
 from mhe_jax.recipes.arguments import parse
 from mhe_jax.recipes.base import adamw, base_config
 
-# Of one label a row, and of many. A sum of eight products learns faster than one; groups are those of the batch.
-HEADS = {
-    "ohe": (heads.ohe, heads.xmc_ohe),
-    "mhp": (lambda sizes: heads.mhp(sizes, rank=8), heads.xmc_mhp),
-    "mhc": (heads.mhc, heads.xmc_mhc),
-    "mhs": (heads.mhs_of_batch, heads.xmc_mhs),
-}
 # Similar labels share digits, by the sums of the features of their rows.
 LABELS = {"name": "labels", "path": "", "epochs": 2.0}
 
@@ -39,7 +32,7 @@ def make(head, arg):
         "l2_normalize": False,
         "dropout": 0.0,
     }
-    config.head = HEADS[head][many](sizes)
+    config.head = (heads.MANY_LABELS if many else heads.ONE_CLASS)[head](sizes)
     config.optimizer = adamw(weight_decay=0.05)
     config.schedule = {
         "name": "cosine",

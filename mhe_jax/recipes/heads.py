@@ -135,6 +135,12 @@ def xmc_mhs(head_sizes=()):
     return {**mhs_of_batch(head_sizes), "reduction": "sum"}
 
 
+# Of one class an example, and of many labels. A sum of eight products learns faster than one; groups are those of the
+# batch.
+ONE_CLASS = {"ohe": ohe, "mhp": lambda sizes: mhp(sizes, rank=8), "mhc": mhc, "mhs": mhs_of_batch}
+MANY_LABELS = {"ohe": xmc_ohe, "mhp": xmc_mhp, "mhc": xmc_mhc, "mhs": xmc_mhs}
+
+
 XMC_REFERENCE = {
     "ohe": {"reduction": "mean", "prior": 0.0},
     "mhp": {},

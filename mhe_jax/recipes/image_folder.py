@@ -1,20 +1,31 @@
 """What the image-folder configs share: ResNet-50 on streamed pictures, or a small network on pictures in memory."""
 
-from mhe_jax.recipes import glyphs
+from mhe_jax.recipes import glyphs, heads
 from mhe_jax.recipes.arguments import parse
 from mhe_jax.recipes.base import base_config
+from mhe_jax.recipes.propensity import DEFAULT
+
+# Of pictures with labels in files; a share of the training pictures is held out where there is no val/.
+LABELS = {
+    "valid_share": 0.0,
+    "label_column": "",
+    "label_separator": "",
+    "propensity": DEFAULT,
+}
 
 
 def make(head, arg, small_codes=None):
-    """The config of one head, perhaps with codes for `small`. Arguments: head sizes such as 40x25, `small`, `tfds`,
-    `smoke`.
+    """The config of one head, perhaps with codes for `small`. Arguments: head sizes such as 40x25, `small`, `labels`,
+    `single`, `tfds`, `smoke`.
 
     With `small` the pictures decide: colour ones are cropped and flipped, grey ones distorted as drawings, and few of
     them are trained on in small batches.
 
+    `labels` reads pictures with any number of labels each, which files beside them tell; with `single` just one each.
+
     `tfds` reads the tensorflow-datasets image set `data.dataset`, prepared as ArrayRecord in `data.path`.
     """
-    sizes, flags = parse(arg, "small", "tfds", "smoke")
+    sizes, flags = parse(arg, "small", "labels", "single", "tfds", "smoke")
     config = base_config()
     config.data = {
         "name": "image_folder",
@@ -34,6 +45,11 @@ def make(head, arg, small_codes=None):
         config.data.update(name="tfds", dataset="oxford_flowers102", train_split="train", eval_split="test")
         config.data.update(image_key="image", label_key="label")
     config.head = head(sizes)
+    if "labels" in flags:
+        config.data.update(name="labelled_images", **LABELS, single_label="single" in flags)
+        if "single" not in flags:
+            # Codes of a warm-up are of one class an example.
+            config.head, small_codes = heads.MANY_LABELS[config.head.name](sizes), None
     if "small" in flags:
         config.data.update(
             image_size=32, channels=0, in_memory=True, augmentation="auto", antialias=True, num_workers=0

@@ -2,7 +2,7 @@
 
 Argument string: an encoder (`bert`, `roberta`, `xlnet`, `modernbert`, `minilm`), a head (`mhc`, `ohe`, `mhp`, `mhs`),
 head sizes such as 172x23, `sparse` to update only the rows of a label table that a step uses, `reference` for the
-published settings, `smoke` for two steps on whatever small data is given.
+published settings, `single` for documents with one label each, `smoke` for two steps on whatever small data is given.
 """
 
 from ml_collections import FieldReference
@@ -20,7 +20,7 @@ CHECKPOINTS = {
     "modernbert": "answerdotai/ModernBERT-base",
     "minilm": "sentence-transformers/all-MiniLM-L6-v2",
 }
-HEADS = {"ohe": heads.xmc_ohe, "mhc": heads.xmc_mhc, "mhp": heads.xmc_mhp, "mhs": heads.xmc_mhs}
+HEADS = heads.MANY_LABELS
 
 
 def recipe(*, epochs, batch, max_length, swa, eval_step=0, candidates=10, hidden=300, valid=0):
@@ -60,7 +60,7 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
       head: the default one.
       own_valid: documents, or below 1 their share, held out outside reference mode where the published recipe has none.
     """
-    sizes, words = parse(arg, "reference", "sparse", "smoke", *CHECKPOINTS, *HEADS)
+    sizes, words = parse(arg, "reference", "sparse", "single", "smoke", *CHECKPOINTS, *HEADS)
     default, encoder = encoder, next((name for name in CHECKPOINTS if name in words), encoder)
     head = next((name for name in HEADS if name in words), head)
     chosen, reference = recipes.get(encoder, recipes[default]), "reference" in words
@@ -85,6 +85,7 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         "propensity": DEFAULT,
         "max_train": 0,
         "max_eval": 0,
+        "single_label": "single" in words,
         "last_batch": "keep" if reference else "drop",
         "cache_dir": "",
         **data,
@@ -102,10 +103,11 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         "attention_dropout": -1.0,
         "remat": False,
     }
-    config.head = HEADS[head](sizes or head_sizes if head != "ohe" else ())
-    if head == "mhc":
+    sections = heads.ONE_CLASS if "single" in words else heads.MANY_LABELS
+    config.head = sections[head](sizes or head_sizes if head != "ohe" else ())
+    if head == "mhc" and "single" not in words:
         config.head.update(num_candidates=chosen["candidates"], hidden_dim=chosen["hidden"])
-    if reference:
+    if reference and "single" not in words:
         config.head.update(heads.XMC_REFERENCE[head])
     config.optimizer = {
         "name": "adamw",

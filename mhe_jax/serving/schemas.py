@@ -46,6 +46,7 @@ class Predict(AskOne):
 
     top_k: int | None = Field(None, ge=1, description="classes of each input, best first; 5 or what there are without")
     threshold: float = Field(0.0, ge=0.0, le=1.0, description="classes of a lower score are left out")
+    decide: bool = Field(False, description="answers what `mhe decide` chose for the run, with calibrated scores")
     digits: bool = Field(False, description="adds the digits of each class's code, the path of a cascade")
 
 

@@ -104,11 +104,16 @@ class Served:
         """Classes that an answer may have."""
         return min(self.options.max_top_k, self._run.num_live)
 
-    async def predict(self, inputs: Sequence, top_k: int | None = None) -> list[list[Prediction]]:
-        """The `top_k` best classes of each input, best first.
+    async def predict(
+        self, inputs: Sequence, top_k: int | None = None, threshold: float = 0.0, decide: bool = False
+    ) -> list[list[Prediction]]:
+        """The `top_k` best classes of each input, best first, of those that the threshold leaves.
+
+        With `decide`, of those that the run's decision answers before, see `Run.decided`.
 
         Raises:
-          Refused: 422 for inputs that the run does not take or a `top_k` that it has not, 429 when too many wait.
+          Refused: 422 for inputs that the run does not take, a `top_k` that it has not, or `decide` where the run has
+            no decision; 429 when too many wait.
         """
         if self._run.verifies:
             raise Refused(422, f"{self.name} is a run on faces, whose classes only trained it: use /v1/embed")
@@ -117,7 +122,12 @@ class Served:
         if not 1 <= top_k <= self.max_top_k:
             raise Refused(422, f"top_k is {top_k}; {self.name} has answers of 1 to {self.max_top_k} classes")
         found = await self._asked(self._predictions, inputs)
-        return [some[:top_k] for some in found]
+        if decide:
+            try:
+                found = [self._run.decided(some) for some in found]
+            except ValueError as error:
+                raise Refused(422, f"{self.name}: {error}") from None
+        return [[one for one in some if one.score >= threshold][:top_k] for some in found]
 
     async def neighbours(self, class_id: int, top_k: int) -> list[Prediction]:
         """The classes most like a class; raises Refused, 422, for a number of no class or more than there are."""

@@ -46,8 +46,8 @@ async def predict(request: Request, body: schemas.Predict) -> Response:
     """
     served = find(request, body.model)
     inputs, several = listed(body.inputs)
-    found = await served.predict(inputs, body.top_k)
-    rows = [_as_json(served, row, body.threshold, body.digits) for row in found]
+    found = await served.predict(inputs, body.top_k, body.threshold, body.decide)
+    rows = [_as_json(served, row, body.digits) for row in found]
     return answer(rows if several else rows[0])
 
 
@@ -58,14 +58,15 @@ async def predict_files(
     model: Annotated[str | None, Form()] = None,
     top_k: Annotated[int | None, Form(ge=1)] = None,
     threshold: Annotated[float, Form(ge=0, le=1)] = 0.0,
+    decide: Annotated[bool, Form()] = False,
     digits: Annotated[bool, Form()] = False,
 ) -> Response:
     """The best classes of pictures that are sent as files, `curl -F files=@a.png`."""
     served = find(request, model)
     if served.run.kind != "pictures":
         raise Refused(422, f"{served.name} takes {served.run.kind}, not files")
-    found = await served.predict([await file.read() for file in files], top_k)
-    return answer([_as_json(served, row, threshold, digits) for row in found])
+    found = await served.predict([await file.read() for file in files], top_k, threshold, decide)
+    return answer([_as_json(served, row, digits) for row in found])
 
 
 @router.get("/neighbours", response_model=list[schemas.Neighbour])
@@ -106,10 +107,9 @@ async def search(request: Request, body: schemas.Search) -> Response:
     return answer(rows if several else rows[0])
 
 
-def _as_json(served: Served, row: list[Prediction], threshold: float, digits: bool) -> list[dict]:
-    kept = [one for one in row if one.score >= threshold]
-    found: list[dict] = [one._asdict() for one in kept]
-    if digits and kept:
-        for one, code in zip(found, served.digits([one.id for one in kept]), strict=True):
+def _as_json(served: Served, row: list[Prediction], digits: bool) -> list[dict]:
+    found: list[dict] = [one._asdict() for one in row]
+    if digits and row:
+        for one, code in zip(found, served.digits([one.id for one in row]), strict=True):
             one["digits"] = code
     return found

@@ -73,6 +73,10 @@ class Task:
         lengths = jnp.linalg.norm(rows, axis=1, keepdims=True)
         return rows / jnp.where(lengths > 0, lengths, 1)
 
+    def _features(self, weights: dict, inputs: Any) -> jax.Array:
+        """Features [B, D] as evaluation has them, of what `asked` takes of a batch."""
+        raise NotImplementedError
+
     def _head(self, weights: dict, method: str, *args: Any) -> Any:
         return self._apply(weights["params"]["head"], *args, method=method)
 

@@ -12,7 +12,30 @@ from mhe_jax.tasks.base import Task
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification(Task):
+class OneClass(Task):
+    """What one class an example means: batches have 'label' int32 [B]."""
+
+    def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
+        """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
+        features = self._features(weights, self.asked(batch))
+        k = min(5, self.head.label_space.num_live)
+        labels = batch["label"][:, None]
+        _, ids, scores = self._head(weights, "topk_and_scores", features, k, labels)
+        hits = ids == labels
+        return {
+            "loss": -scores[:, 0],
+            "top1": hits[:, 0].astype(jnp.float32),
+            "top5": hits.any(axis=1).astype(jnp.float32),
+        }
+
+    @staticmethod
+    def is_better(new: dict, old: dict | None) -> bool:
+        """Whether an evaluation beats the best so far: by top-1, the first of equals stays."""
+        return old is None or new["top1"] > old["top1"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(OneClass):
     """A backbone and a head on batches {'image': [B, ...], 'label': int32 [B], 'weight': float32 [B]}.
 
     Of features that another network made the batch has 'features' [B, D] in the place of 'image'; what is said of
@@ -50,24 +73,6 @@ class Classification(Task):
     def frozen_features(self, params: Any, batch_stats: Any, images: jax.Array) -> Any:
         """Features [B, D] of the backbone as evaluation has them, of augmented and normalised images."""
         return self.backbone.apply({"params": params, "batch_stats": batch_stats}, images, train=False)
-
-    def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
-        """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
-        features = self._features(weights, self.asked(batch))
-        k = min(5, self.head.label_space.num_live)
-        labels = batch["label"][:, None]
-        _, ids, scores = self._head(weights, "topk_and_scores", features, k, labels)
-        hits = ids == labels
-        return {
-            "loss": -scores[:, 0],
-            "top1": hits[:, 0].astype(jnp.float32),
-            "top5": hits.any(axis=1).astype(jnp.float32),
-        }
-
-    @staticmethod
-    def is_better(new: dict, old: dict | None) -> bool:
-        """Whether an evaluation beats the best so far: by top-1, the first of equals stays."""
-        return old is None or new["top1"] > old["top1"]
 
     def predict(self, weights: dict, images: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
         """Log-probabilities and ids of the k best classes of uint8 images, each [B, k]."""

@@ -1,4 +1,4 @@
-"""Many labels per document: a text encoder and a multi-label head, measured by the labels ranked first."""
+"""Many labels an example, measured by the labels ranked first; and documents with a text encoder below the head."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.heads.base import Context
 from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
 from mhe_jax.tasks.base import Task
 
@@ -15,11 +16,60 @@ KS = (1, 3, 5)
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiLabel(Task):
-    """An encoder and a head on batches {'input_ids' int32 [B, T], 'length' [B], 'label' int32 [B, W], 'weight' [B]}.
+class Ranking(Task):
+    """What many labels an example mean: batches have 'label' int32 [B, W], padded with -1.
 
-    Labels are padded with -1. For evaluation the batch may hold `filtered` int32 [B, F], labels left out of the
-    ranking, and `inverse_propensity` float32 [L].
+    In training the batch may hold `ignored` int32 [B, F], labels that may be there or not, which its loss leaves out.
+    For evaluation it may hold `filtered` int32 [B, F], labels left out of the ranking, and `inverse_propensity`
+    float32 [L].
+    """
+
+    def head_loss(
+        self, params: Any, features: jax.Array, batch: dict, context: Context
+    ) -> tuple[jax.Array, dict, dict]:
+        """As of every task, without the labels that are `ignored`; raises ValueError of a head that cannot do so."""
+        if "ignored" in batch:
+            if not self.head.leaves_out:
+                raise ValueError(
+                    "the training data has ignored labels, which config.head.name = 'ohe' alone leaves out of its loss"
+                )
+            context = dataclasses.replace(context, ignored=batch["ignored"])
+        return super().head_loss(params, features, batch, context)
+
+    def evaluate(self, weights: dict, batch: dict) -> dict[str, Any]:
+        """Ranking metrics per document as (numerator, denominator), see `mhe_jax.ops.ranking`.
+
+        A document without labels is not counted: the denominator is 0. One whose labels are all `filtered` is, as 0.
+        """
+        features = self._features(weights, self.asked(batch))
+        filtered, labels = batch.get("filtered"), batch["label"]
+        counted = (labels >= 0).any(axis=1)
+        num_labels = self.head.label_space.num_live
+        ks = tuple(k for k in KS if k <= num_labels)
+        spare = 0 if filtered is None else filtered.shape[1]
+        scores, ids = self._head(weights, "topk", features, min(max(ks) + spare, num_labels))
+        if filtered is not None:
+            _, ids = drop_filtered(scores, ids, filtered, max(ks))
+            labels = drop_labels(labels, filtered)
+        values = ranking_metrics(ids, labels, batch.get("inverse_propensity"), ks)
+        if hasattr(self.head, "group_topk"):
+            space = self.head.label_space
+            group_ks = tuple(k for k in KS if k <= space.head_sizes[0])
+            groups = jnp.where(labels < 0, -1, labels // space.strides[0])
+            found = ranking_metrics(self._head(weights, "group_topk", features, max(group_ks)), groups, None, group_ks)
+            values |= {f"group_{name}": value for name, value in found.items() if name.startswith("P@")}
+        return {name: (part, jnp.where(counted, whole, 0.0)) for name, (part, whole) in values.items()}
+
+    @staticmethod
+    def is_better(new: dict, old: dict | None) -> bool:
+        """Whether an evaluation beats the best so far: by precision at 5 (or the longest ranking there is)."""
+        name = max((name for name in new if name.startswith("P@")), key=lambda name: int(name[2:]))
+        return old is None or new[name] > old[name]
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiLabel(Ranking):
+    """An encoder and a head on batches {'input_ids' int32 [B, T], 'length' [B], 'label' int32 [B, W], 'weight' [B]}.
 
     Attributes:
       example: what of a batch the backbone takes, in the order of its arguments, as shapes of one example:
@@ -53,36 +103,6 @@ class MultiLabel(Task):
     def frozen_features(self, params: Any, batch_stats: Any, inputs: tuple[jax.Array, ...]) -> Any:
         """Features [B, D] of the encoder as evaluation has them, without dropout."""
         return self.backbone.apply({"params": params}, *inputs, train=False)
-
-    def evaluate(self, weights: dict, batch: dict) -> dict[str, Any]:
-        """Ranking metrics per document as (numerator, denominator), see `mhe_jax.ops.ranking`.
-
-        A document without labels is not counted: the denominator is 0. One whose labels are all `filtered` is, as 0.
-        """
-        features = self._features(weights, batch)
-        filtered, labels = batch.get("filtered"), batch["label"]
-        counted = (labels >= 0).any(axis=1)
-        num_labels = self.head.label_space.num_live
-        ks = tuple(k for k in KS if k <= num_labels)
-        spare = 0 if filtered is None else filtered.shape[1]
-        scores, ids = self._head(weights, "topk", features, min(max(ks) + spare, num_labels))
-        if filtered is not None:
-            _, ids = drop_filtered(scores, ids, filtered, max(ks))
-            labels = drop_labels(labels, filtered)
-        values = ranking_metrics(ids, labels, batch.get("inverse_propensity"), ks)
-        if hasattr(self.head, "group_topk"):
-            space = self.head.label_space
-            group_ks = tuple(k for k in KS if k <= space.head_sizes[0])
-            groups = jnp.where(labels < 0, -1, labels // space.strides[0])
-            found = ranking_metrics(self._head(weights, "group_topk", features, max(group_ks)), groups, None, group_ks)
-            values |= {f"group_{name}": value for name, value in found.items() if name.startswith("P@")}
-        return {name: (part, jnp.where(counted, whole, 0.0)) for name, (part, whole) in values.items()}
-
-    @staticmethod
-    def is_better(new: dict, old: dict | None) -> bool:
-        """Whether an evaluation beats the best so far: by precision at 5 (or the longest ranking there is)."""
-        name = max((name for name in new if name.startswith("P@")), key=lambda name: int(name[2:]))
-        return old is None or new[name] > old[name]
 
     def predict(self, weights: dict, inputs: dict, k: int) -> tuple[jax.Array, jax.Array]:
         """Log-scores and ids of the k best labels of documents {'input_ids', 'length'}, each [B, k]."""

@@ -43,6 +43,8 @@ def figures(data: Images | Texts | Features, num_classes: int) -> Figures:
         labels = getattr(split, "labels", getattr(source, "labels", None))
         if labels is not None:
             found[f"{name} labels"] = _digest(labels)
+        if (many := getattr(split, "many", None)) is not None:
+            found[f"{name} label rows"] = _digest((many.labels, many.ignored))
         if source is not None:
             found[f"{name} sources"] = _digest(source.identity())
     return found

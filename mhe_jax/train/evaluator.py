@@ -108,7 +108,8 @@ class Evaluator:
 
 def has_answers(split: Any) -> bool:
     """Whether there is anything to measure: of examples with many labels each, any label at all."""
-    labels: Any = getattr(split, "labels", None)
+    many = getattr(split, "many", None)
+    labels: Any = getattr(split, "labels", None) if many is None else many.labels
     return not scipy.sparse.issparse(labels) or labels.nnz > 0
 
 

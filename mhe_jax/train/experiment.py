@@ -26,6 +26,7 @@ from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.models import build_backbone
 from mhe_jax.settings import Settings, defaults
 from mhe_jax.tasks.classification import Classification
+from mhe_jax.tasks.crossed import MultiLabelImages, TextClassification
 from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train import data_digest, kept_encoder, label_codes, old_configs
@@ -69,7 +70,8 @@ def build_task(
         )
     head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype, storage=storage)
     if isinstance(data, TextData | MultiLabelData | SparseData):
-        return MultiLabel(backbone, head, data.example, head_precision=precision)
+        of_documents = MultiLabel if data.multilabel else TextClassification
+        return of_documents(backbone, head, data.example, head_precision=precision)
     if settings.dropout_off_after_step:
         raise ValueError(
             f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but only encoders of texts switch "
@@ -77,7 +79,8 @@ def build_task(
         )
     if isinstance(data, FaceData):
         return Verification(backbone, head, data, head_precision=precision)
-    return Classification(backbone, head, data, head_precision=precision)
+    of_pictures = MultiLabelImages if data.multilabel else Classification
+    return of_pictures(backbone, head, data, head_precision=precision)
 
 
 def claim_workdir(

@@ -23,12 +23,15 @@ from mhe_jax.train.optim.rules import TABLE_OPTIMIZERS
 from mhe_jax.train.optim.schedules import SCHEDULES
 
 
-def registries(data_name: str) -> dict[str, Registry]:
-    """The registry of each section by its path, outer sections first; what a head is depends on the data."""
+def registries(data_name: str, single_label: bool = False) -> dict[str, Registry]:
+    """The registry of each section by its path, outer sections first; what a head is depends on the data.
+
+    single_label: whether examples of data that may have many labels each have just one.
+    """
     data = DATA.get(data_name, object)
     heads = (
         MULTILABEL_HEADS
-        if getattr(data, "multilabel", False)
+        if getattr(data, "multilabel", False) and not single_label
         else MARGIN_HEADS
         if issubclass(data, FaceData)
         else HEADS
@@ -53,7 +56,7 @@ def registries(data_name: str) -> dict[str, Registry]:
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a config by their paths, those it leaves out at their defaults; a field without one stays out."""
     found = flat({**defaults(), **config})
-    for path, names in registries(found.get("data.name", "")).items():
+    for path, names in _registries_of(found).items():
         constructor = names.get(found.get(f"{path}.name", ""))
         for field, default in registry.options(constructor).items() if constructor else ():
             nested = f"{path}.{field}"
@@ -66,6 +69,10 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _registries_of(fields: Mapping[str, Any]) -> dict[str, Registry]:
+    return registries(fields.get("data.name", ""), fields.get("data.single_label", False))
+
+
 def is_free(path: str, config: Mapping[str, Any]) -> bool:
     """Whether a field may change when a run is resumed, see `mhe_jax.settings.option`.
 
@@ -76,7 +83,7 @@ def is_free(path: str, config: Mapping[str, Any]) -> bool:
     if path.partition(".")[0] in free_fields(Settings):
         return True
     section, _, field = path.rpartition(".")
-    entries = registries(config.get("data.name", "")).get(section, {})
+    entries = _registries_of(config).get(section, {})
     entry = entries.get(config.get(f"{section}.name", ""))
     return isinstance(entry, type) and field in free_fields(entry)
 

@@ -89,6 +89,12 @@ def test_a_threshold_leaves_out_and_digits_are_those_of_the_codes(client, runs):
     assert "digits" not in kept[0]
 
 
+def test_a_run_without_a_decision_has_none_to_answer_by(client):
+    refused = ask(client, "predict", inputs=[encoded(png())], decide=True)
+    assert refused.status_code == 422
+    assert "decision.safetensors does not exist: `mhe decide" in refused.json()["error"]
+
+
 def test_embeddings(client, runs, tmp_path):
     found = ask(client, "embed", model="texts", inputs=TEXTS).json()
     np.testing.assert_allclose(found, runs["texts"].embed(TEXTS), rtol=1e-4, atol=1e-6)

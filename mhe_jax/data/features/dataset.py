@@ -69,7 +69,7 @@ class FeatureData:
 
     # What of a batch the backbone takes.
     input_name: ClassVar[str] = "features"
-    multilabel: ClassVar[bool] = False
+    multilabel: bool = dataclasses.field(default=False, init=False, repr=False)
 
     path: str = option(free=True)
     features_dim: int
@@ -128,7 +128,7 @@ class MultiLabelData(FeatureData):
     propensity: A and B of the propensity model, for the propensity-scored metrics.
     """
 
-    multilabel: ClassVar[bool] = True
+    multilabel: bool = dataclasses.field(default=True, init=False, repr=False)
 
     propensity: tuple[float, float] = DEFAULT
 

@@ -38,7 +38,8 @@ class ImageData:
 
     # What of a batch the backbone takes.
     input_name: ClassVar[str] = "image"
-    multilabel: ClassVar[bool] = False
+    # Whether an example has any number of labels; otherwise it has one class.
+    multilabel: bool = dataclasses.field(default=False, init=False, repr=False)
 
     num_classes: int = 0
     last_batch: str = "drop"

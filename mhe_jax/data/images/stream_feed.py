@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import weakref
 
+import jax
 import numpy as np
 
 from mhe_jax.data.dataset import BadExample, StreamSplit
@@ -61,6 +62,15 @@ class StreamFeed(Feed):
         self.num_workers = several if split.num_workers else min(own, _MOST_THREADS)
         self._workers: Workers | None = None
         self._next_step: int | None = None
+
+    @property
+    def resident(self) -> dict[str, np.ndarray]:
+        many = self._split.many
+        return many.resident if many is not None and self._seed is None else {}
+
+    @staticmethod
+    def batch(resident: dict[str, jax.Array], piece: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return {**piece, **resident}
 
     def chunk(self, step: int, count: int) -> dict[str, np.ndarray]:
         steps = self._steps(step, count)
@@ -153,9 +163,10 @@ class StreamFeed(Feed):
         else:
             images = images.copy()
             self._free.append(batch.slot)
-        codes = self._split.code_of_label
+        codes, many = self._split.code_of_label, self._split.many
         labels = batch.labels.copy() if codes is None else codes[batch.labels]
-        return {"image": images, "label": labels, "weight": batch.weight}
+        found = {"label": labels} if many is None else many.of(labels, self._seed is None)
+        return {"image": images, **found, "weight": batch.weight}
 
     def _fill(self, batch: _Batch) -> None:
         """Rows of weight 0 get a good example: batch statistics then see no artificial image."""

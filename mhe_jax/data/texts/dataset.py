@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,6 +29,7 @@ class TextSplit:
     inverse_propensity: float32 [L], if the split is evaluated with it.
     listed: int32 [nnz], the columns of `labels` row by row in the order of the files, of which batches hold the first;
       None for that of `labels`.
+    single_label: whether a document has one label, and a batch int32 [B] of them.
     """
 
     tokens: np.ndarray
@@ -40,6 +41,7 @@ class TextSplit:
     filtered: scipy.sparse.csr_matrix | None = None
     inverse_propensity: np.ndarray | None = None
     listed: np.ndarray | None = None
+    single_label: bool = False
 
     @property
     def num_examples(self) -> int:
@@ -92,7 +94,7 @@ class TextData:
     sort_window: training documents are sorted by length within this many batches; 1 shuffles without regard to length.
     """
 
-    multilabel: ClassVar[bool] = True
+    multilabel: bool = dataclasses.field(default=True, init=False, repr=False)
 
     num_classes: int = 0
     last_batch: str = "drop"
@@ -159,7 +161,8 @@ class TextData:
         A label width that the data will decide is taken to be 100.
         """
         tokens = (batch_size, length or self.max_length)
-        shapes: dict[str, tuple[int, ...]] = {"input_ids": tokens, "label": (batch_size, self.label_width or _LABELS)}
+        label = (batch_size, self.label_width or _LABELS) if self.multilabel else (batch_size,)
+        shapes: dict[str, tuple[int, ...]] = {"input_ids": tokens, "label": label}
         if evaluates:
             shapes["index"] = (batch_size,)
         return {

@@ -12,6 +12,7 @@ import scipy.sparse
 
 from mhe_jax.data.dataset import DataError, require_at_least
 from mhe_jax.data.propensity import inverse_propensity, require_model
+from mhe_jax.data.single_label import require_one_label
 from mhe_jax.data.texts.choices import held_out, require_share_or_number, some
 from mhe_jax.data.texts.corpus import Corpora, Corpus
 from mhe_jax.data.texts.dataset import TextData, Texts, TextSplit
@@ -32,6 +33,7 @@ class CorpusText(TextData):
     max_train, max_eval: at most so many documents, for small machines, of training and of each split that is evaluated:
       a random choice, always the same one, smaller ones within larger ones; 0 takes all. The labels stay those of all.
     propensity: A and B of the propensity model, for the propensity-scored metrics.
+    single_label: every document has just one label: heads and metrics are those of classes.
     cache_dir: where tokens are kept; empty for mhe_jax/tokens under $XDG_CACHE_HOME or ~/.cache.
     """
 
@@ -39,6 +41,7 @@ class CorpusText(TextData):
     max_train: int = 0
     max_eval: int = 0
     propensity: tuple[float, float] = DEFAULT
+    single_label: bool = False
     cache_dir: str = option("", free=True)
 
     def __post_init__(self):
@@ -47,6 +50,7 @@ class CorpusText(TextData):
             require_at_least(field, getattr(self, field), 0)
         require_share_or_number(self.valid_examples)
         require_model(self.propensity)
+        self.multilabel = not self.single_label
 
     def read(self) -> Corpora:
         """All documents; raises DataError."""
@@ -83,6 +87,9 @@ class CorpusText(TextData):
         widest = max(int(np.diff(corpus.labels.indptr).max(initial=1)) for corpus in corpora.values())
         self.label_width = self.label_width or widest
         inverse = self.inverse_propensity()
+        if self.single_label:
+            for corpus in corpora.values():
+                require_one_label(corpus.labels, corpus.source)
 
         def split(name: str) -> TextSplit:
             corpus, trains = corpora[name], name == "train"
@@ -96,6 +103,7 @@ class CorpusText(TextData):
                 filtered=corpus.filtered if corpus.filtered.nnz else None,
                 inverse_propensity=None if trains else inverse,
                 listed=corpus.listed if trains else None,
+                single_label=self.single_label,
             )
 
         return Texts(

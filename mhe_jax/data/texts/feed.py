@@ -16,7 +16,8 @@ class TextFeed(Feed):
     """Feeds documents of about one length, in batches of a few lengths T.
 
     A chunk is {what the split's `inputs` are, such as 'input_ids' int32 [count, b, T], padded with 0, and 'length'
-    int32 [count, b]; 'label' int32 [count, b, W], padded with -1, in the order of the split's `listed`; 'weight'
+    int32 [count, b]; 'label' int32 [count, b, W], padded with -1, in the order of the split's `listed`, or of documents
+    with one label [count, b]; 'weight'
     float32 [count, b]}. For evaluation also 'index'
     int32 [count, b], the document's number, and, where a document has labels to leave out, 'filtered'
     int32 [count, b, F], padded with -1. The batch of a split with propensities has 'inverse_propensity' float32 [L]
@@ -45,7 +46,8 @@ class TextFeed(Feed):
         index = np.stack([row.index[local] for row in rows])
         documents, split = index.ravel(), self._split
         piece = split.inputs(documents, self._by_length.length(step))
-        piece["label"] = columns_of(split.labels, documents, split.label_width, split.listed)
+        label = columns_of(split.labels, documents, split.label_width, split.listed)
+        piece["label"] = label[:, 0] if split.single_label else label
         if self._evaluates:
             piece["index"] = documents.astype(np.int32)
             if self._filter_width:

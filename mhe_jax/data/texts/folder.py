@@ -3,9 +3,9 @@
 import dataclasses
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.tables.columns import Columns
 from mhe_jax.data.texts.corpus import Corpora
 from mhe_jax.data.texts.documents import CorpusText
-from mhe_jax.data.texts.formats.columns import Columns
 from mhe_jax.data.texts.formats.layouts import read_corpora
 from mhe_jax.settings import option
 

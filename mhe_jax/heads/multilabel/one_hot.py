@@ -27,6 +27,7 @@ class MultiLabelOneHotHead(OneHotTable):
     reduction: str = "sum"
 
     lazy_value = True
+    leaves_out = True
 
     def setup(self):
         check_prior(self.prior)
@@ -46,6 +47,15 @@ class MultiLabelOneHotHead(OneHotTable):
 
         first, *others = map(of, self.parts(features))
         loss = sum(others, first)
+        if context.ignored is not None:
+            if context.visits:
+                raise ValueError(
+                    "config.table_optimizer moves the table while its loss is computed, and so can leave no label out: "
+                    "set table_optimizer.name = 'none' for data with ignored labels"
+                )
+            logits = self.logits_of(features, jnp.maximum(context.ignored, 0))
+            # Each was counted as one that is not there.
+            loss -= jnp.where(context.ignored < 0, 0.0, jax.nn.softplus(logits)).sum(axis=1)
         return loss / self.label_space.num_live if self.reduction == "mean" else loss, {}
 
     def topk(self, features: Features, k: int) -> Best:

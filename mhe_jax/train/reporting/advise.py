@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data.build import Data, build_data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.features.dataset import FeatureData
-from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings
@@ -29,11 +29,35 @@ RANKED = {
         "mhc": (heads.mhc, "image_folder_mhc"),
         "mhp": (heads.mhp, "image_folder_mhp"),
     },
+    "images_multilabel": {
+        "ohe": (heads.xmc_ohe, "image_folder_ohe:labels"),
+        "mhc": (heads.xmc_mhc, "image_folder_mhc:labels"),
+        "mhs": (heads.xmc_mhs, "image_folder_mhs:labels"),
+        "mhp": (heads.xmc_mhp, "image_folder_mhp:labels"),
+    },
+    "texts_single": {
+        "ohe": (heads.ohe, "xmc_folder:ohe,single"),
+        "mhs": (heads.mhs_of_batch, "xmc_folder:mhs,single"),
+        "mhc": (heads.mhc, "xmc_folder:mhc,single"),
+        "mhp": (heads.mhp, "xmc_folder:mhp,single"),
+    },
     "texts": {
         "ohe": (heads.xmc_ohe, "xmc_folder:ohe"),
         "mhc": (heads.xmc_mhc, "xmc_folder:mhc"),
         "mhs": (heads.xmc_mhs, "xmc_folder:mhs"),
         "mhp": (heads.xmc_mhp, "xmc_folder:mhp"),
+    },
+    "words": {
+        "ohe": (heads.xmc_ohe, "bag_ohe"),
+        "mhc": (heads.xmc_mhc, "bag_mhc"),
+        "mhs": (heads.xmc_mhs, "bag_mhs"),
+        "mhp": (heads.xmc_mhp, "bag_mhp"),
+    },
+    "words_single": {
+        "ohe": (heads.ohe, "bag_ohe:single"),
+        "mhs": (heads.mhs_of_batch, "bag_mhs:single"),
+        "mhc": (heads.mhc, "bag_mhc:single"),
+        "mhp": (heads.mhp, "bag_mhp:single"),
     },
     "features": {
         "ohe": (heads.ohe, "features_ohe"),
@@ -167,9 +191,12 @@ def _kind(data: Data) -> str:
     """A key of `RANKED`."""
     if isinstance(data, FeatureData):
         return "features_multilabel" if data.multilabel else "features"
-    if isinstance(data, SparseData):
-        return "sparse"
-    return "texts" if isinstance(data, TextData) else "faces" if isinstance(data, FaceData) else "images"
+    if isinstance(data, FaceData):
+        return "faces"
+    if isinstance(data, ImageData):
+        return "images_multilabel" if data.multilabel else "images"
+    kind = "words" if isinstance(data, SparseData) else "texts"
+    return kind if data.multilabel else f"{kind}_single"
 
 
 def _platform(target: Target | None) -> str:

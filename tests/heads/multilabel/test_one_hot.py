@@ -108,3 +108,29 @@ def test_biases_start_around_the_log_odds_of_the_prior():
 def test_impossible_settings_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         initialised(**fields)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_ignored_labels_are_in_no_sum(reduction):
+    head, params = initialised(reduction=reduction)
+    features, labels = batch()
+    rng = np.random.default_rng(2)
+    ignored = np.full((7, 3), -1, np.int32)
+    for row in range(1, 7):
+        others = np.setdiff1d(np.arange(CLASSES), labels[row])
+        ignored[row, : row % 4] = rng.choice(others, row % 4, replace=False)
+
+    def dense(params, features):
+        logits = dense_logits(params, features)
+        named = lambda ids: (ids[:, :, None] == jnp.arange(CLASSES)[None, None, :]).any(axis=1)
+        targets, counted = named(labels), ~named(jnp.asarray(ignored))
+        each = optax.sigmoid_binary_cross_entropy(logits, targets.astype(jnp.float32))
+        total = (each * counted).sum(axis=1)
+        return total / CLASSES if reduction == "mean" else total
+
+    def own(params, features):
+        return head.apply({"params": params}, features, labels, Context(ignored=jnp.asarray(ignored)), method="loss")[0]
+
+    np.testing.assert_allclose(own(params, features), dense(params, features), rtol=2e-5, atol=1e-5)
+    wanted, found = (jax.grad(lambda p, x, f=f: f(p, x).sum(), argnums=(0, 1))(params, features) for f in (dense, own))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, wanted)

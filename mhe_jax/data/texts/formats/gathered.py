@@ -7,8 +7,7 @@ and ones are read as such: see `multi_hot`.
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -58,17 +57,3 @@ def gather(
         )
 
     return as_corpora({name: split_of(name) for name in splits}, names, notes)
-
-
-def require_one_kind(labels: Sequence[Any], numbers: LabelNumbers, where: Callable[[], str]) -> None:
-    """Raises DataError, beginning with `where()`, unless labels are all strings or integers, as those before them.
-
-    Noughts and ones of other kinds pass: `gather` sees to them.
-    """
-    kind = type(next(iter(numbers or labels), ""))
-    for label in labels:
-        if type(label) is not kind or not (kind in (str, int) or (kind in (bool, float) and label in (0, 1))):
-            raise DataError(
-                f"{where()}: 'labels' holds {label!r}, {json_type(label)}; "
-                "all labels must be strings, or all must be integers"
-            )

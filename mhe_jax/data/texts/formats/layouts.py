@@ -27,10 +27,10 @@ from collections.abc import Callable, Mapping
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import read_lines
+from mhe_jax.data.tables.columns import USUAL, Columns
+from mhe_jax.data.tables.table_files import shards
 from mhe_jax.data.texts.corpus import Corpora
 from mhe_jax.data.texts.formats import fasttext, jsonl, lightxml, matrix, repository, tables
-from mhe_jax.data.texts.formats.columns import USUAL, Columns
-from mhe_jax.data.texts.formats.table_files import shards
 
 Files = Mapping[str, pathlib.Path]
 # Role -> name of a file, or a pattern of names.

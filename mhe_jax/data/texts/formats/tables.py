@@ -8,17 +8,16 @@ text is the cell as it is, or several joined by spaces.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import TextScan
+from mhe_jax.data.tables.columns import Columns, find_labels, text_columns
+from mhe_jax.data.tables.one_kind import require_one_kind
+from mhe_jax.data.tables.rows import labels_of_row, named_rows
+from mhe_jax.data.tables.table_files import open_tables
 from mhe_jax.data.texts.corpus import Corpora
-from mhe_jax.data.texts.formats.columns import Columns, Labels, find_labels, text_columns
-from mhe_jax.data.texts.formats.gathered import gather, require_one_kind
-from mhe_jax.data.texts.formats.label_cells import set_columns
+from mhe_jax.data.texts.formats.gathered import gather
 from mhe_jax.data.texts.formats.labels import LabelNumbers, LabelRows
-from mhe_jax.data.texts.formats.table_files import Table, open_tables
 
 
 def read(files: Mapping[str, pathlib.Path], asked: Columns) -> Corpora:
@@ -38,38 +37,18 @@ def read(files: Mapping[str, pathlib.Path], asked: Columns) -> Corpora:
         scan, rows = TextScan(), LabelRows()
         for table in tables[path]:
             columns = labels.columns(table, asked)
-            for number, text, cells in _documents(table, columns, asked):
+            for number, text, cells in named_rows(table, columns, asked):
                 scan.add(text)
                 where = functools.partial(table.at, number)
-                found = _labels(labels, columns, cells, where)
+                found = labels_of_row(labels, columns, cells, where)
                 require_one_kind(found, numbers, where)
                 rows.add(map(numbers.__getitem__, found))
         return scan, rows
 
     def texts(path: pathlib.Path) -> Iterator[str]:
-        return (text for table in tables[path] for _, text, _ in _documents(table, [], asked))
+        return (text for table in tables[path] for _, text, _ in named_rows(table, [], asked))
 
     corpora = gather(files, read_split, texts)
     told = labels.told(labels.columns(train, asked))
     said = f"text: {', '.join(map(repr, text_columns(train, asked)))}; {told}"
     return dataclasses.replace(corpora, layout=f"{said}; {corpora.layout}")
-
-
-def _documents(table: Table, columns: Sequence[str], asked: Columns) -> Iterator[tuple[int, str, Sequence[Any]]]:
-    """The number of each row in messages, its text, and its values in some columns."""
-    texts = text_columns(table, asked)
-    for number, values in table.rows([*texts, *columns]):
-        parts = ["" if value is None else value for value in values[: len(texts)]]
-        for name, part in zip(texts, parts, strict=True):
-            if not isinstance(part, str):
-                raise DataError(
-                    f"{table.at(number)}: column {name!r} holds {type(part).__name__}; texts must be strings"
-                )
-        yield number, parts[0] if len(parts) == 1 else " ".join(parts).strip(), values[len(texts) :]
-
-
-def _labels(labels: Labels, columns: Sequence[str], cells: Sequence[Any], where: Callable[[], str]) -> list[Any]:
-    """The labels of one row."""
-    if labels.cells is None:
-        return set_columns(cells, columns, where) if columns else []
-    return [label for cell in cells for label in labels.cells.labels(cell, where)]

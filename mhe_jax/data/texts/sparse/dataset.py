@@ -1,7 +1,7 @@
 """What a data set of sparse features is: rows of numbered features with values, many labels each, and their batches."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ import scipy.sparse
 from mhe_jax.data.dataset import DataError, require_at_least, require_one_of
 from mhe_jax.data.propensity import inverse_propensity, require_model
 from mhe_jax.data.ragged import pad_rows
+from mhe_jax.data.single_label import require_one_label
 from mhe_jax.data.texts import buckets
 from mhe_jax.data.texts.choices import require_share_or_number
 from mhe_jax.data.texts.dataset import Texts, TextSplit
@@ -66,9 +67,10 @@ class SparseData:
     max_train, max_eval: at most so many rows of training and of each split that is evaluated: a random choice, always
       the same one; 0 takes all.
     propensity: A and B of the propensity model, for the propensity-scored metrics.
+    single_label: every row has just one label: heads and metrics are those of classes.
     """
 
-    multilabel: ClassVar[bool] = True
+    multilabel: bool = dataclasses.field(default=True, init=False, repr=False)
 
     path: str = option(free=True)
     features_dim: int = 0
@@ -82,6 +84,7 @@ class SparseData:
     max_train: int = 0
     max_eval: int = 0
     propensity: tuple[float, float] = DEFAULT
+    single_label: bool = False
 
     def __post_init__(self):
         require_one_of("last_batch", self.last_batch, ("drop", "keep"))
@@ -91,6 +94,7 @@ class SparseData:
             require_at_least(field, getattr(self, field), 1)
         require_share_or_number(self.valid_examples)
         require_model(self.propensity)
+        self.multilabel = not self.single_label
         buckets.bucket_lengths(self.bucket_lengths, self.max_row_features)
 
     @property
@@ -148,10 +152,11 @@ class SparseData:
         A label width that the data will decide is taken to be 100.
         """
         rows = (batch_size, length or self.max_row_features)
+        label = (batch_size, self.label_width or _LABELS) if self.multilabel else (batch_size,)
         shapes = {
             "feature_ids": jax.ShapeDtypeStruct(rows, np.int32),
             "feature_values": jax.ShapeDtypeStruct(rows, np.float32),
-            "label": jax.ShapeDtypeStruct((batch_size, self.label_width or _LABELS), np.int32),
+            "label": jax.ShapeDtypeStruct(label, np.int32),
             "weight": jax.ShapeDtypeStruct((batch_size,), np.float32),
         }
         return {**shapes, **({"index": jax.ShapeDtypeStruct((batch_size,), np.int32)} if evaluates else {})}
@@ -163,6 +168,8 @@ class SparseData:
         self.num_classes = found
 
     def _split(self, name: str, rows: Rows, inverse: np.ndarray) -> tuple[SparseSplit, dict[str, Any]]:
+        if self.single_label:
+            require_one_label(rows.labels, rows.source)
         features, cut = longest(rows.features, self.max_row_features)
         counts, width = np.diff(features.indptr), np.diff(rows.labels.indptr)
         split = SparseSplit(
@@ -174,6 +181,7 @@ class SparseData:
             sort_window=self.sort_window,
             filtered=rows.filtered if name != "train" and rows.filtered is not None and rows.filtered.nnz else None,
             inverse_propensity=None if name == "train" else inverse,
+            single_label=self.single_label,
             values=features.data,
             width=features.shape[1],
         )

@@ -7,8 +7,8 @@ import pytest
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.tables.columns import Columns
 from mhe_jax.data.texts.folder import XmcText
-from mhe_jax.data.texts.formats.columns import Columns
 from mhe_jax.data.texts.formats.layouts import LAYOUTS, read_corpora
 
 LIGHT = {

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.texts.formats.columns import USUAL, Columns
+from mhe_jax.data.tables.columns import USUAL, Columns
 from mhe_jax.data.texts.formats.layouts import read_corpora
 
 KINDS = (".csv", ".tsv", ".csv.gz", ".parquet")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import read_lines
-from mhe_jax.data.texts.formats.parquet import ParquetTable
+from mhe_jax.data.tables.parquet import ParquetTable
 
 _LONGEST = 64 << 20  # characters of a field; the csv module's own limit is 128 KiB
 _SHARD = re.compile(r"(.*-)(\d{5})(-of-)(\d{5})(\.\w+)")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.texts.formats.label_cells import Cells, looks_like_ones
-from mhe_jax.data.texts.formats.table_files import Table
+from mhe_jax.data.tables.label_cells import Cells, looks_like_ones
+from mhe_jax.data.tables.table_files import Table
 
 _TEXTS = ("title", "text")
 _LABELS = re.compile(r"labels?[ _]?\d*")

@@ -1,0 +1,130 @@
+"""What a run answers with which probability: calibration and thresholds, in a file beside its weights."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from mhe_jax.evaluation.calibration import Calibration
+from mhe_jax.train.checkpoints import seals
+from mhe_jax.train.checkpoints.published import is_published
+from mhe_jax.train.experiment import Classes
+from mhe_jax.train.reporting.writers import naming
+
+FILE = "decision.safetensors"
+PLOT = "reliability.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What is answered, of probabilities once they are calibrated.
+
+    thresholds: float32 [G], the least probability of a label that is answered; group_of_label: int32 [C], by id.
+    one_class: whether an example has one class, so that below the threshold it has none of those that are known.
+    model: of which run it is, see `model_of`.
+    facts: how it was chosen, and what it reached there.
+    """
+
+    calibration: Calibration
+    thresholds: np.ndarray
+    group_of_label: np.ndarray
+    one_class: bool
+    model: dict[str, Any]
+    facts: dict[str, Any]
+
+    def calibrated(self, scores: np.ndarray) -> np.ndarray:
+        """The probabilities of the best K classes of each example, float [N, K], calibrated."""
+        if self.one_class:
+            return self.calibration.of_classes(scores, len(self.group_of_label))
+        return self.calibration.of_labels(scores)
+
+    def accepted(self, ids: np.ndarray, calibrated: np.ndarray) -> np.ndarray:
+        """Which of the classes int [N, K], -1 for none, of calibrated probabilities are answered: bool [N, K]."""
+        return (ids >= 0) & (calibrated >= self.thresholds[self.group_of_label[np.maximum(ids, 0)]])
+
+    def save(self, workdir: pathlib.Path) -> None:
+        """Writes `<workdir>/decision.safetensors` at once, with a digest of all that it says."""
+        arrays = {
+            "thresholds": self.thresholds,
+            "group_of_label": self.group_of_label,
+            "x": self.calibration.x,
+            "y": self.calibration.y,
+        }
+        said = {
+            "kind": self.calibration.kind,
+            "temperature": self.calibration.temperature,
+            "one_class": self.one_class,
+            "model": self.model,
+            "facts": self.facts,
+        }
+        text = json.dumps(said)
+        metadata = {"decision": text, "sha256": _digest(text, arrays)}
+        path = workdir / FILE
+        temporary = path.with_name(path.name + ".tmp")
+        with naming(path):
+            temporary.write_bytes(safetensors.numpy.save(arrays, metadata))
+            temporary.replace(path)
+
+
+def read_decision(workdir: pathlib.Path, model: dict[str, Any]) -> Decision:
+    """The decision beside a run.
+
+    Args:
+      workdir: of the run.
+      model: the one that is to be used, see `model_of`.
+
+    Raises:
+      ValueError: if there is none, it is damaged, or it is of another model; naming the file and the command.
+    """
+    path, command = workdir / FILE, f"`mhe decide {workdir}`"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: {command} makes it")
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = metadata["decision"]
+        said, sealed = json.loads(text), metadata["sha256"] == _digest(text, arrays)
+    except (OSError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path} is damaged ({error}): {command} makes it again") from None
+    if not sealed:
+        raise ValueError(f"{path} is not what was written: {command} makes it again")
+    for what, name in (("other classes", "classes"), ("another checkpoint", "weights")):
+        if said["model"].get(name) != model[name]:
+            raise ValueError(f"{path} was chosen for {what} than the run has now: {command} makes it again")
+    calibration = Calibration(said["kind"], said["temperature"], arrays["x"], arrays["y"])
+    return Decision(
+        calibration, arrays["thresholds"], arrays["group_of_label"], said["one_class"], said["model"], said["facts"]
+    )
+
+
+def model_of(workdir: pathlib.Path, step: int | None, classes: Classes) -> dict[str, Any]:
+    """What tells a run from another one: a digest of its classes, and one of the weights that are used.
+
+    Args:
+      workdir: of the run.
+      step: of the checkpoint, None for weights of a file.
+      classes: of the run.
+    """
+    names = json.dumps([classes.number, list(classes.names)])
+    digests = workdir / "checkpoints" / str(step) / seals.FILE
+    if step is not None and digests.is_file():
+        weights = hashlib.sha256(digests.read_bytes()).hexdigest()
+    elif is_published(workdir):
+        with (workdir / "model.safetensors").open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        weights = f"step {step}"
+    return {"classes": hashlib.sha256(names.encode()).hexdigest(), "weights": weights, "step": step}
+
+
+def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
+    state = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        state.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
+        state.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return state.hexdigest()

@@ -1,0 +1,103 @@
+"""What the evaluation of a split says beyond the metrics of its task: of decisions, calibration and single classes."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mhe_jax.evaluation import by_class
+from mhe_jax.evaluation.hierarchy import Hierarchy
+from mhe_jax.evaluation.pairs_of_labels import f1_scores, mean_average_precision
+from mhe_jax.inference.decide import calibration_error, measured
+from mhe_jax.inference.decision import Decision
+from mhe_jax.inference.scored import KEPT, Scored, keep_scored
+from mhe_jax.tasks.classification import OneClass
+from mhe_jax.tasks.verification import Verification
+from mhe_jax.train.evaluator import Keep
+from mhe_jax.train.experiment import Classes
+
+# Scores that are kept of a split at most; of more only the task's own metrics are known.
+_MOST = 50_000_000
+_EVEN = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What is measured.
+
+    task: of the run. classes: their names. decision: of the run, if it has one.
+    hierarchy: the tree above the classes, if there is one; stop: the probability of which answers have to be sure, that
+      stop at a group otherwise, of one class an example.
+    """
+
+    task: Any
+    classes: Classes
+    decision: Decision | None = None
+    hierarchy: Hierarchy | None = None
+    stop: float | None = None
+
+    @property
+    def one_class(self) -> bool:
+        """Whether an example has one class."""
+        return isinstance(self.task, OneClass)
+
+    def keep(self, num_examples: int) -> Keep | None:
+        """What has to be kept of each batch; None where nothing is measured here."""
+        if isinstance(self.task, Verification):
+            return None
+        kept = 1 if self.one_class and not self.decision and self.stop is None else KEPT
+        enough = num_examples * min(kept, self.classes.number) <= _MOST
+        return keep_scored(self.task, kept) if enough else None
+
+    def of(self, found: Scored) -> dict[str, Any]:
+        """The figures of a split: `ece`; of many labels an example also `mAP` and the F1 at even odds.
+
+        With a decision, `decided` has what it reaches, see `mhe_jax.inference.decide.measured`; with a tree
+        `hierarchy` has the accuracy of each level, see `mhe_jax.evaluation.hierarchy`.
+        """
+        values: dict[str, Any] = {"ece": calibration_error(found, self.one_class)}
+        if not self.one_class:
+            pairs = found.pairs()
+            values["mAP"] = mean_average_precision(pairs)
+            values |= f1_scores(pairs, pairs.score >= _EVEN)
+        if self.decision:
+            values["decided"] = measured(found, self.decision)
+        if self.hierarchy:
+            values["hierarchy"] = self._levels(found, self.hierarchy)
+        return values
+
+    def _levels(self, found: Scored, hierarchy: Hierarchy) -> dict[str, Any]:
+        """The accuracy of each level, and hierarchical precision, recall and F1 of what is answered."""
+        examples = len(found.ids)
+        rows = np.repeat(np.arange(examples), np.diff(found.labels.indptr))
+        true = hierarchy.nodes(rows, hierarchy.leaf[found.labels.indices], examples)
+        values: dict[str, Any] = {}
+        scores = self.decision.calibrated(found.scores) if self.decision else found.scores
+        if self.one_class:
+            answered = found.ids[:, :1] >= 0
+            values["level_accuracy"] = hierarchy.level_accuracy(found.ids[:, 0], found.labels.indices)
+        elif self.decision:
+            answered = self.decision.accepted(found.ids, scores)
+        else:
+            answered = (found.ids >= 0) & (scores >= _EVEN)
+        row, place = np.nonzero(answered)
+        values |= hierarchy.scores(hierarchy.nodes(row, hierarchy.leaf[found.ids[row, place]], examples), true)
+        if self.one_class and self.stop is not None:
+            node, _ = hierarchy.stopped(found.ids, scores, self.stop)
+            stopped = hierarchy.scores(hierarchy.nodes(np.arange(examples), node, examples), true)
+            at_class = np.isin(node, hierarchy.leaf)
+            values["stopped"] = {**stopped, "at_a_class": float(at_class.mean()), "nowhere": float((node < 0).mean())}
+        return values
+
+    def by_class(
+        self, found: Scored, keep: Callable[[Callable[[], None]], None], workdir: pathlib.Path | None
+    ) -> float:
+        """The mean of the classes' accuracies; their files are written by way of `keep`."""
+        labels = found.labels.indices.astype(np.int64)
+        table = by_class.by_class(labels, found.ids[:, 0], self.classes.number)
+        if workdir is not None:
+            keep(functools.partial(by_class.write, table, self.classes.name, workdir))
+        return table.macro_accuracy
