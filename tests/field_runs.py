@@ -208,6 +208,10 @@ RUNS: dict[str, Make] = {
     "backbone:convnet": lambda: pictures(),
     "backbone:resnet": lambda: pictures(backbone={"name": "resnet", "depth": 18}),
     "backbone:resnet_cifar": lambda: pictures(backbone={"name": "resnet_cifar", "depth": 18}),
+    "backbone:vit": lambda: pictures(
+        backbone={"name": "vit", "patch_size": 4, "width": 8, "depth": 2, "num_heads": 2, "drop_path": 0.1}
+    ),
+    "backbone:convnext": lambda: pictures(backbone={"name": "convnext", "depths": (1, 1), "widths": (4, 6)}),
     "backbone:iresnet": lambda: faces(backbone={"name": "iresnet", "depth": 18, "features_dim": 8}),
     "backbone:mobilefacenet": lambda: faces(backbone={"name": "mobilefacenet", "features_dim": 8, "scale": 1}),
     "backbone:face_vit": lambda: faces(
