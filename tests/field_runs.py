@@ -198,6 +198,8 @@ RUNS: dict[str, Make] = {
     "table_optimizer:adamw": lambda: texts(table_optimizer={"name": "adamw"}),
     "clip:none": lambda: pictures(),
     "clip:norm": lambda: pictures(clip={"name": "norm", "norm": 1.0}),
+    "augment:own": lambda: pictures(augment={"name": "own", "policy": "timm"}),
+    "augment:none": lambda: pictures(),
     "codes:identity": lambda: pictures(),
     "codes:file": lambda: pictures(codes={"name": "file", "path": "codes.npy"}),
     "codes:taxonomy": lambda: pictures(codes={"name": "taxonomy", "path": "tree.tsv"}),

@@ -28,6 +28,8 @@ OTHERWISE = {"cifar100", "face_records", "imagenet", "unicode", "pretrained"}
 OTHERS: dict[str, Any] = {
     "accumulate_steps": 2,
     "codes:warmup.epochs": 1.0,
+    "augment:own.policy": "trivial",
+    "jitter": (0.1, 0.1, 0.1, 0.1),
     "activation": "relu",
     "augmentation": 0.25,
     "b1": 0.8,
@@ -126,6 +128,7 @@ WITH: dict[str, dict[str, Any]] = {
     # With their own backbone, of one layer, it is an error.
     "optimizer:adamw.layer_decay": {"backbone": {"name": "resnet_cifar", "depth": 18}},
     "schedule:cosine.per_epoch": {"total_steps": 9},
+    "augment:own.erase_noise": {"augment.erase": 0.5},
 }
 
 # Read, but by no part of a run that is looked at here.
@@ -179,6 +182,7 @@ FIRST = {
     "average": "update",
     "schedule": "schedule",
     "codes": "schedule",
+    "augment": "step",
 }
 
 
@@ -243,8 +247,8 @@ def test_a_top_level_field_is_read_or_free_or_an_error(run, path, default):
 def test_every_entry_of_every_registry_has_a_run():
     for data, kind in (("synthetic", ""), ("synthetic_text", " of texts"), ("face_synthetic", " of faces")):
         for path, entries in sections.registries(data).items():
-            if path in ("backbone.network", "backbone.bag"):
-                continue  # the same as those of 'backbone'
+            if path in ("backbone.network", "backbone.bag", "augment"):
+                continue  # the same as those of 'backbone', and as 'own' with other defaults
             by_kind = kind if path == "head" else ""
             missing = {name for name in entries if f"{path}:{name}{by_kind}" not in RUNS}
             assert missing <= OTHERWISE, path

@@ -78,7 +78,7 @@ TIMM = {
     "rotate": ("rotate", [-30.0, -10.0, -0.5, 0.0, 20.0, 30.0]),
     "shear_x": ("shear_x", [-0.3, -0.1, -0.05, 0.0, 0.2, 0.3]),
     "shear_y": ("shear_y", [-0.3, -0.1, -0.05, 0.0, 0.2, 0.3]),
-    "posterize": ("posterize", [0, 1, 2, 3, 4, 4]),
+    "posterize": ("posterize", [1, 2, 3, 4, 4, 3]),
     "solarize": ("solarize", [0, 60, 128, 200, 250, 256]),
     "solarize_add": ("solarize_add", [0, 1, 30, 77, 110, 110]),
     "brightness": ("brightness", [0.1, 0.5, 0.9, 1.0, 1.5, 1.9]),
@@ -130,7 +130,7 @@ def reference_space(policy, height, width):
         values = [0.0] if values is None else [float(v) for v in values]
         name = named.get(theirs, "identity")
         if name.startswith("translate"):
-            values = [float(int(v)) for v in values]
+            values = [float(int(v + 1e-4)) for v in values]  # 15.99999 is what torch makes of 16
         values = values + [-v for v in values] if signed else values
         if name in ("brightness", "color", "contrast", "sharpness"):
             values = [1 + v for v in values]
