@@ -105,6 +105,7 @@ OTHERS: dict[str, Any] = {
     "valid_examples": 4,
     "text_rule": "reference",
     "tokenizer": "nowhere",
+    "unfreeze_steps": (1,),
     "updates": "owned",
     "updates of pictures": "sparse",
     "rowwise_adagrad.updates": "sparse",
