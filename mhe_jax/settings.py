@@ -58,6 +58,10 @@ class Settings:
         "owned, where it moves all rows itself; 'none' trains them with `optimizer`.",
     )
     clip: ConfigDict = option({"name": "none"}, "Section: the limit of the gradient's norm.")
+    # ---- What becomes of pictures in training.
+    augment: ConfigDict = option(
+        {"name": "none"}, "Section: what training does to pictures, beside the crops and flips of `data`."
+    )
     # ---- As what the head sees the classes.
     codes: ConfigDict = option(
         {"name": "identity", "path": "", "epochs": 2.0}, "Section: which class has which code, and so which digits."

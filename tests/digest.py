@@ -21,6 +21,7 @@ from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import PairedSplit
 from mhe_jax.data.feeds import eval_feed, train_feed
+from mhe_jax.data.images.recipes import build_augmentation
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.settings import Settings
 from mhe_jax.train import experiment, warm_up
@@ -54,6 +55,7 @@ class Run:
             settings.global_batch_size,
             seed=settings.seed,
             last_batch=self.data.last_batch,
+            repeats=getattr(build_augmentation(settings.augment), "repeats", 1),
             **shares(self.mesh, settings.accumulate_steps),
         )
         self.total_steps = settings.duration("total", self.train.steps_per_epoch)

@@ -198,6 +198,8 @@ RUNS: dict[str, Make] = {
     "table_optimizer:adamw": lambda: texts(table_optimizer={"name": "adamw"}),
     "clip:none": lambda: pictures(),
     "clip:norm": lambda: pictures(clip={"name": "norm", "norm": 1.0}),
+    "augment:own": lambda: pictures(augment={"name": "own", "policy": "timm"}),
+    "augment:none": lambda: pictures(),
     "codes:identity": lambda: pictures(),
     "codes:file": lambda: pictures(codes={"name": "file", "path": "codes.npy"}),
     "codes:taxonomy": lambda: pictures(codes={"name": "taxonomy", "path": "tree.tsv"}),
@@ -208,6 +210,10 @@ RUNS: dict[str, Make] = {
     "backbone:convnet": lambda: pictures(),
     "backbone:resnet": lambda: pictures(backbone={"name": "resnet", "depth": 18}),
     "backbone:resnet_cifar": lambda: pictures(backbone={"name": "resnet_cifar", "depth": 18}),
+    "backbone:vit": lambda: pictures(
+        backbone={"name": "vit", "patch_size": 4, "width": 8, "depth": 2, "num_heads": 2, "drop_path": 0.1}
+    ),
+    "backbone:convnext": lambda: pictures(backbone={"name": "convnext", "depths": (1, 1), "widths": (4, 6)}),
     "backbone:iresnet": lambda: faces(backbone={"name": "iresnet", "depth": 18, "features_dim": 8}),
     "backbone:mobilefacenet": lambda: faces(backbone={"name": "mobilefacenet", "features_dim": 8, "scale": 1}),
     "backbone:face_vit": lambda: faces(

@@ -28,6 +28,8 @@ OTHERWISE = {"cifar100", "face_records", "imagenet", "unicode", "pretrained"}
 OTHERS: dict[str, Any] = {
     "accumulate_steps": 2,
     "codes:warmup.epochs": 1.0,
+    "augment:own.policy": "trivial",
+    "jitter": (0.1, 0.1, 0.1, 0.1),
     "activation": "relu",
     "augmentation": 0.25,
     "b1": 0.8,
@@ -39,6 +41,10 @@ OTHERS: dict[str, Any] = {
     "bucket_lengths": (4, 8),
     "clip:norm.parts": ("head",),
     "depth": 34,
+    "depths": (1, 2),
+    "backbone:vit.depth": 3,
+    "backbone:vit.patch_size": 2,
+    "backbone:convnext.widths": (4, 8),
     "data:image_folder.augmentation": "affine",
     "data:tfds.augmentation": "none",
     "dataset": "nothing",
@@ -99,6 +105,7 @@ OTHERS: dict[str, Any] = {
     "valid_examples": 4,
     "text_rule": "reference",
     "tokenizer": "nowhere",
+    "unfreeze_steps": (1,),
     "updates": "owned",
     "updates of pictures": "sparse",
     "rowwise_adagrad.updates": "sparse",
@@ -122,6 +129,7 @@ WITH: dict[str, dict[str, Any]] = {
     # With their own backbone, of one layer, it is an error.
     "optimizer:adamw.layer_decay": {"backbone": {"name": "resnet_cifar", "depth": 18}},
     "schedule:cosine.per_epoch": {"total_steps": 9},
+    "augment:own.erase_noise": {"augment.erase": 0.5},
 }
 
 # Read, but by no part of a run that is looked at here.
@@ -175,6 +183,7 @@ FIRST = {
     "average": "update",
     "schedule": "schedule",
     "codes": "schedule",
+    "augment": "step",
 }
 
 
@@ -239,8 +248,8 @@ def test_a_top_level_field_is_read_or_free_or_an_error(run, path, default):
 def test_every_entry_of_every_registry_has_a_run():
     for data, kind in (("synthetic", ""), ("synthetic_text", " of texts"), ("face_synthetic", " of faces")):
         for path, entries in sections.registries(data).items():
-            if path in ("backbone.network", "backbone.bag"):
-                continue  # the same as those of 'backbone'
+            if path in ("backbone.network", "backbone.bag", "augment"):
+                continue  # the same as those of 'backbone', and as 'own' with other defaults
             by_kind = kind if path == "head" else ""
             missing = {name for name in entries if f"{path}:{name}{by_kind}" not in RUNS}
             assert missing <= OTHERWISE, path

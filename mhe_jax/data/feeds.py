@@ -19,6 +19,7 @@ def train_feed(
     *,
     seed: int,
     last_batch: str = "drop",
+    repeats: int = 1,
     process_index: int = 0,
     process_count: int = 1,
     num_devices: int = 1,
@@ -26,11 +27,13 @@ def train_feed(
 ) -> Feed:
     """Endless shuffled batches of `batch_size` rows over all processes, of which `processes_here` share a machine.
 
+    Each example is `repeats` times in a batch.
+
     Raises:
       ValueError: if batches cannot be split evenly over the processes and `num_devices` devices (the length of the mesh
         axes that the batch is split over), or the split has no full batch.
     """
-    order = EpochOrder(split.num_examples, batch_size, seed, last_batch)
+    order = EpochOrder(split.num_examples, batch_size, seed, last_batch, repeats)
     return _feed(split, order, seed, process_index, process_count, num_devices, processes_here)
 
 

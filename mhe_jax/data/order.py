@@ -11,11 +11,13 @@ class Rows:
     """The examples of one step, before they are split over processes.
 
     index: int [size] into the split; weight: float32 [size], 0 for padding; epoch: how often the split was passed.
+    copy: int [size], which repetition of its example a row is; None: each is there once.
     """
 
     index: np.ndarray
     weight: np.ndarray
     epoch: int
+    copy: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +27,25 @@ class EpochOrder:
     last_batch 'drop' leaves out the num_examples % batch_size last ones of each permutation (others each epoch), 'keep'
     makes one smaller batch of them.
 
+    repeats: how often each example is in a batch, one repetition of all behind the other; the last one is cut off where
+      they do not fill it. An epoch keeps its number of steps and so has a part of the examples, as of DeiT and timm.
+
     Raises:
-      ValueError: when there is no full batch to make with 'drop', or for a negative seed.
+      ValueError: when there is no full batch to make with 'drop', for a negative seed, and for more repetitions than a
+        batch has rows.
     """
 
     num_examples: int
     batch_size: int
     seed: int
     last_batch: str = "drop"
+    repeats: int = 1
 
     def __post_init__(self):
+        if self.repeats > self.batch_size:
+            raise ValueError(
+                f"config.augment.repeats is {self.repeats}, more than config.global_batch_size={self.batch_size}"
+            )
         if self.seed < 0:
             raise ValueError(f"the data seed must not be negative, but is {self.seed}")
         if self.steps_per_epoch == 0:
@@ -54,9 +65,11 @@ class EpochOrder:
 
     def rows(self, step: int) -> Rows:
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
-        start = step_in_epoch * self.batch_size
-        index = _permutation(self.num_examples, self.seed, epoch)[start : start + self.batch_size]
-        return Rows(index, np.ones(len(index), np.float32), epoch)
+        size, distinct = self.size(step), -(-self.batch_size // self.repeats)
+        start = step_in_epoch * distinct
+        index = _permutation(self.num_examples, self.seed, epoch)[start : start + min(distinct, size)]
+        copy, place = np.divmod(np.arange(size), len(index))
+        return Rows(index[place], np.ones(size, np.float32), epoch, copy)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,8 @@ FILE = "state_dict.safetensors"
 LAYOUTS = {
     "resnet_cifar": "reference_cifar",
     "resnet": "reference_imagenet",
+    "vit": "timm_vit",
+    "convnext": "timm_convnext",
     "bert": "reference_text",
     "xlnet": "reference_text",
     "iresnet": "insightface_iresnet",

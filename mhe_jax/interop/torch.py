@@ -10,13 +10,13 @@ from flax import traverse_util
 
 from mhe_jax.interop.class_rows import in_order
 from mhe_jax.interop.state_files import read_checkpoint as read_checkpoint
-from mhe_jax.interop.tables import encoders, faces, patterns
+from mhe_jax.interop.tables import encoders, faces, patterns, pictures
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.ops.storage import Scaled, store, widen
 
 PARTS = ("backbone", "head")
 
-_IMAGE_LAYOUTS = patterns.BACKBONES | faces.BACKBONES
+_IMAGE_LAYOUTS = patterns.BACKBONES | pictures.BACKBONES | faces.BACKBONES
 
 # The published text system on one GPU and on several: the prefix of its encoder, and its heads in `patterns.HEADS`.
 _TEXT_LAYOUTS = {
@@ -108,8 +108,9 @@ def export_state_dict(
 
     Args:
       variables: {'params': {'backbone', 'head'}, 'batch_stats'}, boxed or not.
-      layout: 'reference_cifar', 'reference_imagenet', 'torchvision'; for texts 'reference_text' or
-        'reference_text_multi_gpu'; for faces 'insightface_iresnet', 'insightface_mobilefacenet' or 'insightface_vit'.
+      layout: 'reference_cifar', 'reference_imagenet', 'torchvision', 'timm_vit', 'torchvision_vit', 'timm_convnext' or
+        'torchvision_convnext'; for texts 'reference_text' or 'reference_text_multi_gpu'; for faces
+        'insightface_iresnet', 'insightface_mobilefacenet' or 'insightface_vit'.
       head: 'ohe', 'mhp', 'mhc' or 'mhs'; for texts 'ohe' or 'mhc'; for faces 'ohe' or 'mhs', as `weight`: see
         `interop.face_heads`. None exports the backbone only.
       label_space: of the head; needed if its tables are padded with rows, which are then cut off, and for the cascade
@@ -172,6 +173,8 @@ def _layout(
         if "backbone" in parts:
             faces.check_frozen(state_dict)
         return rules + faces.BACKBONES[face], faces.is_ignored
+    if picture := pictures.detect_backbone(state_dict):
+        return (rules or pictures.classifier(picture)) + pictures.BACKBONES[picture], lambda name: False
     if encoder:
         prefix = encoder[1]
         return rules + encoders.encoder_rules(*encoder), lambda name: encoders.is_ignored(name, prefix)
@@ -189,7 +192,9 @@ def _export_rules(layout: str, head: str | None, flat: Mapping[str, Any]) -> lis
     rules = list(_IMAGE_LAYOUTS[layout])
     if layout in faces.BACKBONES:
         return rules + faces.EXPORTED_HEADS[head] if head in faces.EXPORTED_HEADS else rules
-    if head:
+    if head == "ohe" and layout in pictures.BACKBONES:
+        rules += pictures.classifier(layout)
+    elif head:
         rules += patterns.HEADS["mhc2" if head == "mhc" and "params/head/table_2" not in flat else head]
     return rules
 

@@ -14,19 +14,23 @@ from mhe_jax.models.features.bag import Bag
 from mhe_jax.models.features.identity import Identity
 from mhe_jax.models.features.side_by_side import SideBySide
 from mhe_jax.models.images.convnet import ConvNet
+from mhe_jax.models.images.convnext import ConvNeXt
 from mhe_jax.models.images.resnet import ResNet
 from mhe_jax.models.images.resnet_cifar import CifarResNet
+from mhe_jax.models.images.vit import ViT
 from mhe_jax.models.texts.bert import Bert
 from mhe_jax.models.texts.modernbert import ModernBert
 from mhe_jax.models.texts.xlnet import XLNet
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "convnet": ConvNet,
+    "convnext": ConvNeXt,
     "face_vit": FaceViT,
     "iresnet": IResNet,
     "mobilefacenet": MobileFaceNet,
     "resnet": ResNet,
     "resnet_cifar": CifarResNet,
+    "vit": ViT,
 }
 ENCODERS: dict[str, Callable[..., nn.Module]] = {"bert": Bert, "modernbert": ModernBert, "xlnet": XLNet}
 ON_FEATURES: dict[str, Callable[..., nn.Module]] = {"identity": Identity}

@@ -44,8 +44,14 @@ _STRUCTURES = (
     _structure("conv1 bn1 prelu", r"layer(\d+)_\d+", "bn2 fc features"),
     # MobileFaceNet.
     _structure("stem stem_grouped", r"stage(\d+)_(?:\d+|down)", "last places places_bn embedding embedding_bn"),
-    # FaceViT.
-    _structure("patch positions", r"block_(\d+)", "norm mask_token features_1 features_1_bn features_2 features_2_bn"),
+    # ViT, FaceViT.
+    _structure(
+        "patch positions class_token",
+        r"block_(\d+)",
+        "norm mask_token features_1 features_1_bn features_2 features_2_bn",
+    ),
+    # ConvNeXt.
+    _structure("stem stem_norm", r"stage(\d+)_(?:\d+|down|down_norm)", "norm"),
     # ConvNet.
     _structure("", r"(?:dense|bn)(\d+)", "dense_features bn_features"),
     # Identity with dense layers.

@@ -1,6 +1,6 @@
 """What the image-folder configs share: ResNet-50 on streamed pictures, or a small network on pictures in memory."""
 
-from mhe_jax.recipes import glyphs, heads
+from mhe_jax.recipes import glyphs, heads, pictures
 from mhe_jax.recipes.arguments import parse
 from mhe_jax.recipes.base import base_config
 from mhe_jax.recipes.propensity import DEFAULT
@@ -24,8 +24,12 @@ def make(head, arg, small_codes=None):
     `labels` reads pictures with any number of labels each, which files beside them tell; with `single` just one each.
 
     `tfds` reads the tensorflow-datasets image set `data.dataset`, prepared as ArrayRecord in `data.path`.
+    `vit_s16`, `vit_b16` and `convnext_t` are other networks, to be fine-tuned from a checkpoint (`init_from`).
     """
-    sizes, flags = parse(arg, "small", "labels", "single", "tfds", "smoke")
+    sizes, flags = parse(arg, "small", "labels", "single", "tfds", "smoke", *pictures.BACKBONES)
+    network = pictures.chosen(flags)
+    if network and "small" in flags:
+        raise ValueError(f"config argument 'small' is a network of its own: leave out {network}")
     config = base_config()
     config.data = {
         "name": "image_folder",
@@ -81,6 +85,8 @@ def make(head, arg, small_codes=None):
             "total_epochs": 100.0,
             "dtype": "bfloat16",
         }
+    if network:
+        recipe = {**pictures.fine_tuning(network), "dtype": "bfloat16"}
     config.update(recipe)
     if "smoke" in flags:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
@@ -88,5 +94,7 @@ def make(head, arg, small_codes=None):
         if "small" in flags and small_codes:
             config.codes.epochs = 1e-6  # a step
         if "small" not in flags:
-            config.data.image_size, config.backbone.depth, config.dtype = 64, 18, "float32"
+            config.data.image_size, config.dtype = 64, "float32"
+        if config.backbone.name == "resnet":
+            config.backbone.depth = 18
     return config

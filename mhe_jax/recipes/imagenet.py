@@ -1,6 +1,6 @@
 """What the ImageNet configs share: ResNet-50, the published recipe, and the corrected one that is the default."""
 
-from mhe_jax.recipes import heads
+from mhe_jax.recipes import heads, pictures
 from mhe_jax.recipes.arguments import parse
 from mhe_jax.recipes.base import base_config
 
@@ -11,9 +11,12 @@ def make(head, arg, default_sizes=(40, 25)):
     `reference` gives the published settings: batch 256, float32, a cosine stepped once an epoch from 0.1 to 1e-4,
     decay on all parameters, no warm-up, no label smoothing. The default has the batch and rates of today's recipes.
     `tfds` reads imagenet2012 prepared as ArrayRecord in `data.path`; `ema` evaluates an average of the weights.
+    `vit_s16`, `vit_b16` and `convnext_t` are other networks, with the recipes of their papers.
     """
-    sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "smoke")
-    reference = "reference" in flags
+    sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "smoke", *pictures.BACKBONES)
+    reference, network = "reference" in flags, pictures.chosen(flags)
+    if reference and network:
+        raise ValueError(f"config argument {network!r} has a recipe of its own: leave out reference")
     config = base_config()
     if flags & {"synthetic", "smoke"}:
         config.data = {
@@ -37,8 +40,6 @@ def make(head, arg, default_sizes=(40, 25)):
         }
     if "tfds" in flags:
         config.data.update(name="tfds", dataset="imagenet2012", train_split="train", eval_split="validation")
-    if "ema" in flags:
-        config.average = {"name": "ema", "decay": 0.9999}
     config.backbone = {"name": "resnet", "depth": 50, "bn_groups": 1}
     config.head = head(sizes or default_sizes)
     config.global_batch_size = 256 if reference else 1024
@@ -69,7 +70,13 @@ def make(head, arg, default_sizes=(40, 25)):
             config.head.objective = "softmax_concat"
     else:
         config.head.label_smoothing = 0.1
+    if network:
+        del config.backbone, config.optimizer
+        config.update(pictures.recipe(network))
+    if "ema" in flags:
+        config.average = {"name": "ema", "decay": 0.9999}
     if "smoke" in flags:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
-        config.backbone.depth = 18
+        if not network:
+            config.backbone.depth = 18
     return config

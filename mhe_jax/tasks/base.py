@@ -32,6 +32,11 @@ class Task:
         """The context in which the head, and its gradient, have to be traced."""
         return jax.default_matmul_precision(self.head_precision) if self.head_precision else contextlib.nullcontext()
 
+    @property
+    def repeats(self) -> int:
+        """How often each example is in a training batch."""
+        return 1
+
     def asked(self, batch: dict) -> Any:
         """What `predict` and `embed` take of a batch."""
         raise NotImplementedError

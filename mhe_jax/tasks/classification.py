@@ -8,6 +8,10 @@ import jax.numpy as jnp
 
 from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
+from mhe_jax.data.images.mixing import neighbour
+from mhe_jax.data.images.recipes import Augmentation
+from mhe_jax.heads.base import Context
+from mhe_jax.tasks import mixed
 from mhe_jax.tasks.base import Task
 
 
@@ -40,9 +44,16 @@ class Classification(OneClass):
 
     Of features that another network made the batch has 'features' [B, D] in the place of 'image'; what is said of
     images here is true of them.
+
+    augmentation: what training does to images beside what `data` does, see `mhe_jax.data.images.recipes`.
     """
 
     data: ImageData | FeatureData
+    augmentation: Augmentation | None = dataclasses.field(default=None, kw_only=True)
+
+    @property
+    def repeats(self) -> int:
+        return self.augmentation.repeats if self.augmentation else 1
 
     def init(self, key: jax.Array) -> tuple[dict, Any]:
         """Parameters {'backbone', 'head'} with their partitioning metadata, and the backbone's running statistics."""
@@ -57,9 +68,33 @@ class Classification(OneClass):
         """The images of a batch."""
         return batch[self.data.input_name]
 
-    def train_inputs(self, batch: dict, key: jax.Array) -> jax.Array:
-        """Augmented, normalised images, float32 [B, H, W, C]."""
-        return self.data.augment(self.asked(batch), key)
+    def train_inputs(self, batch: dict, key: jax.Array) -> tuple[jax.Array, dict]:
+        """Augmented, normalised images, float32 [B, H, W, C], and the batch, with 'share' and 'other_label' if mixed."""
+        images = self.asked(batch)
+        if self.augmentation is None:
+            return self.data.augment(images, key), batch
+        view_key, distort_key, erase_key, mix_key = jax.random.split(key, 4)
+        images = self.augmentation.distort(images, distort_key, self.data.moments[0])
+        images = self.augmentation.erased(self.data.augment(images, view_key), erase_key)
+        if self.augmentation.mixes:
+            images, share = self.augmentation.mixed(images, mix_key)
+            batch = {**batch, "share": share, "other_label": neighbour(batch["label"])}
+        return images, batch
+
+    def head_loss(
+        self, params: Any, features: jax.Array, batch: dict, context: Context
+    ) -> tuple[jax.Array, dict, dict]:
+        """As other tasks'; of mixed images that of both labels, by their shares."""
+        if "share" not in batch:
+            return super().head_loss(params, features, batch, context)
+        *found, statistics = super().head_loss(params, *mixed.with_both_labels(features, batch, context))
+        loss, values = mixed.by_share(found, batch["share"])
+        return loss, values, statistics
+
+    def head_blocks(self, params: Any, features: jax.Array, batch: dict, context: Context) -> dict[str, jax.Array]:
+        if "share" in batch:
+            features, batch, context = mixed.with_both_labels(features, batch, context)
+        return super().head_blocks(params, features, batch, context)
 
     def train_features(
         self, params: Any, batch_stats: Any, images: jax.Array, key: jax.Array, train

@@ -91,9 +91,9 @@ class MultiLabel(Ranking):
         """The documents of a batch, {'input_ids', 'length'}, or what else the backbone takes."""
         return {name: batch[name] for name in self.example}
 
-    def train_inputs(self, batch: dict, key: jax.Array) -> tuple[jax.Array, ...]:
-        """Tokens and lengths; texts are not augmented."""
-        return tuple(self.asked(batch).values())
+    def train_inputs(self, batch: dict, key: jax.Array) -> tuple[tuple[jax.Array, ...], dict]:
+        """Tokens and lengths, and the batch; texts are not augmented."""
+        return tuple(self.asked(batch).values()), batch
 
     def train_features(self, params: Any, batch_stats: Any, inputs, key: jax.Array, train) -> tuple[jax.Array, Any]:
         """Features [B, D] of the encoder. `train`, possibly traced, says whether dropout is on."""

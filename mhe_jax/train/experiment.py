@@ -13,6 +13,8 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.build import Data
 from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.images.dataset import ImageData
+from mhe_jax.data.images.recipes import Augmentation, build_augmentation
 from mhe_jax.data.features.dataset import MultiLabelData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
@@ -69,6 +71,7 @@ def build_task(
             "in it what a step adds: set average.name = 'none', or storage = 'float32'"
         )
     head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype, storage=storage)
+    augmentation = augmentation_for(settings, data)
     if isinstance(data, TextData | MultiLabelData | SparseData):
         of_documents = MultiLabel if data.multilabel else TextClassification
         return of_documents(backbone, head, data.example, head_precision=precision)
@@ -78,9 +81,28 @@ def build_task(
             "their dropout: set it to 0"
         )
     if isinstance(data, FaceData):
-        return Verification(backbone, head, data, head_precision=precision)
+        return Verification(backbone, head, data, head_precision=precision, augmentation=augmentation)
     of_pictures = MultiLabelImages if data.multilabel else Classification
-    return of_pictures(backbone, head, data, head_precision=precision)
+    return of_pictures(backbone, head, data, head_precision=precision, augmentation=augmentation)
+
+
+def augmentation_for(settings: Settings, data: Data) -> Augmentation | None:
+    """The augmentation of a config for its data; raises ValueError where that has no pictures, or none to be mixed."""
+    augmentation, name = build_augmentation(settings.augment), settings.data.name
+    if augmentation is None:
+        return None
+    if not isinstance(data, ImageData):
+        raise ValueError(
+            f"config.augment is {settings.augment.name!r}, but config.data {name!r} has no pictures: set augment.name = "
+            "'none'"
+        )
+    if augmentation.mixes and (data.multilabel or isinstance(data, FaceData)):
+        why = "a picture has many labels" if data.multilabel else "faces are trained by margins on one identity"
+        raise ValueError(
+            f"config.augment.mixup is {augmentation.mixup} and config.augment.cutmix is {augmentation.cutmix}, but of "
+            f"config.data {name!r} {why}: set both to 0"
+        )
+    return augmentation
 
 
 def claim_workdir(

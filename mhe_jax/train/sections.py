@@ -9,6 +9,7 @@ from mhe_jax import registry
 from mhe_jax.codes.sources import SOURCES
 from mhe_jax.data.build import DATA
 from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.images.recipes import RECIPES
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop.huggingface import PRETRAINED
 from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES, ON_SPARSE, PARTS, SIDE_BY_SIDE
@@ -44,6 +45,7 @@ def registries(data_name: str, single_label: bool = False) -> dict[str, Registry
         "head": heads,
         "head.margin": MARGINS,
         "head.sampler": SAMPLERS,
+        "augment": RECIPES,
         "codes": SOURCES,
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,

@@ -57,7 +57,7 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         batch_stats, statistics = stats
         augment_key, head_key = jax.random.split(key)
         dropout_key = jax.random.fold_in(key, zlib.crc32(b"dropout"))
-        inputs = task.train_inputs(batch, augment_key)
+        inputs, batch = task.train_inputs(batch, augment_key)
         train = _dropout_is_on(options, step)
         gather = fsdp.gather if options.shard_backbone else lambda p: p
         if options.freeze_backbone:

@@ -73,3 +73,38 @@ def test_one_permutation_is_kept_at_a_time_in_four_bytes():
     assert {index.dtype for index in held} == {np.dtype(np.int32)}
     assert order_module._permutation.cache_info().currsize == 1
     np.testing.assert_array_equal(held[2], np.random.default_rng((4, 1)).permutation(1000)[:10])
+
+
+@pytest.mark.parametrize(("batch_size", "repeats"), [(6, 3), (8, 3), (5, 5), (7, 2)])
+def test_repeated_examples_are_in_one_batch(batch_size, repeats):
+    order = EpochOrder(40, batch_size, seed=1, repeats=repeats)
+    assert order.steps_per_epoch == 40 // batch_size
+    seen = []
+    for step in range(order.steps_per_epoch):
+        rows = order.rows(step)
+        assert len(rows.index) == len(rows.copy) == batch_size
+        counts = np.unique(rows.index, return_counts=True)[1]
+        assert len(counts) == -(-batch_size // repeats) and counts.max() == repeats
+        # Pairs of an example and a copy are distinct, and neighbours are different examples where there are several.
+        assert len({*zip(rows.index.tolist(), rows.copy.tolist(), strict=True)}) == batch_size
+        assert len(counts) == 1 or (rows.index[1:] != rows.index[:-1]).all()
+        seen += rows.index.tolist()
+    assert len(set(seen)) == order.steps_per_epoch * -(-batch_size // repeats)
+    assert sorted(set(seen)) != sorted({i for s in range(order.steps_per_epoch) for i in order.rows(s + 99).index})
+
+
+def test_without_repeats_the_order_is_as_it_was():
+    plain, once = EpochOrder(23, 4, seed=1), EpochOrder(23, 4, seed=1, repeats=1)
+    for step in range(12):
+        np.testing.assert_array_equal(plain.rows(step).index, once.rows(step).index)
+        assert not once.rows(step).copy.any()
+
+
+def test_the_smaller_last_batch_is_repeated_too():
+    rows = EpochOrder(11, 4, seed=0, last_batch="keep", repeats=2).rows(2)
+    assert len(rows.index) == 3 and len(np.unique(rows.index)) == 2
+
+
+def test_more_repeats_than_rows_are_named():
+    with pytest.raises(ValueError, match="config.augment.repeats is 5, more than config.global_batch_size=4"):
+        EpochOrder(11, 4, seed=0, repeats=5)

@@ -35,9 +35,59 @@ def test_resnets_have_the_published_number_of_parameters(name, depth, count):
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
 
 
+# Counts of timm's models at 224x224 without their classifiers of 1,000 classes.
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        ({"name": "vit"}, 21_665_664),
+        ({"name": "vit", "width": 768, "num_heads": 12}, 85_798_656),
+        ({"name": "convnext"}, 27_820_128),
+    ],
+)
+def test_vits_and_convnext_have_the_published_number_of_parameters(fields, count):
+    variables = abstract(build(**fields), (1, 224, 224, 3))
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"name": "vit", "patch_size": 5}, "pictures are 32x32, but 'vit' takes square ones of whole patches: .*=5"),
+        ({"name": "vit", "num_heads": 5}, "config.backbone.num_heads is 5; it must divide config.backbone.width=384"),
+        ({"name": "vit", "drop_path": 1.0}, r"config.backbone.drop_path is 1.0; it must be in \[0, 1\)"),
+        ({"name": "convnext", "depths": (1, 1)}, "config.backbone.depths is .* each stage has one of both"),
+        ({"name": "convnext", "widths": (2,) * 5, "depths": (1,) * 5}, "pictures are 32x32, .* needs 64x64"),
+    ],
+)
+def test_impossible_sizes_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        abstract(build(**fields), (1, 32, 32, 3))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": "vit", "patch_size": 8, "width": 8, "depth": 3, "num_heads": 2},
+        {"name": "convnext", "depths": (1, 1), "widths": (4, 6), "layer_scale": 1.0},
+    ],
+)
+def test_branches_are_dropped_in_training_alone_and_remat_changes_nothing(fields):
+    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
+    model = build(**fields, drop_path=0.5)
+    variables = jax.jit(lambda: model.init(jax.random.key(0), images, train=False))()
+    run = lambda model, train, seed: jax.jit(
+        lambda v: model.apply(v, images, train=train, rngs={"dropout": jax.random.key(seed)})
+    )(variables)
+    np.testing.assert_array_equal(run(model, False, 0), run(build(**fields, drop_path=0.0), True, 0))
+    assert not np.allclose(run(model, True, 0), run(model, True, 1))
+    np.testing.assert_allclose(run(build(**fields, drop_path=0.5, remat=True), True, 0), run(model, True, 0), atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("fields", "shape"),
     [
+        ({"name": "vit", "patch_size": 4, "width": 6, "depth": 2, "num_heads": 3}, (2, 16, 16, 1)),
+        ({"name": "convnext", "depths": (1, 1, 1), "widths": (3, 4, 5)}, (2, 17, 35, 3)),
         ({"name": "resnet_cifar", "depth": 18}, (2, 32, 32, 3)),
         ({"name": "resnet_cifar", "depth": 50}, (2, 32, 32, 3)),
         ({"name": "resnet", "depth": 34}, (2, 50, 65, 3)),

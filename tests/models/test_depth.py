@@ -74,6 +74,19 @@ EXPECTED = {
             2: {"patch", "positions"},
         },
     ),
+    "vit": (
+        {"name": "vit", "patch_size": 8, "width": 4, "depth": 3, "num_heads": 2},
+        {0: {"block_2", "norm"}, 1: {"block_1"}, 2: {"block_0"}, 3: {"patch", "class_token", "positions"}},
+    ),
+    "convnext": (
+        {"name": "convnext", "depths": (1, 2, 1), "widths": (2, 3, 4)},
+        {
+            0: {"stage3_down", "stage3_down_norm", "stage3_0", "norm"},
+            1: {"stage2_down", "stage2_down_norm", "stage2_0", "stage2_1"},
+            2: {"stage1_0"},
+            3: {"stem", "stem_norm"},
+        },
+    ),
     "convnet": (
         {"name": "convnet", "features_dim": 4, "widths": (4, 4)},
         {0: {"dense2", "bn2", "dense_features", "bn_features"}, 1: {"dense1", "bn1"}},

@@ -125,6 +125,8 @@ class StreamFeed(Feed):
             index, weight = rows.index[local], rows.weight[local].copy()
             images, labels, indices = (part[: len(index)] for part in self._slots.batch(slot))
             indices[:] = index
+            if rows.copy is not None:
+                indices += rows.copy[local] * self.num_examples
             real = int(np.count_nonzero(weight))
             begins = range(0, real, self._piece)
             self._coming.append(_Batch(step, slot, images, labels, indices, weight, real, len(begins)))
@@ -170,7 +172,7 @@ class StreamFeed(Feed):
 
     def _fill(self, batch: _Batch) -> None:
         """Rows of weight 0 get a good example: batch statistics then see no artificial image."""
-        self.bad.update(batch.indices[list(batch.bad)].tolist())
+        self.bad.update((batch.indices[list(batch.bad)] % self.num_examples).tolist())
         batch.weight[list(batch.bad)] = 0.0
         good = np.flatnonzero(batch.weight)
         if batch.real and not len(good):

@@ -52,7 +52,10 @@ class Done(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Slots:
-    """`count` batches in shared memory, each of uint8 images [rows, *shape], int32 labels and int64 indices [rows]."""
+    """`count` batches in shared memory, each of uint8 images [rows, *shape], int32 labels and int64 indices [rows].
+
+    An index is that of an example, and so many times the number of examples more in its further copies in a batch.
+    """
 
     rows: int
     shape: tuple[int, ...]
@@ -92,7 +95,7 @@ class Loader:
         for row, index in enumerate(indices[task.begin : task.end].tolist(), task.begin):
             rng = None if seed is None else example_rng(seed, task.epoch, index)
             try:
-                images[row], labels[row] = self.split.load_example(index, rng)
+                images[row], labels[row] = self.split.load_example(index % self.split.num_examples, rng)
             except BadExample as error:
                 if self.split.on_bad_example == "raise":
                     raise

@@ -103,7 +103,7 @@ BACKBONES = {
 _MARKS = {
     "insightface_iresnet": "layer1.0.prelu.weight",
     "insightface_mobilefacenet": "conv_sep.layers.0.weight",
-    "insightface_vit": "patch_embed.proj.weight",
+    "insightface_vit": "feature.2.weight",
 }
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mhe_jax.interop.positions import resized
+
 
 class Transform(NamedTuple):
     """How an array changes from torch to us and back.
@@ -54,6 +56,10 @@ TRANSFORMS = {
         ),
         lambda array: array.transpose(3, 2, 0, 1).reshape(array.shape[3], -1),
     ),
+    # A factor of each channel, [channels, 1, 1] and [channels].
+    "of_places": Transform(lambda array, shape: array.reshape(-1), lambda array: array[:, None, None]),
+    # A vision transformer's positions, of as many patches as the model's pictures have.
+    "positions": Transform(resized, lambda array: array),
     # XLNet's map from heads: [out, heads, size] and [heads, size, out]
     "from_heads": Transform(lambda array, shape: np.moveaxis(array, 0, -1), lambda array: np.moveaxis(array, -1, 0)),
     # A classifier's table, one row or block of rows per class or group.

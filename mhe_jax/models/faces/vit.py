@@ -5,12 +5,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from mhe_jax.models.layers.attention import self_attention
 from mhe_jax.models.layers.batch_norm import BatchNorm
-from mhe_jax.models.layers.convolution import product, symmetric_uniform, torch_default
 from mhe_jax.models.layers.dropout import dropout, is_active
+from mhe_jax.models.layers.transformer import INIT, Block, Patches, require_heads, require_shares
 
-_INIT = nn.initializers.normal(0.02)
 _LAYER_NORM_EPSILON, _BATCH_NORM_EPSILON = 1e-5, 2e-5
 
 
@@ -54,21 +52,17 @@ class FaceViT(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.width % self.num_heads:
-            raise ValueError(
-                f"config.backbone.num_heads is {self.num_heads}; it must divide config.backbone.width={self.width}"
-            )
-        for name in ("dropout", "drop_path", "mask_ratio"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"config.backbone.{name} is {getattr(self, name)}; it must be in [0, 1)")
+        require_heads(self.width, self.num_heads)
+        require_shares(self, "dropout", "drop_path", "mask_ratio")
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        x = PatchEmbedding(self.patch_size, self.width, self.dtype, name="patch")(images)
+        x = Patches(self.patch_size, self.width, dtype=self.dtype, name="patch")(images)
+        x = x.reshape(len(x), -1, self.width)
         batch, count = x.shape[:2]
-        positions = self.param("positions", _INIT, (1, count, self.width), jnp.float32)
+        positions = self.param("positions", INIT, (1, count, self.width), jnp.float32)
         x = dropout(self, x + positions.astype(self.dtype), self.dropout, train)
-        mask_token = self.param("mask_token", _INIT, (1, 1, self.width), jnp.float32)
+        mask_token = self.param("mask_token", INIT, (1, 1, self.width), jnp.float32)
         visible = None
         if is_active(self.mask_ratio, train):
             noise = jax.random.uniform(self.make_rng("dropout"), (batch, count))
@@ -78,8 +72,16 @@ class FaceViT(nn.Module):
         make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for index in range(self.depth):
             drop_path = self.drop_path * index / max(self.depth - 1, 1)
-            block = make_block(self.num_heads, self.dropout, drop_path, self.dtype, name=f"block_{index}")
-            x = block(x, train)
+            x = make_block(
+                self.num_heads,
+                activation=nn.relu6,
+                epsilon=_LAYER_NORM_EPSILON,
+                qkv_bias=False,
+                dropout=self.dropout,
+                drop_path=drop_path,
+                dtype=self.dtype,
+                name=f"block_{index}",
+            )(x, train)
         wide = jnp.promote_types(self.dtype, jnp.float32)
         x = nn.LayerNorm(_LAYER_NORM_EPSILON, dtype=wide, name="norm")(x)
         if visible is not None:
@@ -88,68 +90,6 @@ class FaceViT(nn.Module):
 
         x = x.reshape(batch, -1)
         for name, features in (("features_1", self.width), ("features_2", self.features_dim)):
-            x = nn.Dense(features, use_bias=False, dtype=wide, kernel_init=_INIT, name=name)(x)
+            x = nn.Dense(features, use_bias=False, dtype=wide, kernel_init=INIT, name=name)(x)
             x = BatchNorm(self.bn_groups, epsilon=_BATCH_NORM_EPSILON, dtype=wide, name=f"{name}_bn")(x, train)
         return x
-
-
-class PatchEmbedding(nn.Module):
-    """Dense map of each patch: [B, H, W, C] -> [B, patches, width], the patches row by row.
-
-    Parameters: kernel [size, size, C, width], bias [width].
-    """
-
-    size: int
-    width: int
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, images: jax.Array) -> jax.Array:
-        size = self.size
-        batch, height, width, channels = images.shape
-        rows, columns = height // size, width // size
-        if not rows * columns:
-            raise ValueError(f"a picture of {height}x{width} has no patch of config.backbone.patch_size={size}")
-        kernel = self.param("kernel", torch_default, (size, size, channels, self.width), jnp.float32)
-        bias = self.param("bias", symmetric_uniform(kernel[..., 0].size ** -0.5), (self.width,), jnp.float32)
-        x = images[:, : rows * size, : columns * size].astype(self.dtype)
-        x = x.reshape(batch, rows, size, columns, size, channels).transpose(0, 1, 3, 2, 4, 5)
-        x = product(x.reshape(batch, rows * columns, -1), kernel.reshape(-1, self.width).astype(self.dtype))
-        return x + bias.astype(self.dtype)[None, None, :]
-
-
-class Block(nn.Module):
-    """Attention and a two-layer perceptron four times as wide, each added to what it gets: [B, T, D] -> [B, T, D]."""
-
-    num_heads: int
-    dropout: float
-    drop_path: float
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = x + self._drop_path(self._attention(self._norm("norm1", x), train), train)
-        return x + self._drop_path(self._perceptron(self._norm("norm2", x), train), train)
-
-    def _attention(self, x: jax.Array, train: bool) -> jax.Array:
-        batch, count, width = x.shape
-        qkv = self._dense("qkv", 3 * width, x, use_bias=False)
-        qkv = qkv.reshape(batch, count, 3, self.num_heads, width // self.num_heads)
-        mixed = self_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-        return dropout(self, self._dense("proj", width, mixed.reshape(x.shape)), self.dropout, train)
-
-    def _perceptron(self, x: jax.Array, train: bool) -> jax.Array:
-        y = dropout(self, nn.relu6(self._dense("up", 4 * x.shape[-1], x)), self.dropout, train)
-        return dropout(self, self._dense("down", x.shape[-1], y), self.dropout, train)
-
-    def _norm(self, name: str, x: jax.Array) -> jax.Array:
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        return nn.LayerNorm(_LAYER_NORM_EPSILON, dtype=wide, name=name)(x).astype(self.dtype)
-
-    def _dense(self, name: str, features: int, x: jax.Array, use_bias: bool = True) -> jax.Array:
-        return nn.Dense(features, use_bias, dtype=self.dtype, kernel_init=_INIT, name=name)(x)
-
-    def _drop_path(self, branch: jax.Array, train: bool) -> jax.Array:
-        """Leaves out the branch of some examples, and scales that of the others ("stochastic depth")."""
-        kept = dropout(self, jnp.ones((branch.shape[0], 1, 1), branch.dtype), self.drop_path, train)
-        return branch * kept

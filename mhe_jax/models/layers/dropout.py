@@ -28,3 +28,9 @@ def dropout(module: nn.Module, x: jax.Array, rate: float, train: bool | jax.Arra
     if not isinstance(train, bool):
         keep, scale = keep | ~train, jnp.where(train, scale, 1)
     return jnp.where(keep, x * scale, 0)
+
+
+def drop_branch(module: nn.Module, branch: jax.Array, rate: float, train: bool | jax.Array) -> jax.Array:
+    """Leaves out a branch [B, ...] of some examples, and scales that of the others: "stochastic depth"."""
+    ones = jnp.ones((branch.shape[0],) + (1,) * (branch.ndim - 1), branch.dtype)
+    return branch * dropout(module, ones, rate, train)

@@ -15,6 +15,7 @@ from mhe_jax.ops.owned import Visit
 from mhe_jax.train.optim import rules
 from mhe_jax.train.optim.clip import build_clip
 from mhe_jax.train.optim.rates import require_trained_backbone, scale_parts
+from mhe_jax.train.optim.unfreezing import unfreeze
 from mhe_jax.train.streams import stream
 
 
@@ -29,6 +30,7 @@ def sgd(
     backbone_rate: float = 1.0,
     layer_decay: float = 1.0,
     bag_rate: float = 1.0,
+    unfreeze_steps: tuple[int, ...] = (),
 ) -> optax.GradientTransformation:
     """torch.optim.SGD: the decay is added to the gradient before the momentum.
 
@@ -44,6 +46,8 @@ def sgd(
       layer_decay: factor of that rate from each of the backbone's layers to the one below, for fine-tuning: the last
         layer has the whole, embeddings or the stem the least. Networks for pictures count by stages.
       bag_rate: factor of the learning rate of a bag of words beside a network; the backbone's are then the network's.
+      unfreeze_steps: when the backbone's layers begin to learn, from the last one down, such as (100, 200, 300): see
+        `optim.unfreezing`; empty: all from the start.
 
     Raises:
       ValueError: for `nesterov` without momentum, as torch does, and an impossible layer_decay.
@@ -52,7 +56,8 @@ def sgd(
         raise ValueError("config.optimizer.nesterov is set, but momentum is 0 and there is nothing to look ahead by")
     decay = optax.add_decayed_weights(weight_decay, mask=_decayed(decay_all, no_decay))
     rule = optax.sgd(learning_rate, momentum or None, nesterov)
-    return optax.chain(decay, rule, scale_parts(head_rate, backbone_rate, layer_decay, bag_rate))
+    parts = _by_part(unfreeze_steps, head_rate, backbone_rate, layer_decay, bag_rate)
+    return optax.chain(decay, rule, parts)
 
 
 def adamw(
@@ -67,6 +72,7 @@ def adamw(
     backbone_rate: float = 1.0,
     layer_decay: float = 1.0,
     bag_rate: float = 1.0,
+    unfreeze_steps: tuple[int, ...] = (),
     decay_after: bool = False,
 ) -> optax.GradientTransformation:
     """torch.optim.AdamW: bias-corrected, with decoupled decay scaled by the learning rate.
@@ -84,6 +90,8 @@ def adamw(
       layer_decay: factor of that rate from each of the backbone's layers to the one below, for fine-tuning: the last
         layer has the whole, embeddings or the stem the least. Networks for pictures count by stages.
       bag_rate: factor of the learning rate of a bag of words beside a network; the backbone's are then the network's.
+      unfreeze_steps: when the backbone's layers begin to learn, from the last one down, such as (100, 200, 300): see
+        `optim.unfreezing`; empty: all from the start.
       decay_after: the AdamW that transformers had, and the published text pipeline used: it decays the weights that the
         Adam update has already changed, and corrects no bias in the denominator's `eps`.
     """
@@ -92,7 +100,13 @@ def adamw(
         rule = _transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask)
     else:
         rule = optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=mask)
-    return optax.chain(rule, scale_parts(head_rate, backbone_rate, layer_decay, bag_rate))
+    parts = _by_part(unfreeze_steps, head_rate, backbone_rate, layer_decay, bag_rate)
+    return optax.chain(rule, parts)
+
+
+def _by_part(unfreeze_steps: tuple[int, ...], *rates: float) -> optax.GradientTransformation:
+    scaled = scale_parts(*rates)
+    return optax.chain(scaled, unfreeze(unfreeze_steps)) if unfreeze_steps else scaled
 
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adamw": adamw}

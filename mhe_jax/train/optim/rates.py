@@ -77,3 +77,8 @@ def require_trained_backbone(section: ConfigDict) -> None:
                 f"config.optimizer.{field} is {section[field]}, but config.freeze_backbone leaves it nothing to train: "
                 "set one of them"
             )
+    if section.get("unfreeze_steps"):
+        raise ValueError(
+            f"config.optimizer.unfreeze_steps is {section.unfreeze_steps}, but config.freeze_backbone keeps all frozen: "
+            "set one of them"
+        )

@@ -113,6 +113,25 @@ def test_stream_randomness_depends_on_epoch_and_example_only():
     assert first != sorted(n for batch in run_all(feed, 1) for n in draws(batch))
 
 
+def test_copies_of_an_example_in_a_batch_are_drawn_apart():
+    """The first one is what it is without copies, whichever process has which rows."""
+    feed = train_feed(stream_split(bad=(5,), on_bad_example="skip"), 8, seed=3, repeats=4)
+    once = train_feed(stream_split(bad=(5,), on_bad_example="skip"), 2, seed=3)
+    whole = run_all(feed, 0)
+    for step, batch in enumerate(whole):
+        good = [draw for draw, weight in zip(draws(batch), batch["weight"], strict=True) if weight]
+        assert len(set(good)) == len(good) in (4, 8)
+        assert len({index for index, _ in good}) == len(good) // 4
+        first, alone = run(once, step, 1)[0], batch["weight"][:2]
+        assert [d for d, w in zip(draws(first), first["weight"], strict=True) if w] == [
+            d for d, w in zip(draws(batch)[:2], alone, strict=True) if w
+        ]
+    assert feed.bad_examples in (0, 1)
+    two = [train_feed(stream_split(), 8, seed=3, repeats=4, process_index=i, process_count=2) for i in range(2)]
+    both = [draw for feed in two for draw in draws(run(feed, 1, 1)[0])]
+    assert both == draws(run(train_feed(stream_split(), 8, seed=3, repeats=4), 1, 1)[0])
+
+
 def draws(batch):
     return list(map(tuple, batch["image"][:, 0, :, 0].tolist()))
 

@@ -1,0 +1,54 @@
+"""Networks for pictures of today with the recipes that their papers train them by, for configs of pictures."""
+
+from mhe_jax.recipes.base import adamw
+
+# Width, depth and heads of the published sizes; drop_path is that of their recipes.
+BACKBONES = {
+    "vit_s16": {"name": "vit", "patch_size": 16, "width": 384, "depth": 12, "num_heads": 6, "drop_path": 0.1},
+    "vit_b16": {"name": "vit", "patch_size": 16, "width": 768, "depth": 12, "num_heads": 12, "drop_path": 0.1},
+    "convnext_t": {"name": "convnext", "depths": (3, 3, 9, 3), "widths": (96, 192, 384, 768), "drop_path": 0.1},
+}
+
+
+def chosen(flags):
+    """The name of the backbone among the flags of a config's argument, None if there is none."""
+    names = sorted(flags & set(BACKBONES))
+    if len(names) > 1:
+        raise ValueError(f"config argument names several backbones: {', '.join(names)}")
+    return names[0] if names else None
+
+
+def recipe(name):
+    """A backbone and its training from random values at a batch of 1,024, by config field.
+
+    DeiT's for the ViTs (Touvron et al., 2021, table 9: 1e-3 at a batch of 1,024 by its rule) and ConvNeXt's (Liu et al.,
+    2022, table 5: 4e-3 at 4,096, here scaled down with the batch).
+    """
+    is_vit = name.startswith("vit")
+    return {
+        "backbone": dict(BACKBONES[name]),
+        "augment": {"name": "deit" if is_vit else "convnext"},
+        "optimizer": adamw(weight_decay=0.05),
+        "schedule": {
+            "name": "cosine",
+            "learning_rate": 1e-3,
+            "end_learning_rate": 1e-5 if is_vit else 1e-6,
+            "warmup_epochs": 5.0 if is_vit else 20.0,
+            "per_epoch": False,
+        },
+        "average": {"name": "none"} if is_vit else {"name": "ema", "decay": 0.9999},
+        "total_epochs": 300.0,
+    }
+
+
+def fine_tuning(name):
+    """The same backbone as `config.init_from` has it, by config field: fewer epochs, lower layers learn more slowly.
+
+    After BEiT (Bao et al., ICLR 2022), whose factor of the rate from layer to layer is 0.65 for base models; ConvNeXt,
+    whose layers are counted by stages here, has 0.8 of its paper.
+    """
+    is_vit = name.startswith("vit")
+    made = recipe(name)
+    made["optimizer"].update(layer_decay=0.65 if is_vit else 0.8)
+    made["schedule"].update(learning_rate=5e-4, end_learning_rate=1e-6, warmup_epochs=5.0)
+    return {**made, "augment": {"name": "convnext"}, "average": {"name": "none"}, "total_epochs": 50.0}
