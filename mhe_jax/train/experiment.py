@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from mhe_jax.data.build import Data
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.features.dataset import MultiLabelData
+from mhe_jax.data.teacher import build_distillation
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
@@ -78,6 +79,8 @@ def build_task(
     head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype, storage=storage)
     if isinstance(data, TextData | MultiLabelData | SparseData):
         return MultiLabel(backbone, head, data.example, head_precision=precision)
+    teacher = build_distillation(settings.distillation)
+    taught = {"teacher_weight": teacher.weight, "temperature": teacher.temperature} if teacher.teaches else {}
     if settings.dropout_off_after_step:
         raise ValueError(
             f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but only encoders of texts switch "
@@ -85,7 +88,7 @@ def build_task(
         )
     if isinstance(data, FaceData):
         return Verification(backbone, head, data, head_precision=precision)
-    return Classification(backbone, head, data, head_precision=precision)
+    return Classification(backbone, head, data, head_precision=precision, **taught)
 
 
 def claim_workdir(

@@ -15,7 +15,6 @@ from mhe_jax.codes.relabel import relabelled
 from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import BadExample
-from mhe_jax.data.feeds import train_feed
 from mhe_jax.heads import digits_of
 from mhe_jax.settings import Settings
 from mhe_jax.train import data_digest, experiment, label_codes, left_to_data, warm_up
@@ -23,6 +22,7 @@ from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
 from mhe_jax.train.evaluator import build_evaluator, has_answers
+from mhe_jax.train.guided_feed import guided_feed
 from mhe_jax.train.learner import build_learner
 from mhe_jax.train.parallel import deterministic, distributed, fsdp
 from mhe_jax.train.parallel.interruption import Interruption
@@ -138,9 +138,9 @@ def _train(
     codes = label_codes.decided(
         build_source(settings.codes), workdir, space, splits.class_names, splits.train, settings.seed, warmed_up
     )
-    splits = relabelled(splits, codes)
+    by_id, splits = splits, relabelled(splits, codes)
     batch_size = settings.global_batch_size
-    train = train_feed(splits.train, batch_size, seed=settings.seed, last_batch=data.last_batch, **parts)
+    train = guided_feed(settings, data, by_id, splits, codes, task, **parts)
     total_steps = settings.duration("total", train.steps_per_epoch)
     warm_steps = warm_up.steps(source, train.steps_per_epoch, total_steps)
     end_step = warm_steps if warming else total_steps
