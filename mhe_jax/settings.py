@@ -179,6 +179,13 @@ class Settings:
     keep_every_steps: int = option(
         0, "Checkpoints of steps that are multiples of this are kept too; 0: no others.", free=True
     )
+    eval_bands: str = option(
+        "",
+        "Whether evaluations have figures by the frequency of the classes too, of their head, middle and tail, and the "
+        "mean over the classes: 'thirds' of the classes, or '100,20', more than 100 and fewer than 20 training "
+        "examples. Empty: no.",
+        free=True,
+    )
     # ---- When something goes wrong.
     heartbeat_seconds: int = option(
         60, "Of several processes: one that is silent for so long is taken for dead, and ends the others.", free=True

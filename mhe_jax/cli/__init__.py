@@ -24,6 +24,7 @@ VERBS = {
     "export": "a run as a file for others: StableHLO, ONNX, safetensors, PyTorch",
     "push": "a run as a folder that others load, here or on the Hugging Face hub",
     "embed": "features of a backbone, once, for heads that train in minutes",
+    "teach": "scores of the training examples, for config.distillation",
     "codes": "codes of classes from their features, for codes.name = 'file'",
     "baseline": "what a trained model must beat on a config's data",
     "scaling": "tables of memory and traffic over classes and devices",

@@ -23,7 +23,7 @@ class Feed:
         self.batch_size = order.batch_size
         self.steps_per_epoch = order.steps_per_epoch
         self.bad: set[int] = set()
-        self._process_index, self._process_count = process_index, process_count
+        self.process_index, self.process_count = process_index, process_count
 
     @property
     def bad_examples(self) -> int:

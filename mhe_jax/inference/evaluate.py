@@ -20,6 +20,7 @@ from mhe_jax.settings import Settings
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
 from mhe_jax.train.checkpoints.published import is_published
+from mhe_jax.train.class_bands import class_bands
 from mhe_jax.train.evaluator import Evaluator, Keep, build_evaluator, has_answers
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import make_mesh, shares
@@ -50,7 +51,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
     has_weights = workdir is not None and ((workdir / "checkpoints").is_dir() or is_published(workdir))
     source = workdir if workdir is not None and has_weights else pathlib.Path(settings.init_from)
     codes = label_codes.stored(source, data.num_classes)
-    splits = relabelled(splits, codes)
+    by_id, splits = splits, relabelled(splits, codes)
     if workdir is not None and (workdir / "classes.json").exists():
         experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
     # Before the evaluation, of which a mistake in the file would lose the result.
@@ -64,7 +65,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path | None, class_names: path
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None and has_answers(split):
                 keep = _keep_predicted(task) if name == "eval" and type(task) is Classification else None
-                evaluator = build_evaluator(task, split, settings.global_batch_size, mesh, keep)
+                bands = class_bands(settings, by_id, name, codes)
+                evaluator = build_evaluator(task, split, settings.global_batch_size, mesh, keep, bands)
                 with contextlib.closing(evaluator):
                     found[name] = {**evaluator(weights), "examples": evaluator.examples}
                     if isinstance(evaluator, Evaluator) and evaluator.kept:

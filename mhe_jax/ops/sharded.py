@@ -71,8 +71,8 @@ def bce(
 ):
     """`blocked_bce.blocked_bce` of a table [C, D] split over 'class'; labels int [B, W]. Split over 'data'."""
     if splits.is_one_device():
-        arguments = features, kernel, bias, labels, mask, want_value, block_size, visit
-        return blocked_bce.blocked_bce(*arguments, targets, weights)
+        whole = features, kernel, bias, labels, mask, want_value, block_size, visit, targets, weights
+        return blocked_bce.blocked_bce(*whole)
 
     over = splits.split_of(features)
 

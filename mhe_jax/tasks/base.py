@@ -47,7 +47,7 @@ class Task:
         """
         labels, apply = batch["label"], functools.partial(self._apply, params, features, method="loss")
         if "taught" not in batch:
-            found: Any = apply(labels, context.replace(targets=batch.get("target")))
+            found: Any = apply(labels, dataclasses.replace(context, targets=batch.get("target")))
             loss, values = found
         else:
             taught, targets = batch["taught"], batch["taught_target"]
@@ -56,10 +56,12 @@ class Task:
                 # One cross-entropy: it is linear in the distribution that is asked for.
                 labels = jnp.concatenate([labels[:, None], taught], axis=1)
                 targets = jnp.concatenate([1 - share[:, None], self.teacher_weight * targets], axis=1)
-                loss, values = apply(labels, context.replace(targets=targets))
+                loss, values = apply(labels, dataclasses.replace(context, targets=targets))
             else:
                 of_labels, values = apply(labels, context)
-                of_teacher, _ = apply(taught, context.replace(targets=targets, temperature=self.temperature))
+                of_teacher, _ = apply(
+                    taught, dataclasses.replace(context, targets=targets, temperature=self.temperature)
+                )
                 loss = (1 - share) * of_labels + share * self.temperature**2 * of_teacher
         return loss, values, self.head.updated_statistics(context.statistics or {}, values, batch["weight"])
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
+from mhe_jax.tasks import by_band
 from mhe_jax.tasks.base import Task
 
 
@@ -51,18 +52,24 @@ class Classification(Task):
         """Features [B, D] of the backbone as evaluation has them, of augmented and normalised images."""
         return self.backbone.apply({"params": params, "batch_stats": batch_stats}, images, train=False)
 
-    def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
-        """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
+    def evaluate(self, weights: dict, batch: dict) -> dict[str, Any]:
+        """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B].
+
+        With what `by_band.of_labels` needs as 'classes' of the batch, top-1 by the frequency of the classes too.
+        """
         features = self._features(weights, self.asked(batch))
         k = min(5, self.head.label_space.num_classes)
         labels = batch["label"][:, None]
         _, ids, scores = self._head(weights, "topk_and_scores", features, k, labels)
         hits = ids == labels
-        return {
+        found = {
             "loss": -scores[:, 0],
             "top1": hits[:, 0].astype(jnp.float32),
             "top5": hits.any(axis=1).astype(jnp.float32),
         }
+        if "classes" not in batch:
+            return found
+        return found | by_band.of_labels("top1", found["top1"], batch["label"], batch["classes"])
 
     @staticmethod
     def is_better(new: dict, old: dict | None) -> bool:

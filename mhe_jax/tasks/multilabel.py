@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
+from mhe_jax.tasks import by_band
 from mhe_jax.tasks.base import Task
 
 # Lengths of the rankings that are measured; the longest decides how many labels are asked of the head.
@@ -19,7 +20,7 @@ class MultiLabel(Task):
     """An encoder and a head on batches {'input_ids' int32 [B, T], 'length' [B], 'label' int32 [B, W], 'weight' [B]}.
 
     Labels are padded with -1. For evaluation the batch may hold `filtered` int32 [B, F], labels left out of the
-    ranking, and `inverse_propensity` float32 [L].
+    ranking, and `inverse_propensity` float32 [L], and 'classes' of `by_band.of_rankings`.
 
     Attributes:
       example: what of a batch the backbone takes, in the order of its arguments, as shapes of one example:
@@ -70,6 +71,8 @@ class MultiLabel(Task):
             _, ids = drop_filtered(scores, ids, filtered, max(ks))
             labels = drop_labels(labels, filtered)
         values = ranking_metrics(ids, labels, batch.get("inverse_propensity"), ks)
+        if "classes" in batch:
+            values |= by_band.of_rankings(ids, labels, max(ks), batch["classes"])
         if hasattr(self.head, "group_topk"):
             space = self.head.label_space
             group_ks = tuple(k for k in KS if k <= space.head_sizes[0])

@@ -77,7 +77,7 @@ def guided_feed(
     if scores is not None:
         scores = teacher.tempered(scores, taught.temperature)
         soft = top_of(scores, max(int(np.diff(scores.indptr).max(initial=0)), 1))
-    return GuidedFeed(feed, classes, adjust, soft, parts.get("process_index", 0), parts.get("process_count", 1))
+    return GuidedFeed(feed, classes, adjust, soft)
 
 
 class GuidedFeed(Feed):
@@ -87,8 +87,8 @@ class GuidedFeed(Feed):
     'taught' int32 and 'taught_target' float32 [B, K], see `tasks.base.Task.head_loss`.
     """
 
-    def __init__(self, feed: Feed, classes: dict, adjustment: Any, soft: Any, process_index: int, process_count: int):
-        super().__init__(feed.order, process_index, process_count)
+    def __init__(self, feed: Feed, classes: dict, adjustment: Any = None, soft: Any = None):
+        super().__init__(feed.order, feed.process_index, feed.process_count)
         self._feed, self._classes, self._adjustment, self._soft = feed, classes, adjustment, soft
         self.streamed, self.left_out = feed.streamed, feed.left_out
         self.bad = feed.bad
@@ -110,7 +110,7 @@ class GuidedFeed(Feed):
         if self._soft is None:
             return chunk
         rows = [self.rows(s).index for s in range(step, step + count)]
-        index = np.stack([row[local_slice(len(row), self._process_index, self._process_count)] for row in rows])
+        index = np.stack([row[local_slice(len(row), self.process_index, self.process_count)] for row in rows])
         ids, targets = self._soft
         return {**chunk, "taught": ids[index], "taught_target": targets[index]}
 

@@ -21,6 +21,7 @@ from mhe_jax.train import data_digest, experiment, label_codes, left_to_data, wa
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
+from mhe_jax.train.class_bands import class_bands
 from mhe_jax.train.evaluator import build_evaluator, has_answers
 from mhe_jax.train.guided_feed import guided_feed
 from mhe_jax.train.learner import build_learner
@@ -199,7 +200,10 @@ def _train(
             make_train_step(task, optimizer, average_rule, options), train.batch, dispatch, abstract
         )
         stages = staged(task, total_steps, program_of)
-        evaluator = build_evaluator(task, splits.eval, batch_size, mesh)
+        measured = lambda name: build_evaluator(
+            task, getattr(splits, name), batch_size, mesh, None, class_bands(settings, by_id, name, codes)
+        )
+        evaluator = measured("eval")
 
         evaluate_every = settings.duration("eval_every", train.steps_per_epoch)
         save_every = settings.duration("checkpoint_every", train.steps_per_epoch)
@@ -322,7 +326,7 @@ def _train(
             del state
             best, best_step = checkpoints.restore_weights(weights_of(abstract), space, codes)
             watchdog.beat()
-            test = cleanup.enter_context(contextlib.closing(build_evaluator(task, splits.test, batch_size, mesh)))
+            test = cleanup.enter_context(contextlib.closing(measured("test")))
             result["test"] = {"step": best_step, **test(fsdp.whole(best, mesh), watchdog.beat)}
             if ran:  # a finished run that is started again has this event already
                 writer.write("test", step, epoch(step), result["test"])

@@ -69,8 +69,9 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
 
         wanted = _is_logged(options, step)
         emphasis = long_tail.emphasis(classes, batch["label"], step)
-        context = Context(key=head_key, weight=batch["weight"], statistics=statistics, want_value=wanted)
-        context = context.replace(label_weights=emphasis.of_labels, adjustment=classes.get("adjustment"))
+        of_classes = {"label_weights": emphasis.of_labels, "adjustment": classes.get("adjustment")}
+        of_batch = {"weight": batch["weight"], "statistics": statistics, "want_value": wanted, **of_classes}
+        context = Context(key=head_key, **of_batch)
         head, blocks = params["head"], {}
         if optimizer.sparse:
             blocks = task.head_blocks(head, jax.lax.stop_gradient(features), batch, context)

@@ -44,7 +44,7 @@ class FeatureFeed(Feed):
 
     def chunk(self, step: int, count: int) -> dict[str, np.ndarray]:
         rows = [self.order.rows(s) for s in self._steps(step, count)]
-        local = local_slice(len(rows[0].index), self._process_index, self._process_count)
+        local = local_slice(len(rows[0].index), self.process_index, self.process_count)
         index = np.stack([row.index[local] for row in rows])
         flat, split = index.ravel(), self._split
         piece = {"index": flat.astype(np.int32)}

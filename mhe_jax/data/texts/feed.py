@@ -52,7 +52,7 @@ class TextFeed(Feed):
         if count > self.equal_steps(step):
             raise ValueError(f"steps {step} to {step + count - 1} differ in length or size, and are no chunk")
         rows = [self._by_length.rows(s) for s in range(step, step + count)]
-        local = local_slice(len(rows[0].index), self._process_index, self._process_count)
+        local = local_slice(len(rows[0].index), self.process_index, self.process_count)
         index = np.stack([row.index[local] for row in rows])
         documents, split = index.ravel(), self._split
         piece = split.inputs(documents, self._by_length.length(step))

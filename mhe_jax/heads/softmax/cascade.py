@@ -1,5 +1,6 @@
 """CascadeHead (`mhc`): coarse to fine, each level scores only the children of the nodes kept (Multi-Head Cascade)."""
 
+import dataclasses
 import math
 
 import jax
@@ -103,15 +104,16 @@ class CascadeHead(Head):
         return found
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
-        if labels.ndim == 2 and not self._is_joint:
+        targets = context.targets
+        if targets is not None and not self._is_joint:
             # Each label has a path of its own.
-            repeated, alone = jnp.repeat(features, labels.shape[1], axis=0), context.replace(targets=None)
+            repeated, alone = jnp.repeat(features, labels.shape[1], axis=0), dataclasses.replace(context, targets=None)
             each, _ = self.loss(repeated, labels.reshape(-1), alone)
-            return (context.targets * each.reshape(labels.shape)).sum(axis=1), {}
+            return (targets * each.reshape(labels.shape)).sum(axis=1), {}
         features, batch = features.astype(self.dtype), labels.shape[0]
         # Of soft labels the first is the one whose nodes are kept by force.
-        soft = labels if labels.ndim == 2 else None
-        labels = jnp.maximum(labels if soft is None else labels[:, 0], 0)
+        soft = labels
+        labels = jnp.maximum(labels if targets is None else labels[:, 0], 0)
         digits, total = self.label_space.encode(labels), jnp.zeros(batch)
         nodes, above = self._start(batch)
         for level, stride in enumerate(self.label_space.strides):
@@ -124,12 +126,12 @@ class CascadeHead(Head):
             if context.adjustment is not None:
                 adjusted += self._adjusted(context.adjustment[level], nodes, live.shape[2])
             flat, mask = context.cooled(adjusted).reshape(batch, -1), competes.reshape(batch, -1)
-            if soft is None:
+            if targets is None:
                 # The true node is in slot 0, so the label's place is its digit.
                 total += losses.softmax_cross_entropy(flat, digits[:, level], mask, self.label_smoothing)
             else:
                 slots = multilabel.find_slots(nodes, soft // stride, live.shape[2])
-                total += losses.soft_cross_entropy(flat, slots, context.targets, mask, self.label_smoothing)
+                total += losses.soft_cross_entropy(flat, slots, targets, mask, self.label_smoothing)
             if not self._is_joint:
                 nodes = (labels // stride)[:, None]
             elif level < self._last:
