@@ -1,6 +1,6 @@
 """`mhe teach --workdir=RUN --output=FILE.npz`: what a run says of its training examples, for others to learn from.
 
-Writes the probabilities of the --top_k best classes of each training example, a matrix of `scipy.sparse.save_npz`. Then:
+Writes the probabilities of the --top_k best classes of each, a matrix of `scipy.sparse.save_npz`. Then:
 
     mhe train --config=... --config.distillation.name=scores --config.distillation.file=FILE.npz
 """

@@ -14,6 +14,8 @@ import sys
 
 import numpy as np
 
+from mhe_jax.data.images.cifar import read_pickle
+
 CLASSES, MOST = 100, 500
 
 
@@ -32,9 +34,9 @@ def main(source: str, output: str, imbalance: str = "100") -> None:
     folder.mkdir(parents=True)
     for name in ("meta", "test"):
         shutil.copy(pathlib.Path(source, name), folder / name)
-    train = pickle.loads(pathlib.Path(source, "train").read_bytes(), encoding="bytes")
-    rows = kept(np.array(train[b"fine_labels"]), float(imbalance))
-    chosen = {b"data": train[b"data"][rows], b"fine_labels": [train[b"fine_labels"][row] for row in rows]}
+    train = read_pickle(pathlib.Path(source, "train"))
+    rows = kept(np.asarray(train["fine_labels"]), float(imbalance))
+    chosen = {"data": train["data"][rows], "fine_labels": [int(train["fine_labels"][row]) for row in rows]}
     (folder / "train").write_bytes(pickle.dumps(chosen))
     print(f"{folder}: {len(rows):,} training images")
 
