@@ -97,7 +97,7 @@ class DigitTable(Head):
         if self.bias is not None:
             flat += self.bias[None, :]
         flat = flat.reshape(features.shape[0], self.rank, -1)
-        return flat if raised is None else flat + raised
+        return flat if raised is None else flat + raised[None, None, :]
 
     def split(self, flat: jax.Array) -> kronecker.Logits:
         """[B, R, S] -> H arrays [B, R, n_h]."""

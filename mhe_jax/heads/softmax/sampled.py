@@ -27,13 +27,12 @@ class SampledHead(GroupTable):
         return {"weight": store(filled, self.storage_of("weight"))}
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
+        if not self.sampler.one_set:
+            why = "its groups are those of one label; use 'batch_union'"
+            context.require_hard_labels(f"config.head.sampler {self.sampler}", why)
         groups = self.sample_groups(labels, context.key)
         if self.sampler.one_set:
             groups = as_one_set(groups, self.label_space.head_sizes[0])
-        else:
-            context.require_hard_labels(
-                f"config.head.sampler {self.sampler}", "its groups are those of one label; use 'batch_union'"
-            )
         offsets = self.raised(self.minus_log_q(labels, groups), context.adjustment, groups)
         offsets = None if offsets is None else context.cooled(offsets)
         visit = context.visits.get("weight")
