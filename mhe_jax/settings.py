@@ -7,6 +7,7 @@ those objects are described where they are defined.
 # ruff: noqa: RUF009 (`option` makes a dataclass field)
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,6 +71,30 @@ class Settings:
         "refuse",
         "Of data with classes that the run `init_from` has not: 'extend' keeps all of its classes where they are, and "
         "begins rows for the new ones from the means of their features, see docs/classes.md; 'refuse' is an error.",
+    )
+    # ---- How much examples and classes count.
+    class_weights: ConfigDict = option(
+        {"name": "none", "beta": 0.999, "path": "", "start_epoch": 0.0},
+        "Section: how much the examples of each class count in the loss.",
+    )
+    sampling: ConfigDict = option(
+        {"name": "none", "power": 0.0, "threshold": 0.001, "start_epoch": 0.0},
+        "Section: how often each training example is drawn.",
+    )
+    logit_adjustment: float = option(
+        0.0,
+        "Of one label an example: tau; in the loss a class's logit is raised by tau log(its share of the training "
+        "examples), so that rankings, which leave that out, favour rare classes (Menon et al. 2021). 0: nothing.",
+    )
+    # ---- What is asked for besides the labels.
+    soft_labels: bool = option(
+        False,
+        "Of many labels an example: whether the values of their matrix, in 0 .. 1, are the targets of training, rather "
+        "than 1 for each label.",
+    )
+    distillation: ConfigDict = option(
+        {"name": "none", "file": "", "weight": 0.5, "temperature": 1.0},
+        "Section: scores of a teacher, or of people, that are learnt from besides the labels.",
     )
     # ---- For how long.
     total_epochs: float = option(0.0, "Passes over the training examples.")
@@ -163,6 +188,13 @@ class Settings:
     keep_every_steps: int = option(
         0, "Checkpoints of steps that are multiples of this are kept too; 0: no others.", free=True
     )
+    eval_bands: str = option(
+        "",
+        "Whether evaluations have figures by the frequency of the classes too, of their head, middle and tail, and the "
+        "mean over the classes: 'thirds' of the classes, or '100,20', more than 100 and fewer than 20 training "
+        "examples. Empty: no.",
+        free=True,
+    )
     # ---- When something goes wrong.
     heartbeat_seconds: int = option(
         60, "Of several processes: one that is silent for so long is taken for dead, and ends the others.", free=True
@@ -219,6 +251,8 @@ class Settings:
         ):
             if getattr(settings, name) not in choices:
                 raise ValueError(f"config.{name} is {getattr(settings, name)!r}; it must be {_listed(choices)}")
+        if not 0 <= settings.logit_adjustment < math.inf:
+            raise ValueError(f"config.logit_adjustment is {settings.logit_adjustment}; it must be 0 or more")
         if not set(settings.log_norms) <= set(NORMS):
             raise ValueError(f"config.log_norms is {settings.log_norms}; it may name {', '.join(NORMS)}")
         if settings.freeze_backbone and settings.dropout_off_after_step:

@@ -13,7 +13,9 @@ def import_reference(name):
     """The module `name` of timm or torchvision; the test is skipped where they are not installed."""
     register = torch.library.register_fake
     skipped = lambda operator, *args, **kwargs: (
-        (lambda function: function) if str(operator).startswith("torchvision::") else register(operator, *args, **kwargs)
+        (lambda function: function)
+        if str(operator).startswith("torchvision::")
+        else register(operator, *args, **kwargs)
     )
     torch.library.register_fake = skipped
     try:

@@ -25,6 +25,7 @@ VERBS = {
     "export": "a run as a file for others: StableHLO, ONNX, safetensors, PyTorch",
     "push": "a run as a folder that others load, here or on the Hugging Face hub",
     "embed": "features of a backbone, once, for heads that train in minutes",
+    "teach": "scores of the training examples, for config.distillation",
     "codes": "codes of classes from their features, for codes.name = 'file'",
     "classes": "the classes of a run: listed, renamed, retired",
     "extend": "a run with classes that it does not know yet",

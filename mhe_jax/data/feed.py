@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from mhe_jax.data.order import EpochOrder, EvalOrder
+from mhe_jax.data.order import EpochOrder, EvalOrder, Rows
 
 
 class Feed:
@@ -23,7 +23,7 @@ class Feed:
         self.batch_size = order.batch_size
         self.steps_per_epoch = order.steps_per_epoch
         self.bad: set[int] = set()
-        self._process_index, self._process_count = process_index, process_count
+        self.process_index, self.process_count = process_index, process_count
 
     @property
     def bad_examples(self) -> int:
@@ -34,6 +34,10 @@ class Feed:
     def resident(self) -> dict[str, np.ndarray]:
         """Arrays that the loop places on the device once."""
         return {}
+
+    def rows(self, step: int) -> Rows:
+        """The examples of a step over all processes."""
+        return self.order.rows(step)
 
     def equal_steps(self, step: int) -> int:
         """How many steps from `step` to the epoch's end have batches of one size, and so may be one chunk."""

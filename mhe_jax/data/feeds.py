@@ -8,7 +8,8 @@ from mhe_jax.data.features.feed import FeatureFeed
 from mhe_jax.data.feed import Feed
 from mhe_jax.data.images.feed import ArrayFeed
 from mhe_jax.data.images.stream_feed import StreamFeed
-from mhe_jax.data.order import EpochOrder, EvalOrder
+from mhe_jax.data.order import EpochOrder, EvalOrder, SampledOrder
+from mhe_jax.data.sampling import ALL, Drawn
 from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.data.texts.feed import TextFeed
 
@@ -24,17 +25,22 @@ def train_feed(
     process_count: int = 1,
     num_devices: int = 1,
     processes_here: int = 1,
+    drawn: Drawn = ALL,
+    graded: bool = False,
 ) -> Feed:
     """Endless shuffled batches of `batch_size` rows over all processes, of which `processes_here` share a machine.
 
-    Each example is `repeats` times in a batch.
+    Each example is `repeats` times in a batch; `drawn` says how often it is in an epoch. With `graded`, batches of many
+    labels have their values in the matrix as 'target' float32 [B, W].
 
     Raises:
       ValueError: if batches cannot be split evenly over the processes and `num_devices` devices (the length of the mesh
         axes that the batch is split over), or the split has no full batch.
     """
     order = EpochOrder(split.num_examples, batch_size, seed, last_batch, repeats)
-    return _feed(split, order, seed, process_index, process_count, num_devices, processes_here)
+    if drawn.rates is not None:
+        order = SampledOrder(**vars(order), rates=drawn.rates, first_epoch=drawn.first_epoch)
+    return _feed(split, order, seed, process_index, process_count, num_devices, processes_here, graded)
 
 
 def eval_feed(
@@ -56,7 +62,7 @@ def eval_feed(
     return _feed(split, order, None, process_index, process_count, num_devices, processes_here)
 
 
-def _feed(split, order, seed, process_index, process_count, num_devices, processes_here) -> Feed:
+def _feed(split, order, seed, process_index, process_count, num_devices, processes_here, graded=False) -> Feed:
     divisor = math.lcm(process_count, num_devices)
     if order.batch_size % divisor:
         raise ValueError(
@@ -71,7 +77,7 @@ def _feed(split, order, seed, process_index, process_count, num_devices, process
     if isinstance(split, ArraySplit):
         return ArrayFeed(split, order, process_index, process_count)
     if isinstance(split, TextSplit):
-        return TextFeed(split, order, process_index, process_count)
+        return TextFeed(split, order, process_index, process_count, graded)
     if isinstance(split, FeatureSplit):
-        return FeatureFeed(split, order, process_index, process_count)
+        return FeatureFeed(split, order, process_index, process_count, graded)
     return StreamFeed(split, order, seed, process_index, process_count, processes_here)

@@ -63,13 +63,50 @@ class EpochOrder:
         """Number of rows of a step: batch_size, or less at the end of an epoch with 'keep'."""
         return min(self.batch_size, self.num_examples - step % self.steps_per_epoch * self.batch_size)
 
+    def chosen(self, epoch: int) -> np.ndarray | None:
+        """The examples of an epoch, ascending, as many as there are; None: each once."""
+        return None
+
     def rows(self, step: int) -> Rows:
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         size, distinct = self.size(step), -(-self.batch_size // self.repeats)
         start = step_in_epoch * distinct
         index = _permutation(self.num_examples, self.seed, epoch)[start : start + min(distinct, size)]
+        chosen = self.chosen(epoch)
+        index = index if chosen is None else chosen[index]
         copy, place = np.divmod(np.arange(size), len(index))
         return Rows(index[place], np.ones(size, np.float32), epoch, copy)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class SampledOrder(EpochOrder):
+    """Training order in which an example is drawn about as often as its rate says, within epochs of the usual length.
+
+    Of N examples with rates r, one is in an epoch N r / sum(r) times, rounded up or down at random so that there are N
+    in all (systematic sampling over a random order), which are then shuffled.
+
+    rates: float [N], not negative. first_epoch: the epochs before it have each example once.
+    """
+
+    rates: np.ndarray
+    first_epoch: int = 0
+
+    def chosen(self, epoch: int) -> np.ndarray | None:
+        return self._drawn(epoch) if epoch >= self.first_epoch else None
+
+    @functools.cached_property
+    def _drawn(self):
+        # Two, for a reader that looks back over an epoch's end.
+        return functools.lru_cache(maxsize=2)(self._draw)
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        # Words of a seed of their own, as in `example_rng`.
+        rng = np.random.default_rng((self.seed, epoch, 0, 0, 1))
+        order = rng.permutation(self.num_examples)
+        sums = np.cumsum(self.rates[order], dtype=np.float64)
+        points = (rng.random() + np.arange(self.num_examples)) * (sums[-1] / self.num_examples)
+        at = np.searchsorted(sums, points, side="right")
+        return np.sort(order[np.minimum(at, self.num_examples - 1)])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,5 +32,10 @@ def inverse_propensity(labels: scipy.sparse.csr_matrix, a: float, b: float) -> n
     if num_documents == 0:
         raise ValueError("inverse propensities need training documents, and there are none")
     counts = np.bincount(labels.indices[labels.data != 0], minlength=num_labels)
+    return inverse_propensity_of(counts, num_documents, a, b)
+
+
+def inverse_propensity_of(counts: np.ndarray, num_documents: int, a: float, b: float) -> np.ndarray:
+    """`inverse_propensity` of labels that `counts`, int [L], of the documents have."""
     c = max(np.log(num_documents) - 1, 0.0) * (b + 1) ** a
     return (1 + c * (counts + b) ** -a).astype(np.float32)

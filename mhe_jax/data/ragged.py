@@ -40,6 +40,25 @@ def columns_of(
     return pad_rows(matrix.indices if listed is None else listed, starts, counts, width, -1)
 
 
+def values_of(
+    matrix: scipy.sparse.csr_matrix, rows: np.ndarray, width: int, values: np.ndarray | None = None
+) -> np.ndarray:
+    """The values that belong to `columns_of`, float32 [B, W], padded with 0; `values` float [nnz] in another order."""
+    starts = matrix.indptr[rows]
+    counts = np.minimum(matrix.indptr[rows + 1] - starts, width)
+    return pad_rows(
+        (matrix.data if values is None else values).astype(np.float32, copy=False), starts, counts, width, 0
+    )
+
+
+def in_order(matrix: scipy.sparse.csr_matrix, listed: np.ndarray) -> np.ndarray:
+    """The values of a matrix CSR [N, L] in the order of its columns in `listed`, int [nnz], row by row."""
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    values = np.empty(matrix.nnz, matrix.data.dtype)
+    values[np.lexsort((listed, rows))] = matrix.data[np.lexsort((matrix.indices, rows))]
+    return values
+
+
 def top_of(matrix: scipy.sparse.csr_matrix, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k highest stored scores of each row, best first, of equal ones the lower label first.
 

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Float32, Int
 
@@ -41,6 +42,11 @@ class Context:
         step.
       blocks: what the method `blocks` returned for the same arguments, if the sparse tables hold these blocks only,
         [U, n, d] in that order on every device. Loss and gradients are those of the whole tables.
+      targets: float [B, W], how much each of `labels` [B, W] is one: probabilities of sum 1 for a softmax, grades in
+        0 .. 1 for sigmoids; None: the label, or all of them, are.
+      label_weights: of many labels, float [B, W]: of the loss's term of each; None: 1.
+      adjustment: of the head's method `adjustment`: what the logits of classes are raised by in the loss.
+      temperature: that the loss divides the logits by, a number.
     """
 
     key: jax.Array | None = None
@@ -50,6 +56,19 @@ class Context:
     want_value: jax.Array | None = None
     visits: dict[str, Visit] = struct.field(default_factory=dict)
     blocks: dict[str, jax.Array] | None = None
+    targets: jax.Array | None = None
+    label_weights: jax.Array | None = None
+    adjustment: Any = None
+    temperature: float = struct.field(default=1.0, pytree_node=False)
+
+    def cooled(self, logits: jax.Array) -> jax.Array:
+        """Logits, or what they are proportional to, divided by the temperature."""
+        return logits if self.temperature == 1 else logits / self.temperature
+
+    def require_hard_labels(self, head: str, why: str) -> None:
+        """Raises ValueError where labels are soft, for a head that has no such loss."""
+        if self.targets is not None:
+            raise ValueError(f"{head} takes no soft labels, and no teacher: {why}")
 
 
 NOTHING = Context()
@@ -93,7 +112,8 @@ class Head(nn.Module):
         Args:
           features: float [B, D].
           labels: int [B], where a negative label gives some finite value, for the caller to mask; heads for many labels
-            take int [B, W], distinct in a row, -1 where there is none.
+            take int [B, W], distinct in a row, -1 where there is none. With `context.targets` the others take [B, W]
+            too; the first of a row is to be a likely one.
           context: what else there is.
 
         Raises:
@@ -157,6 +177,21 @@ class Head(nn.Module):
           one_hot: {'kernel': [C, D], perhaps 'bias': [C]}, by code, with rows of padding.
         """
         return params
+
+    def adjustment(self, log_prior: np.ndarray) -> Any:
+        """What `Context.adjustment` has to be for logits that are raised by `log_prior` in the loss, on the host.
+
+        A head whose logits are sums of those of digits or nodes has one for each of these.
+
+        Args:
+          log_prior: float32 [C], by code: tau log(share of the training examples).
+
+        Raises:
+          ValueError: if the head has no softmax of such logits.
+        """
+        raise ValueError(
+            f"config.logit_adjustment is set, but {type(self).__name__} has no softmax to adjust: set it to 0"
+        )
 
     def memory_advice(self, batch_size: int) -> str:
         """What else to lower where a step does not fit, with figures: the end of an error message, or nothing."""
@@ -240,6 +275,15 @@ class Linear(nn.Module):
         kernel = self.param("kernel", init, (self.features_dim, self.outputs), jnp.float32)
         y = product("bd,dn->bn", x, kernel)
         return y + self.param("bias", init, (self.outputs,), jnp.float32)[None, :] if self.use_bias else y
+
+
+def log_mean_exp(values: np.ndarray, groups: np.ndarray, num_groups: int) -> np.ndarray:
+    """The logarithm of the mean of exp(values) in each group, 0 where there is none: float [C], int [C] -> float32."""
+    highest = values.max()
+    counts = np.bincount(groups, minlength=num_groups)
+    sums = np.bincount(groups, np.exp(values - highest, dtype=np.float64), num_groups)
+    means = np.log(np.maximum(sums, np.finfo(np.float64).tiny) / np.maximum(counts, 1)) + highest
+    return np.where(counts > 0, means, 0.0).astype(np.float32)
 
 
 def check_smoothing(label_smoothing: float) -> None:

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mhe_jax.heads.base import Best, Features, Head, Ids, Scores, check_smoothing, torch_linear
+from mhe_jax.heads.base import Best, Features, Head, Ids, Scores, check_smoothing, log_mean_exp, torch_linear
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import kronecker
 from mhe_jax.ops.products import product
@@ -80,12 +81,23 @@ class DigitTable(Head):
         total = kronecker.mean_score(logits, space)[:, 0] * space.num_live if self.label_smoothing else 0.0
         return log_z, kronecker.mixture_code_scores(logits, digits), total, space.num_live
 
-    def flat_logits(self, features: jax.Array) -> jax.Array:
-        """The logits of all digits, float32 [B, R, S]."""
+    def adjustment(self, log_prior: np.ndarray) -> np.ndarray:
+        """For each digit, float32 [S], the logarithm of the mean prior of the classes that have it.
+
+        The sum over a class's digits is its own where priors are products of those of digits, but for a constant; a sum
+        of digits' logits cannot be raised by anything else.
+        """
+        digits = np.asarray(self.label_space.encode(np.arange(len(log_prior))))
+        of_heads = zip(digits.T, self.label_space.head_sizes, strict=True)
+        return np.concatenate([log_mean_exp(log_prior, digit, size) for digit, size in of_heads])
+
+    def flat_logits(self, features: jax.Array, raised: jax.Array | None = None) -> jax.Array:
+        """The logits of all digits, float32 [B, R, S], plus what they are `raised` by, [S]."""
         flat = product("bd,ds->bs", features.astype(self.dtype), self.kernel)
         if self.bias is not None:
             flat += self.bias[None, :]
-        return flat.reshape(features.shape[0], self.rank, -1)
+        flat = flat.reshape(features.shape[0], self.rank, -1)
+        return flat if raised is None else flat + raised[None, None, :]
 
     def split(self, flat: jax.Array) -> kronecker.Logits:
         """[B, R, S] -> H arrays [B, R, n_h]."""

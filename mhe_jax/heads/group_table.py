@@ -1,8 +1,11 @@
 """GroupTable: rows of weights by groups of classes, what softmax heads that train sampled groups have in common."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mhe_jax.heads.base import Best, Features, Head, Ids, Ranked, Scores, check_smoothing
 from mhe_jax.ops import sharded
@@ -47,6 +50,19 @@ class GroupTable(Head):
     def minus_log_q(self, labels: jax.Array, groups: jax.Array) -> jax.Array | None:
         """What the sampler adds to the logits of each drawn group, of the shape of `groups`; None: nothing."""
         return self.sampler.minus_log_q(self._true_groups(labels), self.label_space.head_sizes[0], groups)
+
+    def adjustment(self, log_prior: np.ndarray) -> np.ndarray:
+        """Of each member of each group, float32 [P, n]; exact among those that a step trains."""
+        shape = self.label_space.head_sizes[0], self.label_space.strides[0]
+        return np.pad(log_prior, (0, math.prod(shape) - len(log_prior))).reshape(shape)
+
+    @staticmethod
+    def raised(offsets: jax.Array | None, adjustment: jax.Array | None, groups: jax.Array) -> jax.Array | None:
+        """What is added to the logits of the members of groups, [..., n], or of all of a group, [...]; or None."""
+        if adjustment is None:
+            return offsets
+        of_members = jnp.take(adjustment, groups, axis=0, mode="clip")
+        return of_members if offsets is None else of_members + offsets[..., None]
 
     def _true_groups(self, labels):
         return jnp.where(labels < 0, -1, labels // self.label_space.strides[0])

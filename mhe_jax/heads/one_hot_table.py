@@ -6,10 +6,10 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from mhe_jax.heads.base import Head, Linear, torch_linear
+from mhe_jax.heads.base import NOTHING, Context, Head, Linear, padded_rows, torch_linear
 from mhe_jax.ops import per_row, sharded
-from mhe_jax.ops.owned import Visit
 from mhe_jax.ops.storage import Stored
 from mhe_jax.settings import option
 
@@ -109,17 +109,32 @@ class OneHotTable(Head):
         return Part("kernel", *front, features, self.kernel, self.bias, live, False), tail
 
     def softmax_statistics(
-        self, features: jax.Array, labels: jax.Array, with_total: bool, visits: dict[str, Visit]
+        self, features: jax.Array, labels: jax.Array, with_total: bool, context: Context = NOTHING
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """`chunked.blocked_lse` over all classes: log-sum-exp, logit of labels int [B], and sum of logits, [B] each."""
+        """`chunked.blocked_lse` over all classes: log-sum-exp, logit of labels int [B], and sum of logits, [B] each.
+
+        Labels may be soft, int [B, W] with `context.targets`: their logits are then averaged.
+        """
 
         def of(part: Part) -> tuple[jax.Array, jax.Array, jax.Array]:
-            among = part.places(labels), part.is_class, self.block_size, with_total, visits.get(part.name)
-            found: tuple = sharded.lse(part.queries, part.kernel, part.bias, *among)
+            bias, raised = part.bias, (context.adjustment or {}).get(part.name)
+            if raised is not None:
+                bias = raised if bias is None else bias + raised
+            bias = None if bias is None else context.cooled(bias)
+            among = part.places(labels), part.is_class, self.block_size, with_total, context.visits.get(part.name)
+            queries = context.cooled(part.queries)
+            found: tuple = sharded.lse(queries, part.kernel, bias, *among, context.targets)
             return found
 
         lses, targets, totals = zip(*map(of, self.parts(features)), strict=True)
         return functools.reduce(jnp.logaddexp, lses), sum(targets[1:], targets[0]), sum(totals[1:], totals[0])
+
+    def adjustment(self, log_prior: np.ndarray) -> dict[str, np.ndarray]:
+        """For each table, what the biases of its rows are raised by; exactly the logits."""
+        first = self.frequent or len(log_prior)
+        parts = {"kernel": log_prior[:first], "tail_kernel": log_prior[first:]}
+        fill = lambda part: np.pad(part, (0, padded_rows(len(part), self.table_parts) - len(part)))
+        return {name: fill(part) for name, part in parts.items() if len(part)}
 
     def best_logits(self, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The k largest logits [B, k], their classes, and the log-sum-exp over all [B]."""

@@ -19,10 +19,10 @@ from mhe_jax.inference.figures import Figures
 from mhe_jax.inference.scored import scored
 from mhe_jax.inference.taxonomies import find_hierarchy
 from mhe_jax.settings import Settings
-from mhe_jax.tasks.classification import OneClass
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
 from mhe_jax.train.checkpoints.published import is_published
+from mhe_jax.train.class_bands import class_bands
 from mhe_jax.train.classes import FILE as CLASSES
 from mhe_jax.train.classes import Classes
 from mhe_jax.train.evaluator import Evaluator, build_evaluator, has_answers
@@ -78,14 +78,14 @@ def evaluate(
         classes = Classes(data.num_classes, splits.class_names)
         codes = label_codes.stored(pathlib.Path(settings.init_from), data.num_classes)
         task, weights, step = experiment.build_task(settings, settings.head, data, data.num_classes), {}, None
-    splits = relabelled(splits, codes)
+    by_id, splits = splits, relabelled(splits, codes)
     # Before the evaluation, of which a mistake in a file would lose the result.
     hierarchy = find_hierarchy(taxonomy, config, classes)
     stop_at = None if stop is None else number(stop)
     if stop_at is not None and hierarchy is None:
         raise ValueError("--threshold stops at groups of a taxonomy, but there is none: name a file in --taxonomy")
     classes = with_names(classes, class_names)
-    if class_names is not None and (not isinstance(task, OneClass) or isinstance(task, Verification)):
+    if class_names is not None and (not task.one_class or isinstance(task, Verification)):
         raise ValueError(f"{class_names}: evaluation names classes in its tables of one class an example only")
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         if not has_weights:
@@ -94,8 +94,8 @@ def evaluate(
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None and has_answers(split):
-                keep = figures.keep(split.num_examples)
-                evaluator = build_evaluator(task, split, settings.global_batch_size, mesh, keep)
+                keep, bands = figures.keep(split.num_examples), class_bands(settings, by_id, name, codes)
+                evaluator = build_evaluator(task, split, settings.global_batch_size, mesh, keep, bands)
                 with contextlib.closing(evaluator):
                     found[name] = {**evaluator(weights), "examples": evaluator.examples}
                     if isinstance(evaluator, Evaluator) and evaluator.kept:

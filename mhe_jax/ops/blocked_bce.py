@@ -28,6 +28,8 @@ def blocked_bce(
     want_value: Bool[Array, ""] | None = None,
     block_size: int | None = None,
     visit: Visit | None = None,
+    targets: Float[Array, "batch width"] | None = None,
+    weights: Float[Array, "batch width"] | None = None,
 ) -> Float32[Array, "batch"]:
     """Sigmoid cross-entropy of each example, summed over the unmasked classes.
 
@@ -49,43 +51,55 @@ def blocked_bce(
       block_size: rows per block, any number; None or 0 chooses one that keeps a block within 64 MiB, both its logits
         and its rows.
       visit: as in `chunked.blocked_lse`.
+      targets: in 0 .. 1, of the labels; None: 1 each. Classes that are not listed have the target 0.
+      weights: of the terms of the labels; None: 1 each, as classes that are not listed have. Neither has a gradient.
 
     Returns:
       float32 [B].
     """
-    return _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit)
+    return _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit, targets, weights)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit):
+def _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit, targets, weights):
     nothing = blocks.zero_per_example(features)
 
     def step(total, block):
         negative = jnp.where(block.live[None, :], jax.nn.softplus(block.logits), 0.0).sum(axis=1)
         at = block.places(labels)
-        positive = jnp.take_along_axis(block.logits, at, axis=1, mode="fill", fill_value=0.0).sum(axis=1)
-        return total + negative - positive
+        positive = jnp.take_along_axis(block.logits, at, axis=1, mode="fill", fill_value=0.0)
+        if targets is not None:
+            positive *= targets
+        if weights is not None:
+            logits = jnp.take_along_axis(block.logits, at, axis=1, mode="fill", fill_value=-jnp.inf)
+            positive = weights * positive - (weights - 1) * jax.nn.softplus(logits)
+        return total + negative - positive.sum(axis=1)
 
     value = lambda: blocks.forward(step, nothing, block_size, features, kernel, bias, mask, visit=visit)
     return value() if want_value is None else lax.cond(want_value, value, lambda: nothing)
 
 
-def _forward(block_size, features, kernel, bias, labels, mask, want_value, visit):
-    out = _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit)
-    return out, (features, kernel, bias, labels, mask, visit)
+def _forward(block_size, features, kernel, bias, labels, mask, want_value, visit, targets, weights):
+    out = _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit, targets, weights)
+    return out, (features, kernel, bias, labels, mask, visit, targets, weights)
 
 
 def _backward(block_size, residuals, cotangent):
-    features, kernel, bias, labels, mask, visit = residuals
+    features, kernel, bias, labels, mask, visit, targets, weights = residuals
+    hot = jnp.ones_like(cotangent) if targets is None else targets
 
     def d_logits(block):
         gradient = jnp.where(block.live[None, :], jax.nn.sigmoid(block.logits), 0.0)
+        more = -hot
+        if weights is not None:
+            own = jnp.take_along_axis(gradient, block.places(labels), axis=1, mode="fill", fill_value=0.0)
+            more = (weights - 1) * own - weights * (hot if hot.ndim == 2 else hot[:, None])
         # Subtracted before rounding: in bfloat16 a probability near 1 would cancel against its target.
-        return block.add_at(labels, gradient, -jnp.ones_like(cotangent)) * cotangent[:, None]
+        return block.add_at(labels, gradient, more) * cotangent[:, None]
 
     found = blocks.backward(d_logits, block_size, features, kernel, bias, mask, visit=visit)
     d_features, d_kernel, d_bias, d_visit = found
-    return d_features, d_kernel, d_bias, None, None, None, d_visit
+    return d_features, d_kernel, d_bias, None, None, None, d_visit, None, None
 
 
 _blocked_bce.defvjp(_forward, _backward)

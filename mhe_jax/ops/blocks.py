@@ -55,7 +55,7 @@ class Block(NamedTuple):
         return self.places(labels)[:, None] == jnp.arange(self.rows.shape[0])[None, :]
 
     def add_at(self, labels: jax.Array, values: jax.Array, more: jax.Array) -> jax.Array:
-        """`values` [B, size] and `more` [B] at the labels [B] or [B, W], distinct in a row, that are fresh rows."""
+        """`values` [B, size] and `more` at the labels [B] or [B, W] that are fresh rows: [B], or [B, W] for each."""
         if labels.ndim == 1:
             return values + jnp.where(self.is_label(labels), more[:, None], 0.0)
         add = lambda row, columns, number: row.at[columns].add(number, mode="drop")

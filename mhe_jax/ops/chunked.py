@@ -33,6 +33,7 @@ def blocked_lse(
     block_size: int | None = None,
     with_total: bool = False,
     visit: Visit | None = None,
+    weights: Float[Array, "batch width"] | None = None,
 ) -> tuple[Float32[Array, "batch"], Float32[Array, "batch"], Float32[Array, "batch"]]:
     """Log-sum-exp of `features @ kernel.T + bias` over unmasked rows, the label's logit, and the sum of the logits.
 
@@ -54,12 +55,14 @@ def blocked_lse(
         rows.
       with_total: whether the sum is wanted; it is 0 otherwise.
       visit: how the rows move, see `mhe_jax.ops.owned`; the kernel's gradient is then the kernel after the step.
+      weights: of labels [B, W], by which their logits are summed up, and which have no gradient; None: 1 each. A label
+        may then be in a row twice.
 
     Returns:
       `(lse, target, total)`, float32 [B] each, the second of all labels of an example; lse is -inf, with zero gradient,
       if every row is masked.
     """
-    return _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, visit)
+    return _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, visit, weights)
 
 
 def blocked_topk(
@@ -104,12 +107,13 @@ def blocked_topk(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, visit):
+def _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, visit, weights):
     def step(carry, block):
         lse, target, total = carry
         lse = jnp.logaddexp(lse, jax.nn.logsumexp(block.logits, axis=1, where=block.live[None, :]))
         own = block.places(labels.reshape(zero.shape[0], -1))
-        target += jnp.take_along_axis(block.logits, own, axis=1, mode="fill", fill_value=0.0).sum(axis=1)
+        logits = jnp.take_along_axis(block.logits, own, axis=1, mode="fill", fill_value=0.0)
+        target += (logits if weights is None else weights * logits).sum(axis=1)
         if with_total:
             total += jnp.where(block.live[None, :], block.logits, 0.0).sum(axis=1)
         return lse, target, total
@@ -119,14 +123,15 @@ def _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, v
     return blocks.forward(step, initial, block_size, features, kernel, bias, mask, visit=visit)
 
 
-def _blocked_lse_forward(block_size, with_total, features, kernel, bias, labels, mask, visit):
-    out = _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, visit)
-    return out, (features, kernel, bias, labels, mask, visit, out[0])
+def _blocked_lse_forward(block_size, with_total, features, kernel, bias, labels, mask, visit, weights):
+    out = _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, visit, weights)
+    return out, (features, kernel, bias, labels, mask, visit, weights, out[0])
 
 
 def _blocked_lse_backward(block_size, with_total, residuals, cotangents):
-    features, kernel, bias, labels, mask, visit, lse = residuals
+    features, kernel, bias, labels, mask, visit, weights, lse = residuals
     d_lse, d_target, d_total = cotangents
+    d_labels = d_target if weights is None else d_target[:, None] * weights
     shift = jnp.where(lse == -jnp.inf, 0.0, lse)  # exp(-inf - -inf) would be NaN when every row is masked
 
     def d_logits(block):
@@ -135,12 +140,12 @@ def _blocked_lse_backward(block_size, with_total, residuals, cotangents):
         # No logit is above its log-sum-exp, but rounding may say so: by 1e13 for logits of 1e20, whose exponential is
         # infinite.
         gradient = d_lse[:, None] * jnp.exp(jnp.minimum(above, 0.0))
-        gradient = block.add_at(labels, gradient, d_target)
+        gradient = block.add_at(labels, gradient, d_labels)
         return gradient + jnp.where(live, d_total[:, None], 0.0) if with_total else gradient
 
     found = blocks.backward(d_logits, block_size, features, kernel, bias, mask, visit=visit)
     d_features, d_kernel, d_bias, d_visit = found
-    return d_features, d_kernel, d_bias, None, None, d_visit
+    return d_features, d_kernel, d_bias, None, None, d_visit, None
 
 
 _blocked_lse.defvjp(_blocked_lse_forward, _blocked_lse_backward)

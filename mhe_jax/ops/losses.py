@@ -49,6 +49,41 @@ def softmax_cross_entropy(
     return smoothed_cross_entropy(lse, target, total, mask.sum(axis=-1), label_smoothing)
 
 
+def soft_cross_entropy(
+    logits: Float[Array, "batch classes"],
+    slots: Int[Array, "batch width"],
+    targets: Float[Array, "batch width"],
+    mask: Bool[Array, "batch classes"],
+    label_smoothing: float = 0.0,
+) -> Float32[Array, "batch"]:
+    """Softmax cross-entropy against a distribution over a few of the classes.
+
+    >>> logits, mask = jnp.log(jnp.array([[0.5, 0.25, 0.25]])), jnp.ones((1, 3), bool)
+    >>> loss = soft_cross_entropy(logits, jnp.array([[0, 1]]), jnp.array([[0.5, 0.5]]), mask)
+    >>> round((loss / jnp.log(2)).item(), 4)
+    1.5
+
+    Args:
+      logits: float [B, n].
+      slots: int [B, W], the places of labels; n for one that does not compete.
+      targets: [B, W], the labels' probabilities; those of labels that compete are scaled to a sum of 1.
+      mask: bool [B, n], the classes that compete.
+      label_smoothing: as in `softmax_cross_entropy`.
+
+    Returns:
+      float32 [B]; 0 where no label competes.
+    """
+    logits = logits.astype(jnp.float32)
+    targets = jnp.where(slots < logits.shape[1], targets, 0.0)
+    mass = targets.sum(axis=1)
+    own = jnp.take_along_axis(logits, slots, axis=1, mode="fill", fill_value=0.0)
+    target = jnp.where(targets > 0, targets * own, 0.0).sum(axis=1) / jnp.where(mass > 0, mass, 1.0)
+    lse = jax.nn.logsumexp(jnp.where(mask, logits, -jnp.inf), axis=1)
+    total = jnp.where(mask, logits, 0.0).sum(axis=1)
+    loss = smoothed_cross_entropy(lse, target, total, mask.sum(axis=1), label_smoothing)
+    return jnp.where(mass > 0, loss, 0.0)
+
+
 def softmax_concat(logits: Float[Array, "batch slots"], slots: Int[Array, "batch heads"]) -> Float32[Array, "batch"]:
     """One softmax over the logits of all heads, and the negative log-probabilities of the H true slots summed.
 

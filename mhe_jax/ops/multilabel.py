@@ -39,6 +39,16 @@ def first_of_each(nodes: Int[Array, "batch width"]) -> Bool[Array, "batch width"
     return jnp.diff(nodes, axis=1, prepend=-1) != 0
 
 
+def of_nodes(
+    nodes: Int[Array, "batch width"], targets: Float[Array, "batch width"] | None
+) -> Float[Array, "batch width"] | None:
+    """The target of each label's node, the highest among the labels below it; None where all are 1."""
+    if targets is None:
+        return None
+    same = nodes[:, :, None] == nodes[:, None, :]
+    return jnp.where(same, targets[:, None, :], 0.0).max(axis=2)
+
+
 def find_slots(
     parents: Int[Array, "batch kept"], nodes: Int[Array, "batch width"], size: int
 ) -> Int[Array, "batch width"]:
@@ -106,6 +116,8 @@ def candidate_bce(
     own_logits: Float[Array, "batch width"] | None = None,
     copy_last: bool = False,
     mean: bool = True,
+    targets: Float[Array, "batch width"] | None = None,
+    label_weights: Float[Array, "batch width"] | None = None,
 ) -> Float32[Array, "batch"]:
     """Sigmoid cross-entropy over candidates, into which the positives that are not among them are injected.
 
@@ -121,6 +133,8 @@ def candidate_bce(
         candidate, which count as it does. As there, a row is not injected if its copies of a positive make up for the
         missing ones in number.
       mean: whether the mean over the places is returned, or the sum.
+      targets: in 0 .. 1, of the labels below; None: 1 each.
+      label_weights: of their terms; None: 1 each.
 
     Returns:
       float32 [B].
@@ -145,11 +159,34 @@ def candidate_bce(
     if copy_last:
         weights = jax.vmap(lambda row, at, more: row.at[at].add(more))(weights, last[:, 0], left.astype(jnp.float32))
 
-    loss = (weights * jax.nn.softplus(jnp.where(hot, -logits, logits))).sum(axis=1)
+    def of_label(x, target, weight):
+        """-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)) = softplus(-x) + (1 - t) x, weighted."""
+        found = jax.nn.softplus(-x) if target is None else jax.nn.softplus(-x) + (1 - target) * x
+        return found if weight is None else weight * found
+
+    def by_place(values):
+        """[B, W] -> [B, M]; anything where no label is."""
+        put = jax.vmap(lambda row, at, value: row.at[at].set(value, mode="drop"))
+        places = jnp.where(found, slots, logits.shape[1])
+        return None if values is None else put(jnp.zeros(logits.shape), places, values)
+
+    of_hot = of_label(logits, by_place(targets), by_place(label_weights))
+    loss = (weights * jnp.where(hot, of_hot, jax.nn.softplus(logits))).sum(axis=1)
     if own_logits is not None:
         injected = missing & (jnp.cumsum(missing, axis=1) <= jnp.minimum(num_missing, room)[:, None])
-        loss += jnp.where(injected, jax.nn.softplus(-own_logits), 0.0).sum(axis=1)
+        loss += jnp.where(injected, of_label(own_logits, targets, label_weights), 0.0).sum(axis=1)
     return loss / width if mean else loss
+
+
+def shares(
+    labels: Int[Array, "batch width"],
+    targets: Float[Array, "batch width"] | None,
+    weights: Float[Array, "batch width"] | None,
+) -> Float32[Array, "batch width"]:
+    """How much each label counts: its grade, 1 without `targets`, times its weight; 0 where there is none (-1)."""
+    found = (labels >= 0).astype(jnp.float32)
+    found = found if targets is None else found * targets
+    return found if weights is None else found * weights
 
 
 def pick_all_labels(
@@ -160,6 +197,7 @@ def pick_all_labels(
     total: Float[Array, "batch"] | float = 0.0,
     num_valid: Int[Array, "*#batch"] | int = 1,
     label_smoothing: float = 0.0,
+    shares: Float[Array, "batch width"] | None = None,
 ) -> Float32[Array, "batch"]:
     """Softmax cross-entropy of each label of a document against all classes, added up or averaged.
 
@@ -171,18 +209,20 @@ def pick_all_labels(
 
     Args:
       lse: float [B], log-sum-exp over the classes that compete.
-      target: float [B], the sum of the labels' logits.
+      target: float [B], the sum of the labels' logits, each times its share.
       labels: int [B, W], -1 where there is none.
       mean: whether the cross-entropies are averaged.
       total: as in `losses.smoothed_cross_entropy`, and the next two.
       num_valid: at least 1.
       label_smoothing: in 0 .. 1.
+      shares: float [B, W], see `shares`; None: each label counts 1.
 
     Returns:
       float32 [B]; 0 for a document without labels.
 
     Source: PAL and, with `mean`, PAL-N of Menon et al., Multilabel reductions (NeurIPS 2019).
     """
-    counts = (labels >= 0).sum(axis=1)
-    average = losses.smoothed_cross_entropy(lse, target / jnp.maximum(counts, 1), total, num_valid, label_smoothing)
+    counts = (labels >= 0).sum(axis=1) if shares is None else shares.sum(axis=1)
+    target = target / jnp.where(counts > 0, counts, 1.0)
+    average = losses.smoothed_cross_entropy(lse, target, total, num_valid, label_smoothing)
     return jnp.where(counts > 0, average if mean else counts * average, 0.0)

@@ -68,7 +68,7 @@ def chosen(
     labels: Int[Array, "*shape"],
     num_codes: Int[Array, ""] | int,
     most_rows: int,
-    offsets: Float[Array, "chosen"] | None = None,
+    offsets: Float[Array, "chosen"] | Float[Array, "chosen size"] | None = None,
 ) -> Chosen:
     """The classes of some groups of a table: gathered by blocks, or if they are most of it, all with a mask.
 
@@ -82,7 +82,7 @@ def chosen(
       labels: int [...], codes group * n + member; those of other groups have no row.
       num_codes: members at or above are no classes.
       most_rows: that a block should hold.
-      offsets: float [U], of each group.
+      offsets: float [U], of each group, or [U, n], of each member.
     """
     groups, size, dim = weight.shape
     if ids.shape[0] >= _SHARE_TO_MASK * groups:
@@ -90,7 +90,8 @@ def chosen(
         of_place = jnp.arange(groups)
         places = _or_beyond(ids, groups)
         live = jnp.zeros(groups, bool).at[places].set(True, mode="drop")
-        offsets = None if offsets is None else jnp.zeros(groups).at[places].set(offsets, mode="drop")
+        if offsets is not None:
+            offsets = jnp.zeros((groups, *offsets.shape[1:])).at[places].set(offsets, mode="drop")
     else:
         table, of_place = of_groups(weight, ids, most_rows), ids
         live = (ids >= 0) & (ids < groups)
@@ -105,7 +106,7 @@ def located(
     num_codes: Int[Array, ""] | int,
     num_groups: int,
     size: int,
-    offsets: Float[Array, "places"] | None = None,
+    offsets: Float[Array, "places"] | Float[Array, "places size"] | None = None,
 ) -> Chosen:
     """Which rows of a table are classes, and which are labels.
 
@@ -116,14 +117,14 @@ def located(
       labels, num_codes: see `chosen`.
       num_groups: above all ids that are live.
       size: n.
-      offsets: float [K], of each group.
+      offsets: float [K], of each group, or [K, n], of each member.
     """
     members = ids[:, None] * size + jnp.arange(size)[None, :]
     mask = live[:, None] & (members < num_codes)
     place = jnp.full(num_groups, -1).at[jnp.where(live, ids, num_groups)].set(jnp.arange(ids.shape[0]), mode="drop")
     there = (labels >= 0) & (labels < num_groups * size)
     at = place[jnp.where(there, labels // size, 0)]
-    of_rows = None if offsets is None else jnp.repeat(offsets, size)
+    of_rows = None if offsets is None else (jnp.repeat(offsets, size) if offsets.ndim == 1 else offsets.reshape(-1))
     found = jnp.where(there & (at >= 0), at * size + labels % size, -1)
     return Chosen(table, found, mask.reshape(-1), of_rows)
 

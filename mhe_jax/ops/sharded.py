@@ -29,39 +29,61 @@ from mhe_jax.ops.owned import Visit
 from mhe_jax.ops.storage import Scaled
 
 
-def lse(features, kernel, bias, labels, mask, block_size: int | None, with_total: bool, visit: Visit | None = None):
+def lse(
+    features,
+    kernel,
+    bias,
+    labels,
+    mask,
+    block_size: int | None,
+    with_total: bool,
+    visit: Visit | None = None,
+    weights=None,
+):
     """`chunked.blocked_lse` of a table [C, D] split over 'class'; results are split over 'data'."""
     if splits.is_one_device():
-        return chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total, visit)
+        return chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total, visit, weights)
 
     over = splits.split_of(features)
 
-    def local(features, kernel, bias, labels, mask, visit):
+    def local(features, kernel, bias, labels, mask, visit, weights):
         features, kernel, visit, bias = splits.align_visited(over, features, kernel, visit, bias)
-        labels = labels - splits.first_row(kernel)
-        return splits.combine(*chunked.blocked_lse(features, kernel, bias, labels, mask, block_size, with_total, visit))
+        arguments = features, kernel, bias, labels - splits.first_row(kernel), mask, block_size, with_total
+        return splits.combine(*chunked.blocked_lse(*arguments, visit, weights))
 
     batch = P(over.axis)
-    in_specs = (over.own, P("class"), P("class"), batch, P("class"), splits.visit_specs(visit))
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, kernel, bias, labels, mask, visit)
+    in_specs = (over.own, P("class"), P("class"), batch, P("class"), splits.visit_specs(visit), batch)
+    arguments = features, kernel, bias, labels, mask, visit, weights
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
-def bce(features, kernel, bias, labels, mask, want_value, block_size: int | None, visit: Visit | None = None):
+def bce(
+    features,
+    kernel,
+    bias,
+    labels,
+    mask,
+    want_value,
+    block_size: int | None,
+    visit: Visit | None = None,
+    targets=None,
+    weights=None,
+):
     """`blocked_bce.blocked_bce` of a table [C, D] split over 'class'; labels int [B, W]. Split over 'data'."""
     if splits.is_one_device():
-        return blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size, visit)
+        whole = features, kernel, bias, labels, mask, want_value, block_size, visit, targets, weights
+        return blocked_bce.blocked_bce(*whole)
 
     over = splits.split_of(features)
 
-    def local(features, kernel, bias, labels, mask, want_value, visit):
+    def local(features, kernel, bias, labels, mask, want_value, visit, targets, weights):
         features, kernel, visit, bias = splits.align_visited(over, features, kernel, visit, bias)
-        labels = labels - splits.first_row(kernel)
-        loss = blocked_bce.blocked_bce(features, kernel, bias, labels, mask, want_value, block_size, visit)
-        return lax.psum(loss, "class")
+        arguments = features, kernel, bias, labels - splits.first_row(kernel), mask, want_value, block_size, visit
+        return lax.psum(blocked_bce.blocked_bce(*arguments, targets, weights), "class")
 
     batch = P(over.axis)
-    in_specs = (over.own, P("class"), P("class"), batch, P("class"), P(), splits.visit_specs(visit))
-    arguments = features, kernel, bias, labels, mask, want_value, visit
+    in_specs = (over.own, P("class"), P("class"), batch, P("class"), P(), splits.visit_specs(visit), batch, batch)
+    arguments = features, kernel, bias, labels, mask, want_value, visit, targets, weights
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
@@ -128,43 +150,45 @@ def group_lse(
     with_total: bool,
     visit: Visit | None = None,
     offsets=None,
+    weights=None,
 ):
     """`chunked.blocked_lse` over the members of some groups of a table [P, n, D] split over 'class'.
 
     Args:
-      features, block_size, with_total, visit: as there.
+      features, block_size, with_total, visit, weights: as there.
       weight: float [P, n, D].
       groups: int [U], ascending; others, such as P or above, are none.
       labels: int [B] or [B, W], codes group * n + member.
       num_codes: members at or above are no classes.
-      offsets: float [U], added to the logits of each group's members; or None.
+      offsets: float [U], added to the logits of each group's members, or [U, n], to each member's; or None.
     """
 
-    def among(features, weight, held, offsets, labels, num_codes, visit):
+    def among(features, weight, held, offsets, labels, num_codes, visit, weights):
         most_rows = blocks.most_rows(features, block_size)
         rows = row_ops.chosen(weight, held, labels, num_codes, most_rows, offsets)
         arguments = features, rows.table, rows.offsets, rows.labels, rows.mask, block_size, with_total, visit
-        return chunked.blocked_lse(*arguments)
+        return chunked.blocked_lse(*arguments, weights)
 
     if splits.is_one_device():
-        return among(features, weight, groups, offsets, labels, num_codes, visit)
+        return among(features, weight, groups, offsets, labels, num_codes, visit, weights)
 
     over = splits.split_of(features)
 
-    def local(features, weight, groups, labels, visit, offsets):
+    def local(features, weight, groups, labels, visit, offsets, weights):
         features, weight, visit, offsets = splits.align_visited(over, features, weight, visit, offsets)
         first, size = lax.axis_index("class") * weight.shape[0], weight.shape[1]
         # The groups are sorted, so those of this device are a contiguous run, no longer than its part of the table.
         run = jnp.searchsorted(groups, first, method="scan_unrolled") + jnp.arange(min(len(groups), weight.shape[0]))
         held = jnp.take(groups, run, mode="fill", fill_value=-1) - first
         own_labels = jnp.where(labels < 0, -1, labels - first * size)
-        own_offsets = None if offsets is None else jnp.take(offsets, run, mode="fill", fill_value=0.0)
-        found = among(features, weight, held, own_offsets, own_labels, num_codes - first * size, visit)
+        own_offsets = None if offsets is None else jnp.take(offsets, run, axis=0, mode="fill", fill_value=0.0)
+        found = among(features, weight, held, own_offsets, own_labels, num_codes - first * size, visit, weights)
         return splits.combine(*found)
 
     batch = P(over.axis)
-    in_specs = (over.own, P("class"), P(), batch, splits.visit_specs(visit), P())
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(features, weight, groups, labels, visit, offsets)
+    in_specs = (over.own, P("class"), P(), batch, splits.visit_specs(visit), P(), batch)
+    arguments = features, weight, groups, labels, visit, offsets, weights
+    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
 def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None, visit: Visit | None = None):

@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from typing import Any
+import functools
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -22,11 +23,17 @@ class Task:
       backbone: from inputs to features [B, D].
       head: from features to a loss, or to classes.
       head_precision: of the head's float32 products, see `jax.default_matmul_precision`; None: that of the context.
+      teacher_weight, temperature: of `mhe_jax.data.teacher`, where a batch has what a teacher says.
     """
+
+    # Whether an example has one class, rather than any number of labels.
+    one_class: ClassVar[bool]
 
     backbone: nn.Module
     head: Head
     head_precision: str | None = dataclasses.field(default=None, kw_only=True)
+    teacher_weight: float = dataclasses.field(default=0.0, kw_only=True)
+    temperature: float = dataclasses.field(default=1.0, kw_only=True)
 
     def head_products(self) -> contextlib.AbstractContextManager:
         """The context in which the head, and its gradient, have to be traced."""
@@ -44,9 +51,29 @@ class Task:
     def head_loss(
         self, params: Any, features: jax.Array, batch: dict, context: Context
     ) -> tuple[jax.Array, dict, dict]:
-        """Loss of each example, float32 [B], further per-example metrics, and the head's statistics after the batch."""
-        found: Any = self._apply(params, features, batch["label"], context, method="loss")
-        loss, values = found
+        """Loss of each example, float32 [B], further per-example metrics, and the head's statistics after the batch.
+
+        A batch may have 'target' [B, W], the grades of many labels, or of one label what a teacher says: 'taught' int
+        [B, K], its classes, the best first, and 'taught_target' [B, K], their probabilities, 0 where it says nothing.
+        """
+        labels, apply = batch["label"], functools.partial(self._apply, params, features, method="loss")
+        if "taught" not in batch:
+            found: Any = apply(labels, dataclasses.replace(context, targets=batch.get("target")))
+            loss, values = found
+        else:
+            taught, targets = batch["taught"], batch["taught_target"]
+            share = self.teacher_weight * targets.sum(axis=1)
+            if self.temperature == 1:
+                # One cross-entropy: it is linear in the distribution that is asked for.
+                labels = jnp.concatenate([labels[:, None], taught], axis=1)
+                targets = jnp.concatenate([1 - share[:, None], self.teacher_weight * targets], axis=1)
+                loss, values = apply(labels, dataclasses.replace(context, targets=targets))
+            else:
+                of_labels, values = apply(labels, context)
+                of_teacher, _ = apply(
+                    taught, dataclasses.replace(context, targets=targets, temperature=self.temperature)
+                )
+                loss = (1 - share) * of_labels + share * self.temperature**2 * of_teacher
         return loss, values, self.head.updated_statistics(context.statistics or {}, values, batch["weight"])
 
     def head_blocks(self, params: Any, features: jax.Array, batch: dict, context: Context) -> dict[str, jax.Array]:

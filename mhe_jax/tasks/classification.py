@@ -11,7 +11,7 @@ from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.images.mixing import neighbour
 from mhe_jax.data.images.recipes import Augmentation
 from mhe_jax.heads.base import Context
-from mhe_jax.tasks import mixed
+from mhe_jax.tasks import by_band, mixed
 from mhe_jax.tasks.base import Task
 
 
@@ -19,18 +19,26 @@ from mhe_jax.tasks.base import Task
 class OneClass(Task):
     """What one class an example means: batches have 'label' int32 [B]."""
 
-    def evaluate(self, weights: dict, batch: dict) -> dict[str, jax.Array]:
-        """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B]."""
+    one_class = True
+
+    def evaluate(self, weights: dict, batch: dict) -> dict[str, Any]:
+        """Per-example negative log-probability, top-1 and top-5 hits, each float32 [B].
+
+        With what `by_band.of_labels` needs as 'classes' of the batch, top-1 by the frequency of the classes too.
+        """
         features = self._features(weights, self.asked(batch))
         k = min(5, self.head.label_space.num_live)
         labels = batch["label"][:, None]
         _, ids, scores = self._head(weights, "topk_and_scores", features, k, labels)
         hits = ids == labels
-        return {
+        found = {
             "loss": -scores[:, 0],
             "top1": hits[:, 0].astype(jnp.float32),
             "top5": hits.any(axis=1).astype(jnp.float32),
         }
+        if "classes" not in batch:
+            return found
+        return found | by_band.of_labels("top1", found["top1"], batch["label"], batch["classes"])
 
     @staticmethod
     def is_better(new: dict, old: dict | None) -> bool:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from mhe_jax.heads.base import Context
 from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
+from mhe_jax.tasks import by_band
 from mhe_jax.tasks.base import Task
 
 # Lengths of the rankings that are measured; the longest decides how many labels are asked of the head.
@@ -20,9 +21,11 @@ class Ranking(Task):
     """What many labels an example mean: batches have 'label' int32 [B, W], padded with -1.
 
     In training the batch may hold `ignored` int32 [B, F], labels that may be there or not, which its loss leaves out.
-    For evaluation it may hold `filtered` int32 [B, F], labels left out of the ranking, and `inverse_propensity`
-    float32 [L].
+    For evaluation it may hold `filtered` int32 [B, F], labels left out of the ranking, `inverse_propensity`
+    float32 [L], and 'classes' of `by_band.of_rankings`.
     """
+
+    one_class = False
 
     def head_loss(
         self, params: Any, features: jax.Array, batch: dict, context: Context
@@ -52,6 +55,8 @@ class Ranking(Task):
             _, ids = drop_filtered(scores, ids, filtered, max(ks))
             labels = drop_labels(labels, filtered)
         values = ranking_metrics(ids, labels, batch.get("inverse_propensity"), ks)
+        if "classes" in batch:
+            values |= by_band.of_rankings(ids, labels, max(ks), batch["classes"])
         if hasattr(self.head, "group_topk"):
             space = self.head.label_space
             group_ks = tuple(k for k in KS if k <= space.head_sizes[0])

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from mhe_jax.data.dataset import PairedSplit, StreamSplit
 from mhe_jax.data.feeds import eval_feed
+from mhe_jax.train.guided_feed import GuidedFeed
 from mhe_jax.train.pairs_evaluator import PairsEvaluator
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.parallel.mesh import CHUNK, place, replicate, shares, whole
@@ -53,8 +54,11 @@ class Evaluator:
 
     examples = 0
 
-    def __init__(self, task, split: Any, batch_size: int, mesh: Mesh, keep: Keep | None = None):
-        self._feed, self._mesh = eval_feed(split, batch_size, **shares(mesh)), mesh
+    def __init__(
+        self, task, split: Any, batch_size: int, mesh: Mesh, keep: Keep | None = None, classes: dict | None = None
+    ):
+        feed = eval_feed(split, batch_size, **shares(mesh))
+        self._feed, self._mesh = GuidedFeed(feed, classes) if classes else feed, mesh
         self._may_raise = isinstance(split, StreamSplit) and split.on_bad_example == "raise"
         self._resident = replicate(mesh, self._feed.resident)
         self._program = make_evaluation(task, self._feed.batch, mesh, keep)
@@ -114,9 +118,12 @@ def has_answers(split: Any) -> bool:
 
 
 def build_evaluator(
-    task, split: Any, batch_size: int, mesh: Mesh, keep: Keep | None = None
+    task, split: Any, batch_size: int, mesh: Mesh, keep: Keep | None = None, classes: dict | None = None
 ) -> Evaluator | PairsEvaluator:
-    """What evaluates a split: examples one by one, `keep` as in `Evaluator`, or pairs by the embeddings of all."""
+    """What evaluates a split: examples one by one, `keep` as in `Evaluator`, or pairs by the embeddings of all.
+
+    `classes` are those of `class_bands`, for figures by the frequency of the classes.
+    """
     if isinstance(split, PairedSplit):
         return PairsEvaluator(task, split, batch_size, mesh)
-    return Evaluator(task, split, batch_size, mesh, keep)
+    return Evaluator(task, split, batch_size, mesh, keep, classes)

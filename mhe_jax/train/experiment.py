@@ -13,9 +13,10 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.build import Data
 from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.features.dataset import MultiLabelData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.images.recipes import Augmentation, build_augmentation
-from mhe_jax.data.features.dataset import MultiLabelData
+from mhe_jax.data.teacher import build_distillation
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
@@ -72,9 +73,11 @@ def build_task(
         )
     head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype, storage=storage)
     augmentation = augmentation_for(settings, data)
+    teacher = build_distillation(settings.distillation)
+    taught = {"teacher_weight": teacher.weight, "temperature": teacher.temperature} if teacher.teaches else {}
     if isinstance(data, TextData | MultiLabelData | SparseData):
         of_documents = MultiLabel if data.multilabel else TextClassification
-        return of_documents(backbone, head, data.example, head_precision=precision)
+        return of_documents(backbone, head, data.example, head_precision=precision, **taught)
     if settings.dropout_off_after_step:
         raise ValueError(
             f"config.dropout_off_after_step is {settings.dropout_off_after_step}, but only encoders of texts switch "
@@ -83,7 +86,7 @@ def build_task(
     if isinstance(data, FaceData):
         return Verification(backbone, head, data, head_precision=precision, augmentation=augmentation)
     of_pictures = MultiLabelImages if data.multilabel else Classification
-    return of_pictures(backbone, head, data, head_precision=precision, augmentation=augmentation)
+    return of_pictures(backbone, head, data, head_precision=precision, augmentation=augmentation, **taught)
 
 
 def augmentation_for(settings: Settings, data: Data) -> Augmentation | None:

@@ -15,13 +15,14 @@ from mhe_jax.codes.relabel import relabelled
 from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import BadExample
-from mhe_jax.data.feeds import train_feed
 from mhe_jax.settings import Settings
 from mhe_jax.train import data_digest, experiment, extension, label_codes, left_to_data, warm_up
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
+from mhe_jax.train.class_bands import class_bands
 from mhe_jax.train.evaluator import build_evaluator, has_answers
+from mhe_jax.train.guided_feed import guided_feed
 from mhe_jax.train.learner import build_learner
 from mhe_jax.train.parallel import deterministic, distributed, fsdp
 from mhe_jax.train.parallel.interruption import Interruption
@@ -143,10 +144,9 @@ def _train(
             build_source(settings.codes), workdir, space, splits.class_names, splits.train, settings.seed, warmed_up
         )
     )
-    splits = relabelled(splits, codes)
+    by_id, splits = splits, relabelled(splits, codes)
     batch_size = settings.global_batch_size
-    order = {"seed": settings.seed, "last_batch": data.last_batch, "repeats": task.repeats}
-    train = train_feed(splits.train, batch_size, **order, **parts)
+    train = guided_feed(settings, data, by_id, splits, codes, task, **parts)
     total_steps = settings.duration("total", train.steps_per_epoch)
     warm_steps = warm_up.steps(source, train.steps_per_epoch, total_steps)
     end_step = warm_steps if warming else total_steps
@@ -207,7 +207,10 @@ def _train(
             make_train_step(task, optimizer, average_rule, options), train.batch, dispatch, abstract
         )
         stages = staged(task, total_steps, program_of)
-        evaluator = build_evaluator(task, splits.eval, batch_size, mesh)
+        measured = lambda name: build_evaluator(
+            task, getattr(splits, name), batch_size, mesh, None, class_bands(settings, by_id, name, codes)
+        )
+        evaluator = measured("eval")
 
         evaluate_every = settings.duration("eval_every", train.steps_per_epoch)
         save_every = settings.duration("checkpoint_every", train.steps_per_epoch)
@@ -330,7 +333,7 @@ def _train(
             del state
             best, best_step = checkpoints.restore_weights(weights_of(abstract), space, codes)
             watchdog.beat()
-            test = cleanup.enter_context(contextlib.closing(build_evaluator(task, splits.test, batch_size, mesh)))
+            test = cleanup.enter_context(contextlib.closing(measured("test")))
             result["test"] = {"step": best_step, **test(fsdp.whole(best, mesh), watchdog.beat)}
             if ran:  # a finished run that is started again has this event already
                 writer.write("test", step, epoch(step), result["test"])

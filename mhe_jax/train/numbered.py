@@ -11,6 +11,7 @@ import scipy.sparse
 from mhe_jax.codes.relabel import relabelled
 from mhe_jax.data.build import Data
 from mhe_jax.data.dataset import DataError, PairedSplit
+from mhe_jax.data.known_labels import known_labels
 from mhe_jax.labels import LabelCodes
 from mhe_jax.train.classes import UNTRAINED, Classes, check_same
 
@@ -71,18 +72,10 @@ def require_none(splits: Any, ids_of: Any, which: np.ndarray, classes: Classes, 
     for split in (splits.train, splits.eval, splits.test):
         if split is None or isinstance(split, PairedSplit):
             continue
-        labels = labels_of(split)
+        labels = known_labels(split)
         if labels is None or scipy.sparse.issparse(labels):
             continue
         found = ids_of(labels)
         hit = np.flatnonzero((found >= 0) & which[np.maximum(found, 0)])
         if len(hit):
             raise DataError(f"the class {classes.name(int(found[hit[0]]))!r} {say}")
-
-
-def labels_of(split: Any) -> Any:
-    """The labels of a split where they are known without reading its examples, as ids; else None."""
-    source = getattr(getattr(split, "load_example", None), "source", None)
-    labels = getattr(split, "labels", getattr(source, "labels", None))
-    again = getattr(split, "code_of_label", None)
-    return labels if labels is None or again is None else again[labels]

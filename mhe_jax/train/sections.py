@@ -8,8 +8,11 @@ from typing import Any
 from mhe_jax import registry
 from mhe_jax.codes.sources import SOURCES
 from mhe_jax.data.build import DATA
+from mhe_jax.data.class_weights import CLASS_WEIGHTS
 from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.data.images.recipes import RECIPES
+from mhe_jax.data.sampling import SAMPLINGS
+from mhe_jax.data.teacher import DISTILLATIONS
 from mhe_jax.heads import HEADS, MARGIN_HEADS, MULTILABEL_HEADS
 from mhe_jax.interop.huggingface import PRETRAINED
 from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES, ON_SPARSE, PARTS, SIDE_BY_SIDE
@@ -47,6 +50,9 @@ def registries(data_name: str, single_label: bool = False) -> dict[str, Registry
         "head.sampler": SAMPLERS,
         "augment": RECIPES,
         "codes": SOURCES,
+        "class_weights": CLASS_WEIGHTS,
+        "sampling": SAMPLINGS,
+        "distillation": DISTILLATIONS,
         "optimizer": OPTIMIZERS,
         "schedule": SCHEDULES,
         "average": AVERAGES,

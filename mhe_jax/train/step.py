@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import Context
+from mhe_jax.train import long_tail
 from mhe_jax.train.optim import averages, rules
 from mhe_jax.train.optim.optimizer import Optimizer
 from mhe_jax.train.parallel import fsdp
@@ -53,7 +54,7 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             "config.table_optimizer.name = 'none'"
         )
 
-    def gradients(params, stats, batch, key, total_weight, step, slots):
+    def gradients(params, stats, batch, classes, key, total_weight, step, slots):
         batch_stats, statistics = stats
         augment_key, head_key = jax.random.split(key)
         dropout_key = jax.random.fold_in(key, zlib.crc32(b"dropout"))
@@ -67,7 +68,10 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             features, backbone_vjp, batch_stats = jax.vjp(forward, params["backbone"], has_aux=True)
 
         wanted = _is_logged(options, step)
-        context = Context(key=head_key, weight=batch["weight"], statistics=statistics, want_value=wanted)
+        emphasis = long_tail.emphasis(classes, batch["label"], step)
+        of_classes = {"label_weights": emphasis.of_labels, "adjustment": classes.get("adjustment")}
+        of_batch = {"weight": batch["weight"], "statistics": statistics, "want_value": wanted, **of_classes}
+        context = Context(key=head_key, **of_batch)
         head, blocks = params["head"], {}
         if optimizer.sparse:
             blocks = task.head_blocks(head, jax.lax.stop_gradient(features), batch, context)
@@ -81,7 +85,8 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             # A head may skip the value of its loss where nobody reads it.
             read = weight * wanted if task.head.lazy_value else weight
             sums = {**metrics.weighted({"loss": per_example}, read), **metrics.weighted(values, weight)}
-            return jnp.where(weight > 0, per_example * weight, 0.0).sum() / total_weight, (sums, after)
+            scaled = per_example * weight * emphasis.of_examples
+            return jnp.where(weight > 0, scaled, 0.0).sum() / total_weight, (sums, after)
 
         with task.head_products():
             gradient = jax.grad(head_loss, argnums=(0, 1, 2), has_aux=True)
@@ -94,20 +99,24 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         return grads, (batch_stats, statistics), sums, blocks
 
     def accumulated(params, stats, batch, key, step, slots):
+        # What is of classes is of all parts of a batch.
+        classes, batch = batch.get("classes", {}), {name: part for name, part in batch.items() if name != "classes"}
         total = jnp.maximum(batch["weight"].sum(), 1.0)
         if options.accumulate_steps == 1:
-            return gradients(params, stats, batch, key, total, step, slots)
+            return gradients(params, stats, batch, classes, key, total, step, slots)
         # Part i takes rows i, i + A, i + 2A, ...: each device then cuts its own rows, and nothing is moved.
         cut = lambda x: x.reshape(-1, options.accumulate_steps, *x.shape[1:]).swapaxes(0, 1)
         parts = jax.tree.map(cut, batch)
 
         def body(carry, part):
             grads, stats, sums, i = carry
-            more, stats, more_sums, _ = gradients(params, stats, part, jax.random.fold_in(key, i), total, step, {})
+            more, stats, more_sums, _ = gradients(
+                params, stats, part, classes, jax.random.fold_in(key, i), total, step, {}
+            )
             return (jax.tree.map(jnp.add, grads, more), stats, metrics.merge(sums, more_sums), i + 1), None
 
         first_part = jax.tree.map(lambda x: x[0], parts)
-        first = jax.eval_shape(lambda: gradients(params, stats, first_part, key, total, step, {}))
+        first = jax.eval_shape(lambda: gradients(params, stats, first_part, classes, key, total, step, {}))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (first[0], first[2]))
         (grads, stats, sums, _), _ = jax.lax.scan(body, (zeros[0], stats, zeros[1], 0), parts)
         return grads, stats, sums, {}

@@ -101,7 +101,7 @@ def test_a_logit_that_rounding_put_above_its_log_sum_exp_has_a_finite_gradient()
     lse, _, _ = blocked_lse(features, kernel, bias, labels, mask, 16)
     below = lse * jnp.float32(1 - 1e-6)
     ones, zeros = jnp.ones(7), jnp.zeros(7)
-    residuals = features, kernel, bias, labels, mask, None, below
+    residuals = features, kernel, bias, labels, mask, None, None, below
     d_features, d_kernel, d_bias, *_ = chunked._blocked_lse_backward(16, False, residuals, (ones, zeros, zeros))
     np.testing.assert_allclose(d_features, kernel[jnp.argmax(features @ kernel.T, axis=1)], rtol=1e-6)
     np.testing.assert_allclose(d_bias.sum(), 7)

@@ -9,20 +9,29 @@ import numpy as np
 from mhe_jax.data.features.dataset import FeatureSplit
 from mhe_jax.data.feed import Feed, local_slice
 from mhe_jax.data.order import EpochOrder, EvalOrder
-from mhe_jax.data.ragged import columns_of
+from mhe_jax.data.ragged import columns_of, values_of
 
 
 class FeatureFeed(Feed):
     """Feeds rows of features in any order, without a loop over them.
 
     A chunk is {'index' int32 [count, b], the number of each row; 'label' int32 [count, b], or of many [count, b, W]
-    padded with -1; 'weight' float32 [count, b]}, and where the features do not lie on the device 'features'
-    [count, b, D]. For evaluation of many labels also 'filtered' int32 [count, b, F], padded with -1, where a row has
-    labels to leave out; the batch of a split with propensities has 'inverse_propensity' float32 [L] too.
+    padded with -1; 'weight' float32 [count, b]}, of `graded` labels with their values as 'target' float32
+    [count, b, W], and where the features do not lie on the device with 'features' [count, b, D]. For evaluation of
+    many labels also 'filtered' int32 [count, b, F], padded with -1, where a row has labels to leave out; the batch of a
+    split with propensities has 'inverse_propensity' float32 [L] too.
     """
 
-    def __init__(self, split: FeatureSplit, order: EpochOrder | EvalOrder, process_index: int, process_count: int):
+    def __init__(
+        self,
+        split: FeatureSplit,
+        order: EpochOrder | EvalOrder,
+        process_index: int,
+        process_count: int,
+        graded: bool = False,
+    ):
         super().__init__(order, process_index, process_count)
+        self._graded = graded
         self._split, self._evaluates = split, isinstance(order, EvalOrder)
 
     @property
@@ -35,7 +44,7 @@ class FeatureFeed(Feed):
 
     def chunk(self, step: int, count: int) -> dict[str, np.ndarray]:
         rows = [self.order.rows(s) for s in self._steps(step, count)]
-        local = local_slice(len(rows[0].index), self._process_index, self._process_count)
+        local = local_slice(len(rows[0].index), self.process_index, self.process_count)
         index = np.stack([row.index[local] for row in rows])
         flat, split = index.ravel(), self._split
         piece = {"index": flat.astype(np.int32)}
@@ -43,6 +52,8 @@ class FeatureFeed(Feed):
             piece["label"] = split.labels[flat]
         else:
             piece["label"] = columns_of(split.labels, flat, self._label_width)
+            if self._graded:
+                piece["target"] = values_of(split.labels, flat, self._label_width)
         if self._evaluates and self._filter_width:
             piece["filtered"] = columns_of(split.filtered, flat, self._filter_width)
         if not split.resident:

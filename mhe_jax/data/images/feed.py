@@ -26,7 +26,7 @@ class ArrayFeed(Feed):
 
     def chunk(self, step: int, count: int) -> dict[str, np.ndarray]:
         rows = [self.order.rows(s) for s in self._steps(step, count)]
-        local = local_slice(len(rows[0].index), self._process_index, self._process_count)
+        local = local_slice(len(rows[0].index), self.process_index, self.process_count)
         index = np.stack([row.index[local] for row in rows])
         piece = {"index": index.astype(np.int32), "weight": np.stack([row.weight[local] for row in rows])}
         if self._split.many is None:

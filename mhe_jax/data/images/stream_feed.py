@@ -97,7 +97,7 @@ class StreamFeed(Feed):
 
     def _start(self) -> Workers:
         self._example = self._first_readable()
-        rows = self.batch_size // self._process_count
+        rows = self.batch_size // self.process_count
         self._piece = min(max(-(-rows // self.num_workers), _SMALLEST_PIECE), _LARGEST_PIECE)
         # Two pieces for each worker are on their way, and at least two batches.
         self._num_slots = _LENT + max(2, -(-2 * self.num_workers * self._piece // rows))
@@ -121,7 +121,7 @@ class StreamFeed(Feed):
         while self._free and self._next_asked < self._stop:
             slot, step = self._free.popleft(), self._next_asked
             rows = self.order.rows(step)
-            local = local_slice(len(rows.index), self._process_index, self._process_count)
+            local = local_slice(len(rows.index), self.process_index, self.process_count)
             index, weight = rows.index[local], rows.weight[local].copy()
             images, labels, indices = (part[: len(index)] for part in self._slots.batch(slot))
             indices[:] = index

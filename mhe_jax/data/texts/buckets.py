@@ -90,7 +90,10 @@ class LengthOrder:
     def _make_plan(self, epoch: int) -> _Epoch:
         order, batch_size, steps = self._order, self._order.batch_size, self._order.steps_per_epoch
         if isinstance(order, EpochOrder):
-            index = training_order(self._lengths, batch_size, order.seed, epoch, self._sort_window, order.last_batch)
+            chosen = order.chosen(epoch)
+            lengths = self._lengths if chosen is None else self._lengths[chosen]
+            index = training_order(lengths, batch_size, order.seed, epoch, self._sort_window, order.last_batch)
+            index = index if chosen is None else chosen[index]
             weight = np.ones(len(index), np.float32)
         else:
             by_length = np.argsort(self._lengths, kind="stable")

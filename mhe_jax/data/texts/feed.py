@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from mhe_jax.data.feed import Feed, local_slice
-from mhe_jax.data.order import EpochOrder, EvalOrder
-from mhe_jax.data.ragged import columns_of
+from mhe_jax.data.order import EpochOrder, EvalOrder, Rows
+from mhe_jax.data.ragged import columns_of, in_order, values_of
 from mhe_jax.data.texts.buckets import LengthOrder
 from mhe_jax.data.texts.dataset import TextSplit
 
@@ -17,15 +17,23 @@ class TextFeed(Feed):
 
     A chunk is {what the split's `inputs` are, such as 'input_ids' int32 [count, b, T], padded with 0, and 'length'
     int32 [count, b]; 'label' int32 [count, b, W], padded with -1, in the order of the split's `listed`, or of documents
-    with one label [count, b]; 'weight'
-    float32 [count, b]}. For evaluation also 'index'
-    int32 [count, b], the document's number, and, where a document has labels to leave out, 'filtered'
+    with one label [count, b]; 'weight' float32 [count, b]}, and of `graded` labels 'target' float32 [count, b, W],
+    their values. For evaluation also 'index' int32 [count, b], the document's number, and, where a document has labels
+    to leave out, 'filtered'
     int32 [count, b, F], padded with -1. The batch of a split with propensities has 'inverse_propensity' float32 [L]
     too.
     """
 
-    def __init__(self, split: TextSplit, order: EpochOrder | EvalOrder, process_index: int, process_count: int):
+    def __init__(
+        self,
+        split: TextSplit,
+        order: EpochOrder | EvalOrder,
+        process_index: int,
+        process_count: int,
+        graded: bool = False,
+    ):
         super().__init__(order, process_index, process_count)
+        self._graded = graded
         self._split, self._evaluates = split, isinstance(order, EvalOrder)
         self._by_length = LengthOrder(order, split.lengths, split.bucket_lengths, split.sort_window)
 
@@ -33,6 +41,9 @@ class TextFeed(Feed):
     def resident(self) -> dict[str, np.ndarray]:
         propensity = self._split.inverse_propensity
         return {"inverse_propensity": propensity} if self._evaluates and propensity is not None else {}
+
+    def rows(self, step: int) -> Rows:
+        return self._by_length.rows(step)
 
     def equal_steps(self, step: int) -> int:
         """How many steps from `step` to the epoch's end have batches of one size and length."""
@@ -42,12 +53,14 @@ class TextFeed(Feed):
         if count > self.equal_steps(step):
             raise ValueError(f"steps {step} to {step + count - 1} differ in length or size, and are no chunk")
         rows = [self._by_length.rows(s) for s in range(step, step + count)]
-        local = local_slice(len(rows[0].index), self._process_index, self._process_count)
+        local = local_slice(len(rows[0].index), self.process_index, self.process_count)
         index = np.stack([row.index[local] for row in rows])
         documents, split = index.ravel(), self._split
         piece = split.inputs(documents, self._by_length.length(step))
         label = columns_of(split.labels, documents, split.label_width, split.listed)
         piece["label"] = label[:, 0] if split.single_label else label
+        if self._graded:
+            piece["target"] = values_of(split.labels, documents, split.label_width, self._listed_values)
         if self._evaluates:
             piece["index"] = documents.astype(np.int32)
             if self._filter_width:
@@ -58,6 +71,12 @@ class TextFeed(Feed):
     @staticmethod
     def batch(resident: dict[str, jax.Array], piece: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return {**piece, **resident}
+
+    @functools.cached_property
+    def _listed_values(self) -> np.ndarray | None:
+        """The values of the labels in the order of the split's `listed`."""
+        split = self._split
+        return None if split.listed is None else in_order(split.labels, split.listed)
 
     @functools.cached_property
     def _filter_width(self) -> int:

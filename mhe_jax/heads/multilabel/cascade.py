@@ -104,20 +104,26 @@ class MultiLabelCascadeHead(Head):
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         features, blocks = features.astype(self.dtype), context.blocks
+        order = jnp.argsort(labels, axis=1)
         labels, counts = multilabel.sort_labels(labels, self.max_labels)
+        in_order = lambda x: None if x is None else jnp.take_along_axis(x, order, axis=1)
+        targets, weights = in_order(context.targets), in_order(context.label_weights)
         beam, total = self._start(labels), jnp.zeros(labels.shape[0])
         values: dict[str, jax.Array] = {}
         copy_last = not self.mask_padding and self.label_space.num_classes < self.label_space.num_codes
         for level, stride in enumerate(self.label_space.strides):
             scored, nodes = self._score(level, features, beam, labels, blocks), labels // stride
+            is_last = level == self._last
             total += multilabel.candidate_bce(
                 scored.logits.reshape(labels.shape[0], -1),
                 scored.live.reshape(labels.shape[0], -1),
-                counts if level == self._last else multilabel.first_of_each(nodes),
+                counts if is_last else multilabel.first_of_each(nodes),
                 scored.slots,
                 scored.own_logits if self._may_miss(level, labels) else None,
                 copy_last,
                 self.reduction == "mean",
+                targets if is_last else multilabel.of_nodes(nodes, targets),
+                weights if is_last else None,
             )
             if level < self._last:
                 beam, recall = self._keep(level, beam, scored, labels)

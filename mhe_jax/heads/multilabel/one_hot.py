@@ -42,7 +42,8 @@ class MultiLabelOneHotHead(OneHotTable):
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         def of(part: Part) -> jax.Array:
             among = part.places(labels), part.is_class, context.want_value, self.block_size
-            found: jax.Array = sharded.bce(part.queries, part.kernel, part.bias, *among, context.visits.get(part.name))
+            soft = context.visits.get(part.name), context.targets, context.label_weights
+            found: jax.Array = sharded.bce(part.queries, part.kernel, part.bias, *among, *soft)
             return found
 
         first, *others = map(of, self.parts(features))

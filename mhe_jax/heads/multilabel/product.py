@@ -31,6 +31,7 @@ class MultiLabelProductHead(DigitTable):
         logits = self.split(self.flat_logits(features))
         digits = jnp.maximum(self.label_space.encode(labels), 0)
         log_z, label_logits, total, competing = self.softmax_parts(logits, digits)
-        target, mean = jnp.where(labels >= 0, label_logits, 0.0).sum(axis=1), self.reduction == "mean"
-        loss = multilabel.pick_all_labels(log_z, target, labels, mean, total, competing, self.label_smoothing)
+        shares, mean = multilabel.shares(labels, context.targets, context.label_weights), self.reduction == "mean"
+        target = (shares * label_logits).sum(axis=1)
+        loss = multilabel.pick_all_labels(log_z, target, labels, mean, total, competing, self.label_smoothing, shares)
         return loss, {}

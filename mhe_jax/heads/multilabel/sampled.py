@@ -43,26 +43,28 @@ class MultiLabelSampledHead(GroupTable):
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         features, smooth = features.astype(self.dtype), self.label_smoothing > 0
+        is_plain = context.targets is None and context.label_weights is None
+        shares = None if is_plain else multilabel.shares(labels, context.targets, context.label_weights)
         if context.blocks:
             groups = context.blocks["weight"]
             tables = self.weight, groups, self.minus_log_q(labels, groups)
-            lse, target, total = sharded.on_own_examples(self._among_gathered, tables, features, labels)
+            lse, target, total = sharded.on_own_examples(self._among_gathered, tables, features, labels, shares)
         else:
             groups = self._groups(labels, context.key)
             among = self.weight, groups, labels, self.num_competing, self.block_size, smooth
             offsets = self.minus_log_q(labels, groups)
-            lse, target, total = sharded.group_lse(features, *among, context.visits.get("weight"), offsets)
+            lse, target, total = sharded.group_lse(features, *among, context.visits.get("weight"), offsets, shares)
         size = self.label_space.strides[0]
         num_valid = jnp.maximum(jnp.clip(self.num_competing - groups * size, 0, size).sum(), 1)
         mean = self.reduction == "mean"
-        loss = multilabel.pick_all_labels(lse, target, labels, mean, total, num_valid, self.label_smoothing)
+        loss = multilabel.pick_all_labels(lse, target, labels, mean, total, num_valid, self.label_smoothing, shares)
         return loss, {}
 
     def _groups(self, labels, key):
         return as_one_set(self.sample_groups(labels, key), self.label_space.head_sizes[0])
 
-    def _among_gathered(self, table, features, labels):
-        """Log-sum-exp, the sum of the labels' logits and the sum of logits, [B] each, over groups taken from the table.
+    def _among_gathered(self, table, features, labels, shares):
+        """Log-sum-exp, sum of the labels' logits by their shares, sum of logits, [B] each, over groups of the table.
 
         The table is their weight [U, n, D], which they are [U], and what is added to their logits, [U] or None.
         """
@@ -71,4 +73,5 @@ class MultiLabelSampledHead(GroupTable):
         everything, live = weight.reshape(-1, self.features_dim), groups < num_groups
         rows = located(everything, groups, live, labels, self.num_competing, num_groups, size, offsets)
         smooth = self.label_smoothing > 0
-        return chunked.blocked_lse(features, rows.table, rows.offsets, rows.labels, rows.mask, self.block_size, smooth)
+        arguments = features, rows.table, rows.offsets, rows.labels, rows.mask, self.block_size, smooth
+        return chunked.blocked_lse(*arguments, weights=shares)

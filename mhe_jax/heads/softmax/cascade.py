@@ -1,9 +1,11 @@
 """CascadeHead (`mhc`): coarse to fine, each level scores only the children of the nodes kept (Multi-Head Cascade)."""
 
+import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mhe_jax.heads.base import (
     NOTHING,
@@ -18,10 +20,11 @@ from mhe_jax.heads.base import (
     Ranked,
     Scores,
     check_smoothing,
+    log_mean_exp,
     symmetric_uniform,
 )
 from mhe_jax.heads.softmax import from_one_hot
-from mhe_jax.ops import candidates, losses, sharded
+from mhe_jax.ops import candidates, losses, multilabel, sharded
 
 OBJECTIVES = ("path", "candidates")
 
@@ -101,8 +104,16 @@ class CascadeHead(Head):
         return found
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
+        targets = context.targets
+        if targets is not None and not self._is_joint:
+            # Each label has a path of its own.
+            repeated, alone = jnp.repeat(features, labels.shape[1], axis=0), dataclasses.replace(context, targets=None)
+            each, _ = self.loss(repeated, labels.reshape(-1), alone)
+            return (targets * each.reshape(labels.shape)).sum(axis=1), {}
         features, batch = features.astype(self.dtype), labels.shape[0]
-        labels = jnp.maximum(labels, 0)
+        # Of soft labels the first is the one whose nodes are kept by force.
+        soft = labels
+        labels = jnp.maximum(labels if targets is None else labels[:, 0], 0)
         digits, total = self.label_space.encode(labels), jnp.zeros(batch)
         nodes, above = self._start(batch)
         for level, stride in enumerate(self.label_space.strides):
@@ -111,16 +122,31 @@ class CascadeHead(Head):
                 logits += above[:, :, None]
             live = candidates.child_mask(self.label_space, level, nodes) & (nodes >= 0)[:, :, None]
             competes = live if self.mask_padding else jnp.broadcast_to((nodes >= 0)[:, :, None], live.shape)
-            # The true node is in slot 0, so the label's place is its digit.
-            total += losses.softmax_cross_entropy(
-                logits.reshape(batch, -1), digits[:, level], competes.reshape(batch, -1), self.label_smoothing
-            )
+            adjusted = logits
+            if context.adjustment is not None:
+                adjusted += self._adjusted(context.adjustment[level], nodes, live.shape[2])
+            flat, mask = context.cooled(adjusted).reshape(batch, -1), competes.reshape(batch, -1)
+            if targets is None:
+                # The true node is in slot 0, so the label's place is its digit.
+                total += losses.softmax_cross_entropy(flat, digits[:, level], mask, self.label_smoothing)
+            else:
+                slots = multilabel.find_slots(nodes, soft // stride, live.shape[2])
+                total += losses.soft_cross_entropy(flat, slots, targets, mask, self.label_smoothing)
             if not self._is_joint:
                 nodes = (labels // stride)[:, None]
             elif level < self._last:
                 width = min(self.num_candidates, self.label_space.num_nodes(level), nodes.shape[1] * live.shape[2])
                 above, nodes = candidates.keep_true(logits, live, nodes, digits[:, level], width)
         return total, {}
+
+    def adjustment(self, log_prior: np.ndarray) -> tuple[np.ndarray, ...]:
+        """For each level, that of its nodes: the logarithm of the mean prior of a node's classes.
+
+        The nodes of the last level are the classes, so that it is exact among those that compete there.
+        """
+        ids = np.arange(len(log_prior))
+        codes, strides = self.label_space.num_codes, self.label_space.strides
+        return tuple(log_mean_exp(log_prior, ids // stride, codes // stride) for stride in strides)
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
@@ -183,6 +209,11 @@ class CascadeHead(Head):
         in_beam = (parents[:, :, None] == beam[:, None, :]).any(axis=2)
         log_sum = _log_sum(child_scores)[:, None]
         return logits - jnp.where(in_beam, log_sum, jnp.logaddexp(log_sum, logits))
+
+    @staticmethod
+    def _adjusted(of_nodes, parents, size):
+        """What the children of parents [B, W] are raised by, [B, W, size]; of nodes [N] of their level."""
+        return of_nodes.reshape(-1, size)[jnp.maximum(parents, 0)]
 
     def _queries(self, features, level):
         return self.projections[level](features).astype(self.dtype)

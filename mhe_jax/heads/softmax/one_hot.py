@@ -24,7 +24,8 @@ class OneHotHead(OneHotTable):
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         smooth = self.label_smoothing > 0
-        lse, target, total = self.softmax_statistics(features, jnp.maximum(labels, 0), smooth, context.visits)
+        labels = jnp.maximum(labels, 0) if labels.ndim == 1 else labels
+        lse, target, total = self.softmax_statistics(features, labels, smooth, context)
         num_live = self.label_space.num_live
         return losses.smoothed_cross_entropy(lse, target, total, num_live, self.label_smoothing), {}
 
@@ -37,5 +38,5 @@ class OneHotHead(OneHotTable):
         return logits - lse[:, None], best, self.logits_of(features, ids) - lse[:, None]
 
     def scores(self, features: Features, ids: Ids) -> Scores:
-        lse, _, _ = self.softmax_statistics(features, jnp.full(ids.shape[0], -1), False, {})
+        lse, _, _ = self.softmax_statistics(features, jnp.full(ids.shape[0], -1), False)
         return self.logits_of(features, ids) - lse[:, None]

@@ -38,16 +38,19 @@ class ProductHead(DigitTable):
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         digits = jnp.maximum(self.label_space.encode(labels), 0)
-        flat = self.flat_logits(features)
+        flat = context.cooled(self.flat_logits(features, context.adjustment))
         logits = self.split(flat)
         if self.objective == "ce_per_head":
-            log_z, target, total, num_competing = self.softmax_parts(logits, digits[:, None])
-            per_example = losses.smoothed_cross_entropy(log_z, target[:, 0], total, num_competing, self.label_smoothing)
+            of_labels = digits if labels.ndim == 2 else digits[:, None]
+            log_z, target, total, num_competing = self.softmax_parts(logits, of_labels)
+            target = target[:, 0] if context.targets is None else (context.targets * target).sum(axis=1)
+            per_example = losses.smoothed_cross_entropy(log_z, target, total, num_competing, self.label_smoothing)
         else:
+            context.require_hard_labels(f"config.head.objective {self.objective!r}", "use 'ce_per_head'")
             slots = kronecker.slots(digits, self.label_space.head_sizes)
             concat_loss = losses.softmax_concat if self.objective == "softmax_concat" else losses.bce_concat
             per_example = concat_loss(flat[:, 0], slots)
-        if self.rank > 1:
+        if self.rank > 1 or labels.ndim == 2:
             return per_example, {}
         guesses = jnp.stack([logit[:, 0].argmax(axis=-1) for logit in logits], axis=-1)
         return per_example, {"accuracy": (guesses == digits).all(axis=-1).astype(jnp.float32)}

@@ -27,11 +27,16 @@ class SampledHead(GroupTable):
         return {"weight": store(filled, self.storage_of("weight"))}
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
+        if not self.sampler.one_set:
+            why = "its groups are those of one label; use 'batch_union'"
+            context.require_hard_labels(f"config.head.sampler {self.sampler}", why)
         groups = self.sample_groups(labels, context.key)
         if self.sampler.one_set:
             groups = as_one_set(groups, self.label_space.head_sizes[0])
-        offsets, visit = self.minus_log_q(labels, groups), context.visits.get("weight")
-        return self.loss_among(features, labels, groups, offsets, visit), {}
+        offsets = self.raised(self.minus_log_q(labels, groups), context.adjustment, groups)
+        offsets = None if offsets is None else context.cooled(offsets)
+        visit = context.visits.get("weight")
+        return self.loss_among(context.cooled(features), labels, groups, offsets, visit, context.targets), {}
 
     def loss_among(
         self,
@@ -40,26 +45,29 @@ class SampledHead(GroupTable):
         groups: jax.Array,
         offsets: jax.Array | None = None,
         visit: Visit | None = None,
+        targets: jax.Array | None = None,
     ) -> jax.Array:
         """The loss against given groups, float32 [B].
 
         Args:
           features: float [B, D].
-          labels: int [B].
+          labels: int [B], or with `targets` [B, W].
           groups: int [B, K] of each example, the true one in slot 0; or one set [U], ascending, with every true group.
-          offsets: float32 of the shape of `groups`, added to the logits of each group's members.
+          offsets: float32 of the shape of `groups`, added to the logits of each group's members, or with one number
+            more for each member.
           visit: how the rows of one set move, see `mhe_jax.ops.owned`.
+          targets: of one set, the probability of each label [B, W].
         """
         features, size = features.astype(self.dtype), self.label_space.strides[0]
         if groups.ndim == 1:
             smooth = self.label_smoothing > 0
             among = self.weight, groups, labels, self.num_competing, self.block_size, smooth
-            lse, target, total = sharded.group_lse(features, *among, visit, offsets)
+            lse, target, total = sharded.group_lse(features, *among, visit, offsets, targets)
             num_valid = jnp.clip(self.num_competing - groups * size, 0, size).sum()
             return losses.smoothed_cross_entropy(lse, target, total, num_valid, self.label_smoothing)
         logits = sharded.block_logits(self.weight, features, groups)
         if offsets is not None:
-            logits += offsets[:, :, None]
+            logits += offsets if offsets.ndim == 3 else offsets[:, :, None]
         members = groups[:, :, None] * size + jnp.broadcast_to(jnp.arange(size), logits.shape)
         competes = (members < self.num_competing).reshape(labels.shape[0], -1)
         # The true group is in slot 0, so the label's place is its place within the group.

@@ -13,6 +13,7 @@ from mhe_jax.data.images import policies
 from mhe_jax.data.images.operations import OPERATIONS, Drawn, apply
 from tests.torchvision_python import import_reference
 
+
 def photographs(count=6, size=(40, 33), channels=3):
     """Smooth pictures with edges, over most of the range of values."""
     rng = np.random.default_rng(0)

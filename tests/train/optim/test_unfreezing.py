@@ -55,7 +55,9 @@ def test_moments_of_adam_are_learned_while_a_layer_waits():
         before = params
         params, state = optimizer.apply(jax.tree.map(jnp.ones_like, params), state, params, {}, step)
     moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), params, before)
-    assert moved["backbone"]["patch"]["kernel"] == pytest.approx(moved["head"]["kernel"]) == pytest.approx(RATE, rel=1e-3)
+    assert (
+        moved["backbone"]["patch"]["kernel"] == pytest.approx(moved["head"]["kernel"]) == pytest.approx(RATE, rel=1e-3)
+    )
 
 
 def test_the_network_beside_a_bag():
