@@ -19,6 +19,7 @@ ARCFACE, CURRICULAR = {"name": "arcface", "scale": 8.0, "m": 0.3}, {"name": "cur
 VARIANTS = {
     "ohe": {"name": "ohe", "block_size": 7, "margin": ARCFACE},
     "ohe curricular": {"name": "ohe", "block_size": 7, "margin": CURRICULAR},
+    "ohe sub-centers": {"name": "ohe", "block_size": 7, "margin": CURRICULAR, "sub_centers": 3},
     "mhp": {"name": "mhp", "margin": ARCFACE},
     "mhp bce": {"name": "mhp", "margin": ARCFACE, "objective": "bce_per_head"},
     "mhc": {"name": "mhc", "margin": CURRICULAR},
@@ -35,6 +36,19 @@ VARIANTS = {
         "sampler": {"name": "random_groups", "rate": 0.7, "parts": 8, "subtract_log_q": True},
         "block_size": 5,
     },
+    "mhs sub-centers": {
+        "name": "mhs",
+        "margin": CURRICULAR,
+        "sampler": {"name": "random_groups", "rate": 0.3, "parts": 8, "subtract_log_q": True},
+        "sub_centers": 2,
+        "block_size": 5,
+    },
+    "mhs per_example sub-centers": {
+        "name": "mhs",
+        "margin": ARCFACE,
+        "sampler": {"name": "per_example", "num_groups": 2},
+        "sub_centers": 2,
+    },
     "mhs positive_only": {"name": "mhs", "margin": ARCFACE, "sampler": {"name": "positive_only"}},
     "mhs per_example": {
         "name": "mhs",
@@ -42,7 +56,7 @@ VARIANTS = {
         "sampler": {"name": "per_example", "num_groups": 2, "subtract_log_q": True},
     },
 }
-SPARSE = ["mhs batch_union", "mhs random_groups", "mhs corrected"]
+SPARSE = ["mhs batch_union", "mhs random_groups", "mhs corrected", "mhs sub-centers"]
 
 
 def batch():
