@@ -17,8 +17,8 @@ class SampledMarginHead(MarginHead):
     the sampler draws one set for the whole batch, the table is a sparse one: a step may update the sampled rows alone.
     The metric `coverage` of `loss` is the share of the groups that the batch trains.
 
-    Parameters: weight [n_0, n_1 * .. * n_{H-1}, D], split over 'class'; with sub-centers [n_0, .. * sub_centers, D], the
-    rows of one class after those of another.
+    Parameters: weight [n_0, n_1 * .. * n_{H-1}, D], split over 'class'; with sub-centers [n_0, .. * sub_centers, D],
+    the rows of one class after those of another.
 
     Attributes:
       sampler: see `ops.sampling`; `config.head.sampler`. `parts` must be a multiple of the devices along 'class', each

@@ -171,12 +171,13 @@ def test_no_device_holds_the_whole_table(variant):
             return rules.apply(rules.SparseSGD(), {"weight": table}, {"weight": {}}, blocks, grads, 1.0)[0]["weight"]
 
         text = jax.jit(update, out_shardings=sharding).lower(table).compile().as_text()
-    used = {"mhs batch_union": 16, "mhs random_groups": 125, "mhs corrected": 175}[variant]
-    assert "f32[251,1,16]" in text
-    assert "f32[1004,1,16]" not in text
-    assert f"f32[{used},1,16]" in text or f"f32[{used},16]" in text
-    assert f"f32[{4 * used},1,16]" not in text
-    assert f"f32[{4 * used},16]" not in text
+    used = {"mhs batch_union": 16, "mhs random_groups": 125, "mhs corrected": 175, "mhs sub-centers": 75}[variant]
+    centers = fields.get("sub_centers", 1)
+    assert f"f32[251,{centers},16]" in text
+    assert f"f32[1004,{centers},16]" not in text
+    assert f"f32[{used},{centers},16]" in text or f"f32[{centers * used},16]" in text
+    assert f"f32[{4 * used},{centers},16]" not in text
+    assert f"f32[{4 * centers * used},16]" not in text
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
