@@ -62,6 +62,7 @@ OTHERS: dict[str, Any] = {
     "hidden_dims": (6, 5),
     "image_key": "picture",
     "label_key": "number",
+    "layout": "tar",
     "label_column": "topics",
     "label_separator": ",",
     "text_column": "body",

@@ -70,6 +70,8 @@ IN_WORKERS = (
     "mhe_jax.data.images.examples",
     "mhe_jax.data.images.file_source",
     "mhe_jax.data.images.folder_source",
+    "mhe_jax.data.images.table_source",
+    "mhe_jax.data.images.tar_source",
     "mhe_jax.data.images.tfds_source",
     "mhe_jax.data.faces.formats.records",
 )

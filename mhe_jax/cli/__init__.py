@@ -18,6 +18,8 @@ VERBS = {
     "advise": "which head and optimizer for so many classes on such a device",
     "configs": "the configs that are shipped; one of them, to be copied",
     "verify": "do two pictures show one person?",
+    "search": "whom of a gallery do pictures show?",
+    "align": "the faces in pictures, upright and of one size",
     "ijb": "measure a run on faces on IJB-B or IJB-C",
     "ensemble": "average the predictions of several runs or baselines",
     "serve": "trained runs behind HTTP, and a page to try them on",

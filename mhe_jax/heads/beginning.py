@@ -212,6 +212,11 @@ def _mixture_rows(params: Mapping[str, Any], head: DigitTable, classes: Placed, 
 
 def _of_angles(params: Mapping[str, Any], head: MarginHead, trained: Placed, new: Placed) -> dict[str, Any]:
     """Heads on cosines: a row has the direction of its classes' mean, and the length that the others have."""
+    if getattr(head, "sub_centers", 1) > 1:
+        raise ValueError(
+            f"config.head.sub_centers is {head.sub_centers}: which of its rows a new class begins with is not known; "
+            "extend a run with one"
+        )
     found, space = dict(params), head.label_space
     if isinstance(head, ProductMarginHead):
         levels = {"kernel": (0, space.strides[0])}

@@ -106,6 +106,11 @@ class Run:
         return "texts"
 
     @property
+    def data(self) -> Any:
+        """The data set of its config, of which nothing is loaded: how pictures are cut and normalised."""
+        return self._trained.data
+
+    @property
     def verifies(self) -> bool:
         """Whether it is a run on faces, whose embeddings are compared and whose classes only trained it."""
         return isinstance(self._trained.data, FaceData)

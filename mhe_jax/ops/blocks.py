@@ -75,6 +75,16 @@ def most_rows(features: jax.Array, block_size: int | None) -> int:
     return block_size or max(fitting, _LANES)
 
 
+def of_whole_classes(features: jax.Array, block_size: int | None, centers: int) -> int | None:
+    """A block size of whole classes, where a class is `centers` rows."""
+    return max(most_rows(features, block_size) // centers, 1) * centers if centers > 1 else block_size
+
+
+def nearest(logits: jax.Array, centers: int) -> jax.Array:
+    """The largest logit of each class, which alone has a gradient: [B, classes * centers] -> [B, classes]."""
+    return logits if centers == 1 else logits.reshape(len(logits), -1, centers).max(axis=2)
+
+
 def layout(features: jax.Array, table: Table, block_size: int | None) -> tuple[int, int]:
     """Rows per block and number of blocks."""
     num_rows, unit = row_ops.count(table), row_ops.unit(table)

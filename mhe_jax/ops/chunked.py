@@ -73,10 +73,12 @@ def blocked_topk(
     k: int,
     block_size: int | None = None,
     unit_rows: bool = False,
+    centers: int = 1,
 ) -> tuple[Float32[Array, "batch {k}"], Int[Array, "batch {k}"], Float32[Array, "batch"]]:
     """Exact k largest logits among unmasked rows, their rows, and the log-sum-exp; arguments as in `blocked_lse`.
 
-    With `unit_rows` rows are divided by their norms first, block by block; zero rows stay zero.
+    With `unit_rows` rows are divided by their norms first, block by block; zero rows stay zero. With several `centers`
+    a class is so many rows, of which the largest logit counts; the mask is of rows, and the ids are of classes.
 
     >>> features, kernel = jnp.ones((1, 1)), jnp.array([[3.0], [9.0], [5.0], [7.0]])
     >>> logits, ids, _ = blocked_topk(features, kernel, None, jnp.array([True, True, True, False]), k=2)
@@ -87,13 +89,14 @@ def blocked_topk(
       `(logits [B, k], ids [B, k], lse [B])`, best first, ties to the lower id. Where fewer than k rows are unmasked,
       logits are -inf and ids -1.
     """
+    block_size = blocks.of_whole_classes(features, block_size, centers)
     size, _ = blocks.layout(features, kernel, block_size)
 
     def step(carry, block):
         best, best_ids, lse = carry
-        logits = jnp.where(block.live[None, :], block.logits, -jnp.inf)
-        top, at = lax.top_k(logits, min(k, size))
-        ids = jnp.where(top == -jnp.inf, -1, block.start + at)
+        logits = blocks.nearest(jnp.where(block.live[None, :], block.logits, -jnp.inf), centers)
+        top, at = lax.top_k(logits, min(k, size // centers))
+        ids = jnp.where(top == -jnp.inf, -1, block.start // centers + at)
         # lax.top_k is stable and earlier blocks come first, so equal logits stay in the order of their ids.
         best, order = lax.top_k(jnp.concatenate([best, top], axis=1), k)
         best_ids = jnp.take_along_axis(jnp.concatenate([best_ids, ids], axis=1), order, axis=1)

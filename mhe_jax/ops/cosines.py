@@ -44,6 +44,7 @@ def own_and_others(
     block_size: int | None = None,
     visit: Visit | None = None,
     offsets: Float[Array, "classes"] | None = None,
+    centers: int = 1,
 ) -> tuple[Float32[Array, "batch"], Float32[Array, "batch"]]:
     """The cosine with the own class, and the log-sum-exp of `scale` times the cosines with the others.
 
@@ -56,11 +57,15 @@ def own_and_others(
       hard: how hard negatives are emphasised; None leaves them as they are.
       block_size, visit: as in `chunked.blocked_lse`.
       offsets: float [C], added to the scaled cosines with the others; without a gradient.
+      centers: rows of each class, one after the other, of which the nearest counts (sub-center ArcFace, Deng et al.,
+        ECCV 2020). C, labels, mask and offsets are of rows: a label is the first of its class, what a class has of mask
+        and offsets is at its first row.
 
     Returns:
       `(own [B], lse [B])`, float32; lse is -inf, with zero gradient, where there is no other class.
     """
-    return _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit, offsets)
+    block_size = blocks.of_whole_classes(queries, block_size, centers)
+    return _own_and_others(scale, block_size, centers, queries, table, labels, mask, hard, visit, offsets)
 
 
 def _shown(cosines, hard: HardNegatives | None):
@@ -68,44 +73,46 @@ def _shown(cosines, hard: HardNegatives | None):
     return cosines if hard is None else hard.apply(cosines)
 
 
-def _raised(logits, block, offsets):
-    """Logits [B, size] of a block with its rows' offsets."""
+def _raised(logits, block, offsets, centers):
+    """Logits [B, classes] of a block with its rows' offsets."""
     if offsets is None:
         return logits
-    return logits + jax.lax.dynamic_slice_in_dim(offsets, block.start, logits.shape[1])[None, :]
+    return logits + jax.lax.dynamic_slice_in_dim(offsets, block.start, block.rows.shape[0])[None, ::centers]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit, offsets):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _own_and_others(scale, block_size, centers, queries, table, labels, mask, hard, visit, offsets):
     def step(carry, block):
         own, lse = carry
-        is_own = block.is_label(labels)
-        shown = _raised(scale * _shown(block.logits, hard), block, offsets)
-        lse = jnp.logaddexp(lse, jax.nn.logsumexp(shown, axis=1, where=block.live[None, :] & ~is_own))
-        return own + jnp.where(is_own, block.logits, 0.0).sum(axis=1), lse
+        is_own, live = block.is_label(labels)[:, ::centers], block.live[None, ::centers]
+        cosines = blocks.nearest(block.logits, centers)
+        shown = _raised(scale * _shown(cosines, hard), block, offsets, centers)
+        lse = jnp.logaddexp(lse, jax.nn.logsumexp(shown, axis=1, where=live & ~is_own))
+        return own + jnp.where(is_own, cosines, 0.0).sum(axis=1), lse
 
     zero = blocks.zero_per_example(queries)
     return blocks.forward(step, (zero, zero - jnp.inf), block_size, queries, table, None, mask, True, visit)
 
 
-def _forward(scale, block_size, queries, table, labels, mask, hard, visit, offsets):
-    out = _own_and_others(scale, block_size, queries, table, labels, mask, hard, visit, offsets)
+def _forward(scale, block_size, centers, queries, table, labels, mask, hard, visit, offsets):
+    out = _own_and_others(scale, block_size, centers, queries, table, labels, mask, hard, visit, offsets)
     return out, (queries, table, labels, mask, hard, visit, offsets, out[1])
 
 
-def _backward(scale, block_size, residuals, cotangents):
+def _backward(scale, block_size, centers, residuals, cotangents):
     queries, table, labels, mask, hard, visit, offsets, lse = residuals
     d_own, d_lse = cotangents
     shift = jnp.where(lse == -jnp.inf, 0.0, lse)  # no other class: its terms are masked, and must not be NaN
 
     def d_cosines(block):
-        is_own = block.is_label(labels)
-        shown, vjp = jax.vjp(lambda cosines: _shown(cosines, hard), block.logits)
-        raised = _raised(scale * shown, block, offsets)
-        above = jnp.where(block.live[None, :] & ~is_own, raised, -jnp.inf) - shift[:, None]
+        is_own, live = block.is_label(labels)[:, ::centers], block.live[None, ::centers]
+        cosines, to_rows = jax.vjp(lambda logits: blocks.nearest(logits, centers), block.logits)
+        shown, vjp = jax.vjp(lambda cosines: _shown(cosines, hard), cosines)
+        raised = _raised(scale * shown, block, offsets, centers)
+        above = jnp.where(live & ~is_own, raised, -jnp.inf) - shift[:, None]
         probabilities = jnp.exp(jnp.minimum(above, 0.0))  # above 0 by rounding only, see `chunked`
         (of_others,) = vjp(d_lse[:, None] * scale * probabilities)
-        return of_others + jnp.where(is_own, d_own[:, None], 0.0)
+        return to_rows(of_others + jnp.where(is_own, d_own[:, None], 0.0))[0]
 
     found = blocks.backward(d_cosines, block_size, queries, table, None, mask, True, visit)
     d_queries, d_table, _, d_visit = found

@@ -34,16 +34,17 @@ class Groups:
 Table = jax.Array | Scaled | Groups
 
 
-def of_groups(weight: Stored, ids: jax.Array, most_rows: int) -> Groups:
+def of_groups(weight: Stored, ids: jax.Array, most_rows: int, together: int = 1) -> Groups:
     """Some groups; long ones are cut into pieces of at most `most_rows`, if they divide.
 
     Args:
       weight: [P, n, ...].
       ids: int [U]; those outside 0 .. P-1 hold no group.
       most_rows: that a block should hold.
+      together: rows that no cut may part; n is a multiple of it.
     """
     groups, size = weight.shape[:2]
-    pieces = next((m for m in range(-(-size // most_rows), size + 1) if size % m == 0), size)
+    pieces = next((m for m in range(-(-size // most_rows), size + 1) if size % m == 0 == size // m % together), 1)
     pieces = pieces if 4 * (size // pieces) >= most_rows else 1
     # Distinct where there is no group either, so that no two of them are ever written to one place.
     ids = jnp.where((ids >= 0) & (ids < groups), ids, groups + jnp.arange(ids.shape[0]))
@@ -69,6 +70,7 @@ def chosen(
     num_codes: Int[Array, ""] | int,
     most_rows: int,
     offsets: Float[Array, "chosen"] | Float[Array, "chosen size"] | None = None,
+    together: int = 1,
 ) -> Chosen:
     """The classes of some groups of a table: gathered by blocks, or if they are most of it, all with a mask.
 
@@ -81,7 +83,7 @@ def chosen(
       ids: int [U], distinct, in any order; those outside 0 .. P-1 are none.
       labels: int [...], codes group * n + member; those of other groups have no row.
       num_codes: members at or above are no classes.
-      most_rows: that a block should hold.
+      most_rows, together: see `of_groups`.
       offsets: float [U], of each group, or [U, n], of each member.
     """
     groups, size, dim = weight.shape
@@ -93,7 +95,7 @@ def chosen(
         if offsets is not None:
             offsets = jnp.zeros((groups, *offsets.shape[1:])).at[places].set(offsets, mode="drop")
     else:
-        table, of_place = of_groups(weight, ids, most_rows), ids
+        table, of_place = of_groups(weight, ids, most_rows, together), ids
         live = (ids >= 0) & (ids < groups)
     return located(table, of_place, live, labels, num_codes, groups, size, offsets)
 

@@ -87,17 +87,17 @@ def bce(
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
-def topk(features, kernel, bias, mask, k: int, block_size: int | None, unit_rows: bool = False):
+def topk(features, kernel, bias, mask, k: int, block_size: int | None, unit_rows: bool = False, centers: int = 1):
     """`chunked.blocked_topk` of a table split over 'class': each device's own best k, merged."""
     if splits.is_one_device():
-        return chunked.blocked_topk(features, kernel, bias, mask, k, block_size, unit_rows)
+        return chunked.blocked_topk(features, kernel, bias, mask, k, block_size, unit_rows, centers)
 
     over = splits.split_of(features)
 
     def local(features, kernel, bias, mask):
         features, kernel, bias = splits.align(over, features, kernel, bias)
-        best, ids, lse = chunked.blocked_topk(features, kernel, bias, mask, k, block_size, unit_rows)
-        return best, jnp.where(ids < 0, -1, ids + splits.first_row(kernel)), splits.combine_lse(lse)
+        best, ids, lse = chunked.blocked_topk(features, kernel, bias, mask, k, block_size, unit_rows, centers)
+        return best, jnp.where(ids < 0, -1, ids + splits.first_row(kernel) // centers), splits.combine_lse(lse)
 
     # The candidates stay split over 'class' until here; k * shards numbers of each example go to its device.
     out_specs = (P(over.axis, "class"), P(over.axis, "class"), P(over.axis))
@@ -191,17 +191,28 @@ def group_lse(
     return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
-def cosines(queries, table, labels, mask, scale: float, hard, block_size: int | None, visit: Visit | None = None):
+def cosines(
+    queries,
+    table,
+    labels,
+    mask,
+    scale: float,
+    hard,
+    block_size: int | None,
+    visit: Visit | None = None,
+    centers: int = 1,
+):
     """`cosines.own_and_others` of a table [C, D] split over 'class'; results are split over 'data'."""
+    own_and_others = functools.partial(cosine_ops.own_and_others, centers=centers)
     if splits.is_one_device():
-        return cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size, visit)
+        return own_and_others(queries, table, labels, mask, scale, hard, block_size, visit)
 
     over = splits.split_of(queries)
 
     def local(queries, table, labels, mask, hard, visit):
         queries, table, visit = splits.align_visited(over, queries, table, visit)
         labels = labels - splits.first_row(table)
-        own, lse = cosine_ops.own_and_others(queries, table, labels, mask, scale, hard, block_size, visit)
+        own, lse = own_and_others(queries, table, labels, mask, scale, hard, block_size, visit)
         return lax.psum(own, "class"), splits.combine_lse(lse)
 
     batch = P(over.axis)
@@ -222,11 +233,12 @@ def group_cosines(
     block_size: int | None,
     visit: Visit | None = None,
     offsets=None,
+    centers: int = 1,
 ):
     """`cosines.own_and_others` over the members of groups [parts, U] of `sampling.parted_groups`.
 
     Args:
-      queries, labels, scale, hard, block_size, visit: as there; labels are codes, group * n + member.
+      queries, labels, scale, hard, block_size, visit, centers: as there; labels are rows, group * n + member.
       weight: float [P, n, D], the whole table, or with `gathered` [parts * U, n, D], the groups alone in their order.
         Split over 'class', of which each device then holds whole parts.
       groups: int [parts, U], parts a multiple of the devices along 'class'.
@@ -252,8 +264,8 @@ def group_cosines(
             begin, size = first * length, weight.shape[1]
             held, own_labels = jnp.where(live, flat - begin, -1), jnp.where(labels < 0, -1, labels - begin * size)
             most_rows = blocks.most_rows(queries, block_size)
-            rows = row_ops.chosen(weight, held, own_labels, num_codes - begin * size, most_rows, of_groups)
-        arguments = queries, rows.table, rows.labels, rows.mask, scale, hard, block_size, visit, rows.offsets
+            rows = row_ops.chosen(weight, held, own_labels, num_codes - begin * size, most_rows, of_groups, centers)
+        arguments = queries, rows.table, rows.labels, rows.mask, scale, hard, block_size, visit, rows.offsets, centers
         return cosine_ops.own_and_others(*arguments)
 
     if splits.is_one_device():

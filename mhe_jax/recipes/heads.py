@@ -172,7 +172,7 @@ def margin(name="arcface", **fields):
 
 def face_ohe(head_sizes=()):
     """A margin softmax over all identities."""
-    return {"name": "ohe", "head_sizes": head_sizes, "margin": margin(), "block_size": 0}
+    return {"name": "ohe", "head_sizes": head_sizes, "margin": margin(), "sub_centers": 1, "block_size": 0}
 
 
 def face_mhs(head_sizes=()):
@@ -182,6 +182,8 @@ def face_mhs(head_sizes=()):
         "head_sizes": head_sizes,
         "margin": margin(),
         "sampler": sampler("batch_union"),
+        # Rows of each identity, of which the nearest counts; 3 for noisy pictures.
+        "sub_centers": 1,
         "block_size": 0,
         "mask_padding": True,
     }

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from mhe_jax.data.images import decode
+from mhe_jax.inference.gallery import Gallery
 from mhe_jax.inference.run import Prediction, Run, load
 from mhe_jax.inference.verify import best_threshold
 from mhe_jax.serving import reading
 from mhe_jax.serving.batcher import Batcher, FullError
-from mhe_jax.serving.gallery import Gallery
 from mhe_jax.serving.metrics import Metrics
 from mhe_jax.serving.options import Options
 from mhe_jax.serving.refused import Refused, busy

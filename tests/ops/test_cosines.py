@@ -51,6 +51,36 @@ def test_values_and_gradients_are_those_of_the_whole_matrix(num_rows, block_size
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)
 
 
+@pytest.mark.parametrize("hard", [None, HARD], ids=["plain", "hard"])
+@pytest.mark.parametrize(("classes", "centers", "block_size"), [(13, 3, 4), (13, 2, 13), (7, 4, 0), (5, 3, 1)])
+def test_the_nearest_of_several_centers_stands_for_a_class(classes, centers, block_size, hard):
+    queries, table, _, _ = inputs(classes * centers)
+    labels = jnp.array([classes - 1, 0, 1, 0, 3])
+    mask = jnp.arange(classes) != 2
+    weights = jnp.linspace(0.5, 2.0, BATCH)
+
+    def of_matrix(queries, table):
+        units = table / jnp.linalg.norm(table, axis=1, keepdims=True)
+        matrix = (queries @ units.T).reshape(BATCH, classes, centers).max(axis=2)
+        shown = matrix if hard is None else hard.apply(matrix)
+        own_at = labels[:, None] == jnp.arange(classes)[None, :]
+        others = jnp.where(own_at | ~mask[None, :], -jnp.inf, SCALE * shown)
+        return jnp.where(own_at, matrix, 0.0).sum(axis=1), jax.nn.logsumexp(others, axis=1)
+
+    def blocked(queries, table):
+        rows = labels * centers, jnp.repeat(mask, centers)
+        return cosines.own_and_others(queries, table, *rows, SCALE, hard, block_size, centers=centers)
+
+    def total(function):
+        def loss(queries, table):
+            own, lse = function(queries, table)
+            return own @ weights + lse @ weights[::-1]
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))(queries, table)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), total(blocked), total(of_matrix))
+
+
 def test_a_zero_row_and_a_zero_query_have_cosine_zero_and_finite_gradients():
     queries, table, labels, mask = inputs(7)
     queries, table = queries.at[3].set(0), table.at[4].set(0)
@@ -78,5 +108,5 @@ def test_a_cosine_that_rounding_put_above_its_log_sum_exp_has_a_finite_gradient(
     queries, table, labels, mask = inputs(13)
     _, lse = cosines.own_and_others(queries, table, labels, mask, 1e20)
     residuals = queries, table, labels, mask, None, None, None, lse * jnp.float32(1 - 1e-6)
-    gradients = cosines._backward(1e20, 4, residuals, (jnp.ones(BATCH), jnp.full(BATCH, 1e-20)))
+    gradients = cosines._backward(1e20, 4, 1, residuals, (jnp.ones(BATCH), jnp.full(BATCH, 1e-20)))
     assert all(jnp.isfinite(gradient).all() for gradient in gradients[:2])

@@ -1,9 +1,7 @@
 """Features in Parquet files: decoded once into a cache, from where they are mapped into memory as others are."""
 
-import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import tempfile
@@ -13,9 +11,11 @@ from typing import Any
 import numpy as np
 import tqdm
 
+from mhe_jax.data.cache import cache_root
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.features.arrays import FILE
 from mhe_jax.data.features.labels import LINES, ONE
+from mhe_jax.data.parquet import open_parquet, told
 
 FEATURES, LABELS = ("features", "embedding"), ("label", "labels")
 _ROWS = 8192  # decoded together
@@ -34,7 +34,7 @@ def decoded(files: Sequence[pathlib.Path]) -> pathlib.Path:
       DataError: naming the file, and the row, if columns are missing or hold anything else, or a file is damaged.
     """
     known = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache", "mhe_jax", "features")
+    root = cache_root() / "features"
     folder = root / hashlib.sha256(json.dumps([_VERSION, known]).encode()).hexdigest()[:32]
     if folder.is_dir():
         return folder
@@ -56,7 +56,7 @@ def decoded(files: Sequence[pathlib.Path]) -> pathlib.Path:
 
 
 def _decode(files: Sequence[pathlib.Path], into: pathlib.Path, folder: pathlib.Path) -> None:
-    opened = [_opened(path) for path in files]
+    opened = [open_parquet(path) for path in files]
     columns = [_columns(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
     if len(set(columns)) > 1:
         raise DataError(f"{files[0].parent}: the Parquet files have other columns, {' and '.join(map(str, columns))}")
@@ -90,33 +90,14 @@ def _decode(files: Sequence[pathlib.Path], into: pathlib.Path, folder: pathlib.P
         (into / LINES).write_text("".join(f"{json.dumps(some)}\n" for some in labels), encoding="utf-8")
 
 
-def _opened(path: pathlib.Path) -> Any:
-    try:
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise DataError(
-            f"{path}: Parquet files are read by pyarrow, which is not installed: pip install 'mhe-jax[parquet]'"
-        ) from None
-    with _told(path):
-        return ParquetFile(path, page_checksum_verification=True)
-
-
 def _batches(path: pathlib.Path, file: Any, columns: list[str]) -> Iterator[Any]:
     batches = file.iter_batches(batch_size=_ROWS, columns=columns)
     while True:
-        with _told(path):
+        with told(path):
             batch = next(batches, None)
         if batch is None:
             return
         yield batch
-
-
-@contextlib.contextmanager
-def _told(path: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, OSError, MemoryError, NotImplementedError) as error:  # pyarrow's are some of these
-        raise DataError(f"{path} cannot be read as Parquet: {' '.join(str(error).split())[:300]}") from error
 
 
 def _columns(path: pathlib.Path, schema: Any) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Pictures in class folders, `train/<class>/*.jpg` and `val/<class>/*.jpg`: ImageNet, Omniglot and users' own."""
+"""Pictures and their classes, in folders `train/<class>/*.jpg`, in tar shards, in Parquet or in Arrow files."""
 
 import dataclasses
 import hashlib
@@ -8,66 +8,92 @@ import warnings
 
 import numpy as np
 
-from mhe_jax.data.dataset import DataError
+from mhe_jax.data.dataset import DataError, require_one_of
 from mhe_jax.data.images.annotated import is_annotated, read_annotated
 from mhe_jax.data.images.encoded import EncodedImages
+from mhe_jax.data.images.file_sources import FileSource, open_files, tell_large_groups
 from mhe_jax.data.images.folder_source import FolderSource
+from mhe_jax.data.images.layouts import EVAL_NAMES, LAYOUTS, TRAIN_NAMES, Files, find_files, snapshot
 from mhe_jax.data.images.listing import EXTENSIONS, list_folders, list_pictures, tell_left_out
 from mhe_jax.data.names import look_alike
 
-TRAIN_NAMES = ("train",)
-EVAL_NAMES = ("val", "valid", "validation", "test")
+Pictures = FolderSource | FileSource
 
 
 @dataclasses.dataclass(kw_only=True)
 class ImageFolder(EncodedImages):
-    """`path` holds train/ and val/ (or valid/, validation/, test/); a class is a folder, classes are sorted by name.
+    """Pictures and their classes, at `path`, in one of several layouts; classes are sorted by name.
 
-    val/ may also have all its pictures in val/images/, and their classes in val/val_annotations.txt.
+    Class folders: train/ and val/ (or valid/, validation/, test/) hold a folder for each class. val/ may also have all
+    its pictures in val/images/, and their classes in val/val_annotations.txt.
 
+    Tar shards, Parquet and Arrow files: in `path`, `path`/data or a folder for each split, or those of a pattern such
+    as `DIR/train-{000..146}.tar`. A path with `://` is one of a store, read by fsspec.
+
+    layout: 'folders', 'tar', 'parquet' or 'arrow'; 'auto' is what is there.
+    image_key: the column with the pictures, or the extension of those in tar shards; '' is the usual one.
+    label_key: the column with the labels, or the field of `key.json`; '' is the usual one.
     valid_share: share of the pictures that are held out of training and evaluated, where there is no val/ or the like;
       `path` may then be the folder of the classes itself. The choice is by name, and stays as others are added.
     """
 
+    layout: str = "auto"
+    image_key: str = ""
+    label_key: str = ""
     valid_share: float = 0.0
 
     def __post_init__(self):
         super().__post_init__()
+        require_one_of("layout", self.layout, LAYOUTS)
         if not 0 <= self.valid_share < 1:
             raise ValueError(f"config.data.valid_share is {self.valid_share}; it must be at least 0 and below 1")
 
-    def sources(self) -> tuple[FolderSource, FolderSource, tuple[str, ...]]:
+    def sources(self) -> tuple[Pictures, Pictures, tuple[str, ...]]:
+        files = find_files(self.path, self.layout)
+        if files is not None:
+            return self._of_files(files)
+        for field in ("image_key", "label_key"):
+            if asked := getattr(self, field):
+                raise DataError(f"config.data.{field} is {asked!r}, but {self.path} holds class folders")
+        root = snapshot(self.path)
+        return self._held_out(root) if self.valid_share else self._of_folders(root)
+
+    def _of_files(self, files: Files) -> tuple[Pictures, Pictures, tuple[str, ...]]:
+        train, evaluate = open_files(files, self.image_key, self.label_key)
+        if self.streamed:
+            tell_large_groups(train)
+        if evaluate is None:
+            if not self.valid_share:
+                names = ", ".join(EVAL_NAMES)
+                raise DataError(
+                    f"{self.path}: no file has one of {names} in its name; or set config.data.valid_share to hold out "
+                    "pictures"
+                )
+            return *part(train, self.valid_share, files.root), train.class_names
         if self.valid_share:
-            return self._held_out()
-        train = scan(split_folder(self.path, TRAIN_NAMES))
-        folder = split_folder(self.path, EVAL_NAMES, "; or set config.data.valid_share to hold out pictures")
-        read = read_annotated if is_annotated(folder) else _scan_as
-        evaluate = read(folder, train.class_names)
-        without = np.flatnonzero(np.bincount(evaluate.labels, minlength=len(train.class_names)) == 0)
-        if len(without):
-            some = ", ".join(repr(train.class_names[place]) for place in without[:3])
-            warnings.warn(
-                f"{folder}: {len(without)} of {len(train.class_names)} classes have no pictures to evaluate: "
-                f"{some}{', ...' if len(without) > 3 else ''}",
-                stacklevel=2,
+            raise DataError(
+                f"config.data.valid_share is {self.valid_share}, but {files.evaluate[0]} is there: set it to 0"
             )
+        tell_unevaluated(evaluate, files.root)
         return train, evaluate, train.class_names
 
-    def _held_out(self) -> tuple[FolderSource, FolderSource, tuple[str, ...]]:
-        root = pathlib.Path(self.path).expanduser()
+    def _of_folders(self, path: str) -> tuple[FolderSource, FolderSource, tuple[str, ...]]:
+        train = scan(split_folder(path, TRAIN_NAMES))
+        folder = split_folder(path, EVAL_NAMES, "; or set config.data.valid_share to hold out pictures")
+        read = read_annotated if is_annotated(folder) else _scan_as
+        evaluate = read(folder, train.class_names)
+        tell_unevaluated(evaluate, folder)
+        return train, evaluate, train.class_names
+
+    def _held_out(self, path: str) -> tuple[Pictures, Pictures, tuple[str, ...]]:
+        root = pathlib.Path(path).expanduser()
         there = [name for name in EVAL_NAMES if (root / name).is_dir()]
         if there:
             found = root / there[0]
             raise DataError(f"config.data.valid_share is {self.valid_share}, but {found} is there: set it to 0")
         flat = root.is_dir() and not (root / TRAIN_NAMES[0]).is_dir()
-        train = scan(root if flat else split_folder(self.path, TRAIN_NAMES))
-        out = held_out(train, self.valid_share)
-        if not out.any():
-            raise DataError(f"{train.folder}: no class has two pictures, of which config.data.valid_share takes one")
-        kept, evaluate = (
-            dataclasses.replace(train, files=train.files[rows], labels=train.labels[rows]) for rows in (~out, out)
-        )
-        return kept, evaluate, train.class_names
+        train = scan(root if flat else split_folder(path, TRAIN_NAMES))
+        return *part(train, self.valid_share, train.folder), train.class_names
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -103,20 +129,40 @@ def _scan_as(folder: pathlib.Path, class_names: tuple[str, ...]) -> FolderSource
     return dataclasses.replace(found, class_names=class_names, labels=places[found.labels])
 
 
-def held_out(source: FolderSource, share: float) -> np.ndarray:
+def tell_unevaluated(evaluate: Pictures, where: object) -> None:
+    """Warns of classes without a picture to evaluate."""
+    names = evaluate.class_names
+    without = np.flatnonzero(np.bincount(evaluate.labels, minlength=len(names)) == 0)
+    if len(without):
+        some = ", ".join(repr(names[place]) for place in without[:3])
+        warnings.warn(
+            f"{where}: {len(without)} of {len(names)} classes have no pictures to evaluate: "
+            f"{some}{', ...' if len(without) > 3 else ''}",
+            stacklevel=3,
+        )
+
+
+def part(source: Pictures, share: float, where: object) -> tuple[Pictures, Pictures]:
+    """The pictures to train on, and those held out; DataError if no class has two."""
+    out = held_out(source, share)
+    if not out.any():
+        raise DataError(f"{where}: no class has two pictures, of which config.data.valid_share takes one")
+    return source.take(~out), source.take(out)
+
+
+def held_out(source: Pictures, share: float) -> np.ndarray:
     """bool [N]: about a share of the pictures, by a hash of their names; of each class one at least, and never all."""
-    names = zip(source.labels.tolist(), source.files.tolist(), strict=True)
-    places = np.array([_place(source.class_names[label], file) for label, file in names])
-    out = places < share
-    for rows in np.split(np.arange(len(source)), np.flatnonzero(np.diff(source.labels)) + 1):
+    places = np.array([_place(source.name(index)) for index in range(len(source))])
+    out, by_class = places < share, np.argsort(source.labels, kind="stable")
+    for rows in np.split(by_class, np.flatnonzero(np.diff(source.labels[by_class])) + 1):
         order = rows[np.argsort(places[rows])]
         out[order[0]], out[order[-1]] = True, False  # of one picture the latter
     return out
 
 
-def _place(class_name: str, file: bytes) -> float:
+def _place(name: bytes) -> float:
     """A number of [0, 1) that a picture has by its name."""
-    digest = hashlib.blake2b(os.fsencode(class_name) + b"/" + file, digest_size=6).digest()
+    digest = hashlib.blake2b(name, digest_size=6).digest()
     return int.from_bytes(digest) / 2**48
 
 

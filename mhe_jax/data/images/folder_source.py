@@ -32,3 +32,11 @@ class FolderSource:
 
     def identity(self) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
         return self.class_names, self.files, self.labels
+
+    def name(self, index: int) -> bytes:
+        """What the picture is called, wherever the folder lies."""
+        return os.fsencode(self.class_names[self.labels[index]]) + b"/" + bytes(self.files[index])
+
+    def take(self, rows: np.ndarray) -> "FolderSource":
+        """These pictures alone: places, or a truth value for each."""
+        return dataclasses.replace(self, files=self.files[rows], labels=self.labels[rows])

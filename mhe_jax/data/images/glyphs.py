@@ -20,6 +20,7 @@ import PIL.features
 import PIL.Image
 import PIL.ImageFont
 
+from mhe_jax.data.cache import cache_root
 from mhe_jax.data.dataset import ArraySplit, DataError
 from mhe_jax.data.images import augment
 from mhe_jax.data.images.dataset import ImageData, Images
@@ -213,5 +214,4 @@ def cache_file(image_size: int) -> pathlib.Path:
     for face in FACES:
         digest.update(font_file(face).read_bytes())
     digest.update(f"{PIL.__version__} {PIL.features.version('freetype2')} {image_size}".encode())
-    root = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    return root / "mhe_jax" / f"glyphs-{digest.hexdigest()[:16]}.npz"
+    return cache_root() / f"glyphs-{digest.hexdigest()[:16]}.npz"

@@ -1,11 +1,10 @@
 """Tables of Parquet files, a row group at a time, by pyarrow."""
 
-import contextlib
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.parquet import open_parquet, told
 
 _ROWS = 1024  # as Python's values at a time
 
@@ -19,7 +18,7 @@ class ParquetTable:
 
     def __init__(self, path: pathlib.Path):
         self.path = path
-        with self._opened() as file:
+        with open_parquet(self.path) as file:
             self.names = list(file.schema_arrow.names)
         if len(set(self.names)) < len(self.names):
             raise DataError(f"{path} has two columns of one name: {', '.join(map(repr, self.names))}")
@@ -31,10 +30,10 @@ class ParquetTable:
           DataError: if the file is damaged.
         """
         number = 0
-        with self._opened() as file:
+        with open_parquet(self.path) as file:
             batches = file.iter_batches(batch_size=_ROWS, columns=list(columns), use_threads=False)
             while True:
-                with self._read(f"after row {number}"):
+                with told(self.path, f"after row {number}"):
                     batch = next(batches, None)
                     if batch is None:
                         return
@@ -45,29 +44,3 @@ class ParquetTable:
 
     def at(self, number: int) -> str:
         return f"{self.path}: row {number}"
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[Any]:
-        try:
-            from pyarrow.parquet import ParquetFile
-        except ImportError:
-            raise DataError(
-                f"{self.path}: Parquet files are read by pyarrow, which is not installed: "
-                "`pip install 'mhe-jax[parquet]'` installs it"
-            ) from None
-        with self._read("at its end, where the columns are told"):
-            # Strings in dictionaries, page checksums where there are any: damage is told, not read.
-            file = ParquetFile(self.path, page_checksum_verification=True)
-        with file:
-            yield file
-
-    @contextlib.contextmanager
-    def _read(self, where: str) -> Iterator[None]:
-        """Errors of pyarrow, whose own are ValueErrors and OSErrors, with the file's name."""
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise DataError(f"{self.path} does not exist") from error
-        except (ValueError, OSError, MemoryError, NotImplementedError, KeyError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{self.path} cannot be read {where}: {reason[:300]}") from error

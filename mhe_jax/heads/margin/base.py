@@ -103,10 +103,16 @@ class MarginHead(Head):
         return jnp.zeros_like(norms) if penalty is None else penalty
 
 
+def require_centers(sub_centers: int) -> None:
+    """Raises ValueError unless each class has a row at least."""
+    if sub_centers < 1:
+        raise ValueError(f"config.head.sub_centers is {sub_centers}; it must be at least 1")
+
+
 def all_classes_topk(head: MarginHead, rows: Stored, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """`Head.topk` of a normalised softmax over the rows [N, D] of a table."""
+    """`Head.topk` of a normalised softmax over the rows [N, D] of a table, `head.sub_centers` of each class."""
     queries, is_class = _scaled_queries(head, features), _is_class(head, rows)
-    logits, ids, lse = sharded.topk(queries, rows, None, is_class, k, head.block_size, unit_rows=True)
+    logits, ids, lse = sharded.topk(queries, rows, None, is_class, k, head.block_size, True, head.sub_centers)
     return logits - lse[:, None], ids
 
 
@@ -114,8 +120,10 @@ def all_classes_scores(head: MarginHead, rows: Stored, features: jax.Array, ids:
     """`Head.scores` likewise."""
     queries, nothing = _scaled_queries(head, features), jnp.full(ids.shape[0], -1)
     # Without a class of their own all rows are others, and the queries are scaled already.
-    _, lse = sharded.cosines(queries, rows, nothing, _is_class(head, rows), 1.0, None, head.block_size)
-    logits = sharded.block_logits(rows.reshape(-1, 1, features.shape[1]), queries, ids, unit_rows=True)[:, :, 0]
+    among = queries, rows, nothing, _is_class(head, rows), 1.0, None, head.block_size
+    _, lse = sharded.cosines(*among, centers=head.sub_centers)
+    by_class = rows.reshape(-1, head.sub_centers, features.shape[1])
+    logits = sharded.block_logits(by_class, queries, ids, unit_rows=True).max(axis=2)
     return logits - lse[:, None]
 
 
@@ -124,8 +132,13 @@ def _scaled_queries(head, features):
     return (head.margin.scale * safe_normalize(features)[0]).astype(head.dtype)
 
 
+def live_centers(head: Any, rows: int) -> jax.Array:
+    """Which rows of a table are of classes, `head.sub_centers` of each: bool [rows]."""
+    return jnp.repeat(head.live_rows(-(-rows // head.sub_centers)), head.sub_centers)[:rows]
+
+
 def _is_class(head, rows):
-    return head.live_rows(rows.shape[0])
+    return live_centers(head, rows.shape[0])
 
 
 def _mean(arrays):

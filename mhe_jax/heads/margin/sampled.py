@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
-from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk
+from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk, require_centers
 from mhe_jax.ops import per_row, sharded
 from mhe_jax.ops.sampling import BatchUnion, RandomGroups, Sampler
 from mhe_jax.settings import option
@@ -17,27 +17,31 @@ class SampledMarginHead(MarginHead):
     the sampler draws one set for the whole batch, the table is a sparse one: a step may update the sampled rows alone.
     The metric `coverage` of `loss` is the share of the groups that the batch trains.
 
-    Parameters: weight [n_0, n_1 * .. * n_{H-1}, D], split over 'class'.
+    Parameters: weight [n_0, n_1 * .. * n_{H-1}, D], split over 'class'; with sub-centers [n_0, .. * sub_centers, D],
+    the rows of one class after those of another.
 
     Attributes:
       sampler: see `ops.sampling`; `config.head.sampler`. `parts` must be a multiple of the devices along 'class', each
         of which samples its own.
-      block_size: classes per block; 0 chooses one that keeps a block of cosines within 64 MiB.
+      sub_centers: see `OneHotMarginHead`.
+      block_size: rows per block; 0 chooses as many as keep a block of cosines within 64 MiB.
       mask_padding: whether members that are no class stay out of the softmax; the published heads let them in.
     """
 
     sampler: Sampler = BatchUnion()
+    sub_centers: int = 1
     block_size: int = option(0, free=True)
     mask_padding: bool = True
 
     def setup(self):
+        require_centers(self.sub_centers)
         shards = per_row.axis_size("class")
         if self.table_parts % shards:
             raise ValueError(
                 f"config.head.sampler.parts is {self.table_parts}; it must be 0 or a multiple of the {shards} devices "
                 "along mesh axis 'class'"
             )
-        shape = (self.label_space.head_sizes[0], self.label_space.strides[0], self.features_dim)
+        shape = (self.label_space.head_sizes[0], self.label_space.strides[0] * self.sub_centers, self.features_dim)
         self.weight = self.class_table("weight", ROW_INIT, *shape)
 
     @property
@@ -94,9 +98,10 @@ class SampledMarginHead(MarginHead):
 
         def compare(hard):
             weight, visit = self._moving(self.weight, context.visits.get("weight"), hard)
-            classes, gathered = (self._num_competing, self.label_space.head_sizes[0]), bool(context.blocks)
-            among = queries, weight, groups, labels, *classes, gathered, self.margin.scale, hard
-            return sharded.group_cosines(*among, self.block_size, visit, offsets)
+            rows, num_groups = self._num_competing * self.sub_centers, self.label_space.head_sizes[0]
+            first_rows, gathered = labels * self.sub_centers, bool(context.blocks)
+            among = queries, weight, groups, first_rows, rows, num_groups, gathered, self.margin.scale, hard
+            return sharded.group_cosines(*among, self.block_size, visit, offsets, self.sub_centers)
 
         return compare
 
@@ -104,6 +109,7 @@ class SampledMarginHead(MarginHead):
         """Against the members of each example's own groups [B, K], the true one in slot 0."""
         size = self.label_space.strides[0]
         cosines = sharded.block_logits(self.weight, queries, groups, unit_rows=True)
+        cosines = cosines.reshape(*groups.shape, size, self.sub_centers).max(axis=3)
         members = groups[:, :, None] * size + jnp.broadcast_to(jnp.arange(size), cosines.shape)
         competes = (members < self._num_competing) & (members != labels[:, None, None])
         own = jnp.take_along_axis(cosines[:, 0], labels[:, None] % size, axis=1)[:, 0]

@@ -212,7 +212,7 @@ def test_a_cut_table_another_width_and_rows_of_another_file_are_named(tmp_path):
     path = tmp_path / "data/val/part0.parquet"
     rows = pq.read_table(path)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match=r"part0\.parquet cannot be read as Parquet: "):
+    with pytest.raises(DataError, match=r"part0\.parquet cannot be read at its end"):
         load(tmp_path / "data")
     pq.write_table(pa.table({"features": [[1.0]] * 4, "label": [0, 1, 2, 3]}), path)
     with pytest.raises(DataError, match="has 1 features a row, but 12 are expected"):

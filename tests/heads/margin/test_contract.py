@@ -19,6 +19,7 @@ ARCFACE, CURRICULAR = {"name": "arcface", "scale": 8.0, "m": 0.3}, {"name": "cur
 VARIANTS = {
     "ohe": {"name": "ohe", "block_size": 7, "margin": ARCFACE},
     "ohe curricular": {"name": "ohe", "block_size": 7, "margin": CURRICULAR},
+    "ohe sub-centers": {"name": "ohe", "block_size": 7, "margin": CURRICULAR, "sub_centers": 3},
     "mhp": {"name": "mhp", "margin": ARCFACE},
     "mhp bce": {"name": "mhp", "margin": ARCFACE, "objective": "bce_per_head"},
     "mhc": {"name": "mhc", "margin": CURRICULAR},
@@ -35,6 +36,19 @@ VARIANTS = {
         "sampler": {"name": "random_groups", "rate": 0.7, "parts": 8, "subtract_log_q": True},
         "block_size": 5,
     },
+    "mhs sub-centers": {
+        "name": "mhs",
+        "margin": CURRICULAR,
+        "sampler": {"name": "random_groups", "rate": 0.3, "parts": 8, "subtract_log_q": True},
+        "sub_centers": 2,
+        "block_size": 5,
+    },
+    "mhs per_example sub-centers": {
+        "name": "mhs",
+        "margin": ARCFACE,
+        "sampler": {"name": "per_example", "num_groups": 2},
+        "sub_centers": 2,
+    },
     "mhs positive_only": {"name": "mhs", "margin": ARCFACE, "sampler": {"name": "positive_only"}},
     "mhs per_example": {
         "name": "mhs",
@@ -42,7 +56,7 @@ VARIANTS = {
         "sampler": {"name": "per_example", "num_groups": 2, "subtract_log_q": True},
     },
 }
-SPARSE = ["mhs batch_union", "mhs random_groups", "mhs corrected"]
+SPARSE = ["mhs batch_union", "mhs random_groups", "mhs corrected", "mhs sub-centers"]
 
 
 def batch():
@@ -157,12 +171,13 @@ def test_no_device_holds_the_whole_table(variant):
             return rules.apply(rules.SparseSGD(), {"weight": table}, {"weight": {}}, blocks, grads, 1.0)[0]["weight"]
 
         text = jax.jit(update, out_shardings=sharding).lower(table).compile().as_text()
-    used = {"mhs batch_union": 16, "mhs random_groups": 125, "mhs corrected": 175}[variant]
-    assert "f32[251,1,16]" in text
-    assert "f32[1004,1,16]" not in text
-    assert f"f32[{used},1,16]" in text or f"f32[{used},16]" in text
-    assert f"f32[{4 * used},1,16]" not in text
-    assert f"f32[{4 * used},16]" not in text
+    used = {"mhs batch_union": 16, "mhs random_groups": 125, "mhs corrected": 175, "mhs sub-centers": 75}[variant]
+    centers = fields.get("sub_centers", 1)
+    assert f"f32[251,{centers},16]" in text
+    assert f"f32[1004,{centers},16]" not in text
+    assert f"f32[{used},{centers},16]" in text or f"f32[{centers * used},16]" in text
+    assert f"f32[{4 * used},{centers},16]" not in text
+    assert f"f32[{4 * centers * used},16]" not in text
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -5,19 +5,17 @@ payload that holds the magic number at a multiple of 4 is split there into parts
 and the number itself is left out. Source: dmlc-core's recordio and mxnet.recordio.
 """
 
-import functools
-import os
 import pathlib
 import re
 import struct
-import weakref
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from mhe_jax.data.dataset import BadExample, DataError
 from mhe_jax.data.names import one_line
+from mhe_jax.data.stores import RangedFile
 
 MAGIC = 0xCED7230A
 MAX_LENGTH = (1 << 29) - 1
@@ -45,24 +43,12 @@ class RecordFile:
     """Reads a RecordIO file by offset. Picklable: each process opens it when it first reads; threads may share it."""
 
     def __init__(self, path: str | pathlib.Path):
-        self.path = str(path)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path}
-
-    @functools.cached_property
-    def _descriptor(self) -> int:
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY)
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be read: {error.strerror}") from error
-        weakref.finalize(self, os.close, descriptor)
-        return descriptor
+        self.path, self._file = str(path), RangedFile(path)
 
     @property
     def size(self) -> int:
         """Bytes of the file."""
-        return os.fstat(self._descriptor).st_size
+        return self._file.size
 
     def read(self, offset: int) -> tuple[bytes, int]:
         """(payload, offset of what follows) of the record that begins at `offset`; raises DamagedRecord."""
@@ -98,7 +84,7 @@ class RecordFile:
 
     def _bytes(self, offset: int, place: int, count: int) -> bytes:
         try:
-            return os.pread(self._descriptor, count, place)
+            return self._file.read(place, count)
         except OSError as error:
             raise DamagedRecord(self.path, offset, f"byte {place} cannot be read: {error.strerror}") from error
 
