@@ -2,45 +2,24 @@
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-import scipy.sparse
 from ml_collections import ConfigDict
 
 from mhe_jax.data.faces.dataset import FaceData
-from mhe_jax.data.features.arrays import DTYPES
-from mhe_jax.data.features.dataset import FeatureData
-from mhe_jax.data.images.dataset import ImageData
-from mhe_jax.data.texts.dataset import TextData
-from mhe_jax.data.texts.sparse.dataset import SparseData
-from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
-from mhe_jax.data.texts.sparse.rows import canonical_features
-from mhe_jax.data.texts.sparse.word_fields import WordFields
-from mhe_jax.data.texts.sparse.words import WordData
 from mhe_jax.inference import hub
+from mhe_jax.inference.asked import batches, blank, checked, count, cut, kind_of, shape_of
 from mhe_jax.inference.deciding import AUTO, Deciding
 from mhe_jax.inference.embeddings import unit_length
-from mhe_jax.inference.inputs import read_ahead
-from mhe_jax.inference.opened import BATCH_SIZE, SIZES, Trained, opened
+from mhe_jax.inference.opened import SIZES, Trained, opened
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.train import compilation_cache, experiment
 from mhe_jax.train.classes import TRAINED
 
 # A text, or pictures by the paths of their files.
 Input = str | os.PathLike
-# What a run is asked about: the types of an input, and what to say of others.
-_TAKES: dict[str, tuple[Any, str]] = {
-    "texts": (str, "is a run on texts and takes strings"),
-    "pictures": ((str, os.PathLike), "is a run on pictures and takes paths of files, or a uint8 array"),
-    "features": ((), "is a run on features and takes a float array"),
-    "sparse": ((), "is a run on sparse features and takes a matrix of scipy.sparse"),
-}
-
-# Places of some inputs, int [B], and the arrays that the task takes for them.
-Batches = Iterator[tuple[np.ndarray, Any]]
 
 
 class Prediction(NamedTuple):
@@ -95,20 +74,7 @@ class Run:
     def kind(self) -> str:
         """What it is asked about: 'texts', 'pictures', 'features' or 'sparse' features."""
         data = self._trained.data
-        for kind, of in (
-            ("pictures", ImageData),
-            ("features", FeatureData),
-            ("texts", WordData),
-            ("sparse", SparseData),
-        ):
-            if isinstance(data, of):
-                return kind
-        return "texts"
-
-    @property
-    def data(self) -> Any:
-        """The data set of its config, of which nothing is loaded: how pictures are cut and normalised."""
-        return self._trained.data
+        return kind_of(self._trained.data)
 
     @property
     def verifies(self) -> bool:
@@ -118,9 +84,7 @@ class Run:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Of one input: (H, W, C) of pictures, (D,) of features, (V,) of sparse features; () of texts."""
-        data: Any = self._trained.data
-        kind = self.kind
-        return data.image_shape if kind == "pictures" else () if kind == "texts" else (data.features_dim,)
+        return shape_of(self._trained.data)
 
     @property
     def features_dim(self) -> int:
@@ -178,10 +142,10 @@ class Run:
         self._require_classes()
         if not 1 <= top_k <= trained.num_live:
             raise ValueError(f"top_k is {top_k}; it must be between 1 and the {trained.num_live} classes")
-        asked, deciding = self._checked(inputs), self._deciding(threshold)
-        found: list[list[Prediction]] = [[] for _ in range(_count(asked))]
+        asked, deciding = checked(self._trained, inputs), self._deciding(threshold)
+        found: list[list[Prediction]] = [[] for _ in range(count(asked))]
         program = functools.partial(self._predict, k=deciding.asked(top_k))
-        for places, (scores, ids) in trained.results(program, self._batches(asked)):
+        for places, (scores, ids) in trained.results(program, batches(trained, asked)):
             kept_ids, kept_scores = deciding(trained.codes.ids(ids), np.exp(scores), top_k)
             for place, row_scores, row_ids in zip(places, kept_scores.tolist(), kept_ids.tolist(), strict=True):
                 ranked = zip(row_scores, row_ids, strict=True)
@@ -210,9 +174,9 @@ class Run:
         Raises:
           ValueError: for inputs of another kind, and a picture that cannot be read.
         """
-        asked = self._checked(inputs)
-        features = np.zeros((_count(asked), self.features_dim), np.float32)
-        for places, part in self._trained.results(self._embed, self._batches(asked)):
+        asked = checked(self._trained, inputs)
+        features = np.zeros((count(asked), self.features_dim), np.float32)
+        for places, part in self._trained.results(self._embed, batches(self._trained, asked)):
             features[places] = part
         return unit_length(features) if isinstance(self._trained.data, FaceData) else features
 
@@ -242,9 +206,9 @@ class Run:
             if (state := trained.classes.state(index, trained.codes)) != TRAINED:
                 raise ValueError(f"{trained.classes.name(index)!r} is {state}, and has no neighbours")
         program = functools.partial(self._neighbours, k=top_k)
-        batches = ((places, trained.codes.codes(classes[places])) for places in _cut(np.arange(len(classes))))
+        asked = ((places, trained.codes.codes(classes[places])) for places in cut(np.arange(len(classes))))
         found: list[list[Prediction]] = []
-        for _, (cosines, codes) in trained.results(program, batches):
+        for _, (cosines, codes) in trained.results(program, asked):
             for row, near in zip(cosines.tolist(), trained.codes.ids(codes).tolist(), strict=True):
                 ranked = zip(row, near, strict=True)
                 found.append([Prediction(trained.classes.name(i), score, i) for score, i in ranked if i >= 0])
@@ -276,102 +240,15 @@ class Run:
         if top_k is not None and not self.verifies:
             programs.append(functools.partial(self._predict, k=top_k))
         for size in SIZES:
-            for inputs in self._blank(data, size):
+            for inputs in blank(trained, size):
                 for program in programs:
                     list(trained.results(program, [(None, inputs)]))
         if neighbours:
             list(trained.results(functools.partial(self._neighbours, k=neighbours), [(None, np.zeros(1, np.int32))]))
 
-    def _blank(self, data: Any, size: int) -> Iterator[Any]:
-        """Batches of `size` inputs that say nothing, one of each shape that is known in advance."""
-        if isinstance(data, TextData) and not isinstance(data, WordFields):
-            data.encode([""])  # the tokenizer has its own first time
-            for width in data.buckets:
-                yield {"input_ids": np.zeros((size, width), np.int32), "length": np.ones(size, np.int32)}
-        elif isinstance(data, SparseData) and not isinstance(data, EmbeddedWords):
-            for width in data.buckets:
-                shape = size, width
-                yield {"feature_ids": np.zeros(shape, np.int32), "feature_values": np.zeros(shape, np.float32)}
-        else:
-            blank = {
-                "pictures": lambda: np.zeros((size, *self.input_shape), np.uint8),
-                "features": lambda: np.zeros((size, *self.input_shape), np.float32),
-                "texts": lambda: [""] * size,
-            }
-            for _, inputs in self._batches(blank[self.kind]()):
-                yield inputs
-
     def _require_classes(self) -> None:
         if self.verifies:
             raise ValueError(f"{self._trained.workdir} is a run on faces, whose classes only trained it: use embed")
 
-    def _checked(self, inputs: Any) -> Any:
-        """One element an input; raises ValueError unless they are what the run takes."""
-        data = self._trained.data
-        types, takes = _TAKES[self.kind]
-        if scipy.sparse.issparse(inputs) and isinstance(data, SparseData) and self.kind == "sparse":
-            matrix = canonical_features(inputs, "the matrix")
-            if matrix.shape[1] != data.features_dim:
-                raise ValueError(
-                    f"{self._trained.workdir} takes sparse features [N, {data.features_dim}], not {list(matrix.shape)}"
-                )
-            return matrix
-        if isinstance(inputs, np.ndarray | jax.Array) and isinstance(data, FeatureData):
-            rows = np.asarray(inputs)
-            if (
-                (rows.dtype.kind != "f" and rows.dtype not in DTYPES)
-                or rows.ndim != 2
-                or rows.shape[1] != data.features_dim
-            ):
-                raise ValueError(
-                    f"{self._trained.workdir} takes float features [N, {data.features_dim}], not {rows.dtype} "
-                    f"{list(rows.shape)}"
-                )
-            return rows if rows.dtype in DTYPES else rows.astype(np.float32)
-        if isinstance(inputs, np.ndarray | jax.Array) and isinstance(data, ImageData):
-            images, expected = np.asarray(inputs), data.image_shape
-            if images.dtype != np.uint8 or images.shape[1:] != expected:
-                raise ValueError(
-                    f"{self._trained.workdir} takes uint8 pictures [N, {', '.join(map(str, expected))}], not "
-                    f"{images.dtype} {list(images.shape)}"
-                )
-            return images
-        several = isinstance(inputs, Iterable) and not isinstance(inputs, str | os.PathLike)
-        asked = list(inputs) if several else [inputs]
-        for one in asked:
-            if not isinstance(one, types):
-                raise ValueError(f"{self._trained.workdir} {takes}, not {type(one).__name__}")
-        return asked
-
-    def _batches(self, asked: Any) -> Batches:
-        """Inputs in batches, texts of about one length together, so that little is padded."""
-        data: Any = self._trained.data
-        if isinstance(data, TextData | WordData):
-            for places in _cut(np.argsort([len(text) for text in asked], kind="stable")):
-                yield places, data.inputs_of([asked[place] for place in places])
-        elif isinstance(data, SparseData):
-            for places in _cut(np.arange(asked.shape[0])):
-                yield places, data.padded(asked[places])
-        elif isinstance(data, FeatureData):
-            for places in _cut(np.arange(len(asked))):
-                yield places, self._trained.task.asked({data.input_name: asked[places]})
-        elif isinstance(asked, np.ndarray):
-            for places in _cut(np.arange(len(asked))):
-                yield places, asked[places]
-        else:
-            read = lambda place: data.read_image(asked[place])
-            for some, images in read_ahead(read, range(len(asked)), BATCH_SIZE):
-                yield np.array(some), images
-
     def __repr__(self) -> str:
         return f"Run({str(self._trained.workdir)!r}, {self._trained.classes.number} classes)"
-
-
-def _count(asked: Any) -> int:
-    return asked.shape[0] if scipy.sparse.issparse(asked) else len(asked)
-
-
-def _cut(places: np.ndarray) -> Iterator[np.ndarray]:
-    """Places cut into batches."""
-    for start in range(0, len(places), BATCH_SIZE):
-        yield places[start : start + BATCH_SIZE]

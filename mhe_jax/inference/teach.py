@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -49,7 +50,8 @@ def write_scores(config: ConfigDict, workdir: pathlib.Path, output: pathlib.Path
 
         def best(weights: dict, resident: dict, chunk: dict) -> tuple[jax.Array, jax.Array]:
             batch = feed.batch(resident, jax.tree.map(lambda part: part[0], chunk))
-            return task.predict(weights, task.asked(batch), k)
+            asked: Any = task.asked(batch)
+            return task.predict(weights, asked, k)
 
         program = jax.jit(best, out_shardings=whole(mesh))
         for step in range(feed.steps_per_epoch):

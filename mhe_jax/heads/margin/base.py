@@ -6,6 +6,7 @@ class must win by a margin (`ops.margins`). Afterwards the features are the resu
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
