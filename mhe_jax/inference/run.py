@@ -73,8 +73,12 @@ class Run:
     @property
     def kind(self) -> str:
         """What it is asked about: 'texts', 'pictures', 'features' or 'sparse' features."""
-        data = self._trained.data
         return kind_of(self._trained.data)
+
+    @property
+    def data(self) -> Any:
+        """The data set of its config, of which nothing is loaded: how pictures are cut and normalised."""
+        return self._trained.data
 
     @property
     def verifies(self) -> bool:
@@ -235,7 +239,7 @@ class Run:
           top_k: of `predict`, which a run on faces has not; None leaves it out.
           neighbours: of one class, of `neighbours`; 0 leaves it out.
         """
-        trained, data = self._trained, self._trained.data
+        trained = self._trained
         programs = [self._embed]
         if top_k is not None and not self.verifies:
             programs.append(functools.partial(self._predict, k=top_k))
