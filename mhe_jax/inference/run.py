@@ -142,7 +142,7 @@ class Run:
     @functools.cached_property
     def class_states(self) -> tuple[str, ...]:
         """What each class is: 'trained', 'untrained' since the run was extended, or 'retired'."""
-        return tuple(self._trained.classes.state(index, self.codes) for index in range(self._trained.classes.number))
+        return tuple(self._trained.classes.states(self.codes).tolist())
 
     @property
     def num_live(self) -> int:

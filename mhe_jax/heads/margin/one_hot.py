@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
+from mhe_jax.heads.growth import Growing
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk
 from mhe_jax.ops import sharded
 from mhe_jax.settings import option
@@ -36,6 +37,12 @@ class OneHotMarginHead(MarginHead):
 
     def owned_tables(self):
         return ("kernel",)
+
+    def growing(self):
+        return {("kernel",): Growing(0, self.label_space.num_classes)}
+
+    def row_strides(self):
+        return {"kernel": 1}
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
