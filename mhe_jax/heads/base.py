@@ -10,6 +10,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Float32, Int
 
+from mhe_jax.heads.beginning import Placed
+from mhe_jax.heads.growth import Growing, Path
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import per_row
 from mhe_jax.ops.owned import Visit
@@ -192,6 +194,14 @@ class Head(nn.Module):
         raise ValueError(
             f"config.logit_adjustment is set, but {type(self).__name__} has no softmax to adjust: set it to 0"
         )
+
+    def growing(self) -> dict[Path, Growing]:
+        """The parameters that get longer with the first digit, or where that is the class, with the classes."""
+        raise NotImplementedError
+
+    def begin(self, params: dict, trained: Placed, new: Placed) -> dict:
+        """The parameters with rows of new classes begun from the means of their features, see `heads.beginning`."""
+        raise NotImplementedError
 
     def memory_advice(self, batch_size: int) -> str:
         """What else to lower where a step does not fit, with figures: the end of an error message, or nothing."""

@@ -13,14 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mhe_jax.heads.base import Head
-from mhe_jax.heads.digit_table import DigitTable
-from mhe_jax.heads.group_table import GroupTable
-from mhe_jax.heads.growth import filled, growing
-from mhe_jax.heads.margin.base import MarginHead
-from mhe_jax.heads.margin.cascade import CascadeMarginHead
-from mhe_jax.heads.margin.product import ProductMarginHead
-from mhe_jax.heads.one_hot_table import OneHotTable
+from mhe_jax.heads.growth import filled
+from mhe_jax.labels import LabelSpace
 
 # What of the variance of the means is added to it, in the regression; infinity is the multiple of the mean alone.
 _RIDGES = (np.inf, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -34,12 +28,16 @@ class Placed(NamedTuple):
     codes: np.ndarray
     means: np.ndarray
 
+    def among(self, low: int, high: int) -> "Placed":
+        """Those with codes in low .. high - 1, counted from `low`."""
+        there = (self.codes >= low) & (self.codes < high)
+        return Placed(self.codes[there] - low, self.means[there])
 
-def begun(params: Mapping[str, Any], head: Head, trained: Placed, new: Placed) -> dict[str, Any]:
-    """The parameters in which the rows of new classes, and of groups that have no other, are begun.
 
-    Nothing that a trained class uses is touched. Of heads whose classes share digits, `mhp`, that is all that can be
-    done: a new class gets a row of its own only where its first digit is new, and shares it with the others there.
+def begun(params: Mapping[str, Any], head: Any, trained: Placed, new: Placed) -> dict[str, Any]:
+    """The parameters of a head in which the rows of new classes, and of groups that have no other, are begun.
+
+    Nothing that a trained class uses is touched.
 
     Args:
       params: of the head, arrays on the host.
@@ -50,21 +48,8 @@ def begun(params: Mapping[str, Any], head: Head, trained: Placed, new: Placed) -
     if len(trained.codes) > _MOST:
         some = np.random.default_rng(0).choice(len(trained.codes), _MOST, replace=False)
         trained = Placed(*(part[some] for part in trained))
-    if not len(new.codes) or not len(trained.codes):
-        return dict(params)
-    if isinstance(head, MarginHead):
-        return _of_angles(params, head, trained, new)
-    if isinstance(head, OneHotTable):
-        return _of_rows(params, head, trained, new)
-    if isinstance(head, GroupTable):
-        flat = params["weight"].reshape(-1, head.features_dim)
-        rows = regressed(trained.means, np.asarray(flat[trained.codes], np.float32), new.means)
-        flat = flat.copy()
-        flat[new.codes] = rows
-        return {**params, "weight": flat.reshape(params["weight"].shape)}
-    if isinstance(head, DigitTable):
-        return _of_digits(params, head, trained, new)
-    return _of_tree(params, head, trained, new)
+    found: dict[str, Any] = dict(params)
+    return head.begin(found, trained, new) if len(new.codes) and len(trained.codes) else found
 
 
 def regressed(means: np.ndarray, rows: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -97,32 +82,28 @@ def _with_one(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points, np.ones((len(points), 1), points.dtype)], axis=1)
 
 
-def _of_rows(params: Mapping[str, Any], head: OneHotTable, trained: Placed, new: Placed) -> dict[str, Any]:
-    """One-hot tables, of the features or of their projection."""
-    found, first = dict(params), head.frequent or head.label_space.num_classes
-    for prefix, low, high in (("", 0, first), ("tail_", first, head.label_space.num_classes)):
-        of = [Placed(*(part[(one.codes >= low) & (one.codes < high)] for part in one)) for one in (trained, new)]
-        if not all(len(one.codes) for one in of):
-            continue
-        points = [one.means for one in of]
-        if head.bottleneck and (prefix or not head.frequent):
-            projection = params["projection"]
-            points = [x @ projection["kernel"] + projection.get("bias", 0) for x in points]
-        names = [f"{prefix}{name}" for name in ("kernel", "bias") if f"{prefix}{name}" in params]
-        tables = [np.array(params[name]) for name in names]
-        known = [table[of[0].codes - low].astype(np.float32).reshape(len(of[0].codes), -1) for table in tables]
-        rows = regressed(points[0], np.concatenate(known, axis=1), points[1])
-        for name, table in zip(names, tables, strict=True):
-            table[of[1].codes - low] = rows[:, -1] if name.endswith("bias") else rows[:, : table.shape[1]]
-            found[name] = table
+def of_tables(tables: list[np.ndarray], points: tuple[np.ndarray, np.ndarray], places: tuple[Any, Any]) -> list:
+    """Copies of tables with a row for each class, [C, R] or [C], in which the rows of new classes are begun.
+
+    Args:
+      tables: weights, and what is added to a logit.
+      points: of trained and of new classes, what their rows are multiplied with, [N, R].
+      places: of both in the tables, int [N].
+    """
+    known = [table[places[0]].astype(np.float32).reshape(len(places[0]), -1) for table in tables]
+    rows = regressed(points[0], np.concatenate(known, axis=1), points[1])
+    ends = np.cumsum([part.shape[1] for part in known])[:-1]
+    found = [np.array(table) for table in tables]
+    for table, part in zip(found, np.split(rows, ends, axis=1), strict=True):
+        table[places[1]] = part.reshape(len(part), *table.shape[1:])
     return found
 
 
-def _of_tree(params: Mapping[str, Any], head: Any, trained: Placed, new: Placed) -> dict[str, Any]:
+def of_tree(params: Mapping[str, Any], space: LabelSpace, trained: Placed, new: Placed) -> dict[str, Any]:
     """Cascades: a new node stands for the mean row of its classes, less what stands above it."""
-    found, space = dict(params), head.label_space
+    found = dict(params)
     means = _with_one(trained.means.astype(np.float64))
-    rows = regressed(trained.means, _tree_rows(params, head, trained.codes), new.means).astype(np.float64)
+    rows = regressed(trained.means, _tree_rows(params, space, trained.codes), new.means).astype(np.float64)
     for level, stride in enumerate(space.strides):
         nodes, place = np.unique(new.codes // stride, return_inverse=True)
         is_new = ~np.isin(nodes, trained.codes // stride)
@@ -155,8 +136,8 @@ def _node_rows(params: Mapping[str, Any], level: int, nodes: np.ndarray) -> np.n
     return entries
 
 
-def _tree_rows(params: Mapping[str, Any], head: Any, codes: np.ndarray) -> np.ndarray:
-    parts = (_node_rows(params, level, codes // stride) for level, stride in enumerate(head.label_space.strides))
+def _tree_rows(params: Mapping[str, Any], space: LabelSpace, codes: np.ndarray) -> np.ndarray:
+    parts = (_node_rows(params, level, codes // stride) for level, stride in enumerate(space.strides))
     return np.sum(list(parts), axis=0)
 
 
@@ -170,8 +151,11 @@ def _with_columns(linear: Mapping[str, Any], places: np.ndarray, rows: np.ndarra
     return {"kernel": kernel, "bias": bias}
 
 
-def _of_digits(params: Mapping[str, Any], head: DigitTable, trained: Placed, new: Placed) -> dict[str, Any]:
-    """Sums of products: a new first digit stands for the mean row of its classes, less what their other digits say."""
+def of_digits(params: Mapping[str, Any], head: Any, trained: Placed, new: Placed) -> dict[str, Any]:
+    """Sums of products: a new first digit stands for the mean row of its classes, less what their other digits say.
+
+    A class whose first digit is not new has no row of its own, and begins with what the others left there.
+    """
     digit = new.codes // head.label_space.strides[0]
     is_new = ~np.isin(digit, trained.codes // head.label_space.strides[0])
     if not is_new.any():
@@ -180,17 +164,17 @@ def _of_digits(params: Mapping[str, Any], head: DigitTable, trained: Placed, new
     rows = rows[is_new] - _mixture_rows(params, head, Placed(*(part[is_new] for part in new)), first=1)
     digits, place = np.unique(digit[is_new], return_inverse=True)
     mean = np.stack([rows[place == at].mean(axis=0) for at in range(len(digits))])
-    found = {**params, "kernel": filled(params["kernel"], growing(head)["kernel",], digits, lambda _: mean[:, :-1])}
+    found = {**params, "kernel": filled(params["kernel"], head.growing()["kernel",], digits, lambda _: mean[:, :-1])}
     if "bias" in params:
-        found["bias"] = filled(params["bias"], growing(head)["bias",], digits, lambda _: mean[:, -1])
+        found["bias"] = filled(params["bias"], head.growing()["bias",], digits, lambda _: mean[:, -1])
     return found
 
 
-def _mixture_rows(params: Mapping[str, Any], head: DigitTable, classes: Placed, first: int) -> np.ndarray:
+def _mixture_rows(params: Mapping[str, Any], head: Any, classes: Placed, first: int) -> np.ndarray:
     """The rows of classes at their means, [N, D + 1]: there the sum of products rises with the features like these.
 
     Args:
-      params, head: the head.
+      params, head: of a `DigitTable`.
       classes: whose rows.
       first: the digits before it are left out.
     """
@@ -210,21 +194,16 @@ def _mixture_rows(params: Mapping[str, Any], head: DigitTable, classes: Placed, 
     return found
 
 
-def _of_angles(params: Mapping[str, Any], head: MarginHead, trained: Placed, new: Placed) -> dict[str, Any]:
-    """Heads on cosines: a row has the direction of its classes' mean, and the length that the others have."""
-    if getattr(head, "sub_centers", 1) > 1:
-        raise ValueError(
-            f"config.head.sub_centers is {head.sub_centers}: which of its rows a new class begins with is not known; "
-            "extend a run with one"
-        )
-    found, space = dict(params), head.label_space
-    if isinstance(head, ProductMarginHead):
-        levels = {"kernel": (0, space.strides[0])}
-    elif isinstance(head, CascadeMarginHead):
-        levels = {f"table_{level}": (level, stride) for level, stride in enumerate(space.strides)}
-    else:
-        levels = {next(name for (name,) in growing(head)): (space.num_heads - 1, 1)}
-    for name, (_, stride) in levels.items():
+def of_angles(params: Mapping[str, Any], strides: Mapping[str, int], trained: Placed, new: Placed) -> dict[str, Any]:
+    """Heads on cosines: a row has the direction of its classes' mean, and the length that the others have.
+
+    Args:
+      params: of the head.
+      strides: of the tables with such rows, how many codes share one.
+      trained, new: see `begun`.
+    """
+    found = dict(params)
+    for name, stride in strides.items():
         table = np.array(params[name])
         rows = table.reshape(-1, table.shape[-1])
         nodes, place = np.unique(new.codes // stride, return_inverse=True)

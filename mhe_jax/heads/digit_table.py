@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mhe_jax.heads import beginning
 from mhe_jax.heads.base import Best, Features, Head, Ids, Scores, check_smoothing, log_mean_exp, torch_linear
+from mhe_jax.heads.growth import Growing
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import kronecker
 from mhe_jax.ops.products import product
@@ -43,6 +45,13 @@ class DigitTable(Head):
         init, outputs = torch_linear(self.features_dim), self.rank * sum(self.label_space.head_sizes)
         self.kernel = self.param("kernel", init, (self.features_dim, outputs), jnp.float32)
         self.bias = self.param("bias", init, (outputs,), jnp.float32) if self.use_bias else None
+
+    def growing(self):
+        sizes = {"length": self.label_space.head_sizes[0], "copies": self.rank}
+        return {(name,): Growing(axis, **sizes, keeps_rest=True) for name, axis in (("kernel", 1), ("bias", 0))}
+
+    def begin(self, params, trained, new):
+        return beginning.of_digits(params, self, trained, new)
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mhe_jax.heads import beginning
 from mhe_jax.heads.base import Best, Features, Head, Ids, Ranked, Scores, check_smoothing
+from mhe_jax.heads.growth import Growing
 from mhe_jax.ops import sharded
 from mhe_jax.ops.sampling import BatchUnion, Sampler
 from mhe_jax.settings import option
@@ -39,6 +41,15 @@ class GroupTable(Head):
 
     def owned_tables(self):
         return ("weight",) if self.sampler.one_set else ()
+
+    def growing(self):
+        return {("weight",): Growing(0, self.label_space.head_sizes[0])}
+
+    def begin(self, params, trained, new):
+        rows = params["weight"].reshape(-1, self.features_dim)
+        places = trained.codes, new.codes
+        (found,) = beginning.of_tables([rows], (trained.means, new.means), places)
+        return {**params, "weight": found.reshape(params["weight"].shape)}
 
     def stages(self):
         return tuple(self.clone(sampler=sampler) for sampler in self.sampler.stages)

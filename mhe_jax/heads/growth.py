@@ -7,16 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mhe_jax.heads.base import Head
-from mhe_jax.heads.digit_table import DigitTable
-from mhe_jax.heads.group_table import GroupTable
-from mhe_jax.heads.margin.cascade import CascadeMarginHead
-from mhe_jax.heads.margin.one_hot import OneHotMarginHead
-from mhe_jax.heads.margin.product import ProductMarginHead
-from mhe_jax.heads.margin.sampled import SampledMarginHead
-from mhe_jax.heads.multilabel.cascade import MultiLabelCascadeHead
-from mhe_jax.heads.one_hot_table import OneHotTable
-from mhe_jax.heads.softmax.cascade import CascadeHead
+from mhe_jax.labels import LabelSpace
 from mhe_jax.ops.storage import Scaled
 
 # Of a parameter in the tree of a head's.
@@ -40,51 +31,28 @@ class Growing:
     keeps_rest: bool = False
 
 
-def growing(head: Head) -> dict[Path, Growing]:
-    """The parameters of a head that get longer with its first digit, or where that is the class, with the classes."""
-    space = head.label_space
-    groups = space.head_sizes[0]
-    if isinstance(head, OneHotTable):
-        first = Growing(0, head.frequent or space.num_classes)
-        found: dict[Path, Growing] = {("kernel",): first, ("bias",): first}
-        if head.frequent:
-            rest = Growing(0, space.num_classes - head.frequent)
-            found |= dict.fromkeys([("tail_kernel",), ("tail_bias",)], rest)
-        return found
-    if isinstance(head, OneHotMarginHead):
-        return {("kernel",): Growing(0, space.num_classes)}
-    if isinstance(head, GroupTable | SampledMarginHead):
-        return {("weight",): Growing(0, groups)}
-    if isinstance(head, DigitTable):
-        return {
-            ("kernel",): Growing(1, groups, copies=head.rank, keeps_rest=True),
-            ("bias",): Growing(0, groups, copies=head.rank, keeps_rest=True),
-        }
-    if isinstance(head, ProductMarginHead):
-        return {("kernel",): Growing(0, groups, keeps_rest=True)}
-    found = {
-        (f"table_{level}",): Growing(0, math.prod(space.head_sizes[:level])) for level in range(1, space.num_heads)
-    }
-    if isinstance(head, CascadeMarginHead):
-        return {("table_0",): Growing(1, groups), **found}
-    assert isinstance(head, CascadeHead | MultiLabelCascadeHead)
-    return {("root", "kernel"): Growing(1, groups), ("root", "bias"): Growing(0, groups), **found}
+def of_tree(space: LabelSpace, roots: Mapping[Path, int]) -> dict[Path, Growing]:
+    """Of the tables `table_1`, `table_2`, ... of a cascade, and of what has level 0 along an axis that `roots` says."""
+    found = {path: Growing(axis, space.head_sizes[0]) for path, axis in roots.items()}
+    for level in range(1, space.num_heads):
+        found[f"table_{level}",] = Growing(0, math.prod(space.head_sizes[:level]))
+    return found
 
 
-def resized(params: Mapping[str, Any], head: Head, wanted: Head, abstract: Mapping[str, Any]) -> dict[str, Any]:
+def resized(params: Mapping[str, Any], head: Any, wanted: Any, abstract: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of `head`, for `wanted`, which is the same but for the number of groups, or of classes.
 
     What both have is the same to the bit; what `wanted` has more is 0.
 
     Args:
       params: of `head`, arrays on the host.
-      head, wanted: their spaces differ in digit 0, and in the number of classes.
+      head, wanted: heads, whose spaces differ in digit 0, and in the number of classes.
       abstract: shapes of the parameters of `wanted`, whose tables may have rows of padding.
 
     Raises:
       ValueError: for a table of another storage than plain numbers.
     """
-    before, after = growing(head), growing(wanted)
+    before, after = head.growing(), wanted.growing()
 
     def at(path: Path, value: Any, shape: Any) -> Any:
         if isinstance(value, Mapping):

@@ -8,7 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mhe_jax.heads import beginning
 from mhe_jax.heads.base import NOTHING, Context, Head, Linear, padded_rows, torch_linear
+from mhe_jax.heads.beginning import Placed
+from mhe_jax.heads.growth import Growing
 from mhe_jax.ops import per_row, sharded
 from mhe_jax.ops.storage import Stored
 from mhe_jax.settings import option
@@ -93,6 +96,32 @@ class OneHotTable(Head):
 
     def owned_tables(self):
         return ("kernel", "tail_kernel") if self.frequent else ("kernel",)
+
+    def growing(self):
+        if not self.frequent:
+            return dict.fromkeys([("kernel",), ("bias",)], Growing(0, self.label_space.num_classes))
+        first, rest = Growing(0, self.frequent), Growing(0, self.label_space.num_classes - self.frequent)
+        of_first = dict.fromkeys([("kernel",), ("bias",)], first)
+        return {**of_first, **dict.fromkeys([("tail_kernel",), ("tail_bias",)], rest)}
+
+    def begin(self, params, trained, new):
+        classes, first = self.label_space.num_classes, self.frequent
+        if not first:
+            return self._begun(params, "", self.bottleneck > 0, trained, new)
+        params = self._begun(params, "", False, trained.among(0, first), new.among(0, first))
+        return self._begun(params, "tail_", True, trained.among(first, classes), new.among(first, classes))
+
+    def _begun(self, params: dict, prefix: str, narrow: bool, trained: Placed, new: Placed) -> dict:
+        """`begin` of one of the tables, whose rows the codes are."""
+        if not len(trained.codes) or not len(new.codes):
+            return params
+        points = trained.means, new.means
+        if narrow:
+            kernel, bias = params["projection"]["kernel"], params["projection"].get("bias", 0)
+            points = points[0] @ kernel + bias, points[1] @ kernel + bias
+        names = [f"{prefix}{name}" for name in ("kernel", "bias") if f"{prefix}{name}" in params]
+        found = beginning.of_tables([params[name] for name in names], points, (trained.codes, new.codes))
+        return {**params, **dict(zip(names, found, strict=True))}
 
     def parts(self, features: jax.Array) -> tuple[Part, ...]:
         """The classes by the tables that they lie in, for features [B, D]."""

@@ -118,7 +118,7 @@ class Run:
     @functools.cached_property
     def class_states(self) -> tuple[str, ...]:
         """What each class is: 'trained', 'untrained' since the run was extended, or 'retired'."""
-        return tuple(self._trained.classes.state(index, self.codes) for index in range(self._trained.classes.number))
+        return tuple(self._trained.classes.states(self.codes).tolist())
 
     @property
     def num_live(self) -> int:
@@ -207,7 +207,7 @@ class Run:
         ):
             raise ValueError(f"ids must be a list of integers between 0 and {number - 1}")
         for index in classes.tolist():
-            if (state := trained.classes.state(index, trained.codes)) != TRAINED:
+            if (state := self.class_states[index]) != TRAINED:
                 raise ValueError(f"{trained.classes.name(index)!r} is {state}, and has no neighbours")
         program = functools.partial(self._neighbours, k=top_k)
         asked = ((places, trained.codes.codes(classes[places])) for places in cut(np.arange(len(classes))))

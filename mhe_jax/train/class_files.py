@@ -3,6 +3,9 @@
 import pathlib
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
+from mhe_jax.labels import LabelCodes
 from mhe_jax.train import experiment, label_codes
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.classes import FILE, TRAINED, Classes
@@ -18,19 +21,23 @@ def listed(workdir: pathlib.Path) -> Iterator[tuple[str, ...]]:
     """
     config, classes = experiment.read_workdir(workdir)
     codes = label_codes.stored(workdir, classes.number)
-    space = classes.space(config.head, codes)
-    known = classes.before(codes)[1] if has_to_train(workdir, classes) else codes
-    for index, name in enumerate(classes.all_names):
-        code = int(codes.code_of_id[index])
-        digits = ".".join(map(str, space.encode([code])[0])) if code >= 0 else ""
+    states, digits = _states(workdir, classes, codes), classes.space(config.head, codes).encode(codes.code_of_id)
+    for index, (name, state, row) in enumerate(zip(classes.all_names, states, digits.tolist(), strict=True)):
         former = classes.former.get(name, ())
-        yield (str(index), name, classes.state(index, known), digits, *([", ".join(former)] if former else []))
+        place = "" if row[0] < 0 else ".".join(map(str, row))
+        yield (str(index), name, str(state), place, *([", ".join(former)] if former else []))
 
 
 def num_live(workdir: pathlib.Path) -> int:
     """How many classes a run can predict; raises ValueError if the folder is not a run's."""
     _, classes = experiment.read_workdir(workdir)
-    return sum(row[2] == TRAINED for row in listed(workdir)) if classes.is_kept else classes.number
+    return int((_states(workdir, classes, label_codes.stored(workdir, classes.number)) == TRAINED).sum())
+
+
+def _states(workdir: pathlib.Path, classes: Classes, codes: LabelCodes) -> np.ndarray:
+    steps = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
+    has_to_train = bool(steps) and not any(steps)
+    return classes.states(classes.before(codes)[1] if has_to_train else codes)
 
 
 def change(workdir: pathlib.Path, change: Callable[[Classes], Classes]) -> None:
@@ -45,9 +52,3 @@ def change(workdir: pathlib.Path, change: Callable[[Classes], Classes]) -> None:
         _, classes = experiment.read_workdir(workdir)
         new = change(classes).kept(config.head)
         write_atomically(workdir / FILE, stored.as_text(new.as_fields()) + "\n")
-
-
-def has_to_train(workdir: pathlib.Path, classes: Classes) -> bool:
-    """Whether a run has been extended, and has not taken a step since."""
-    steps = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
-    return classes.begun is not None and not any(steps)

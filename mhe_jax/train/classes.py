@@ -71,11 +71,11 @@ class Classes:
         """Whether the list is the run's own."""
         return bool(self.head_sizes)
 
-    def state(self, index: int, codes: LabelCodes) -> str:
-        """What a class is, in a run with these codes: `TRAINED`, `UNTRAINED` since an extension, or `RETIRED`."""
-        if index in self.retired:
-            return RETIRED
-        return UNTRAINED if codes.code_of_id[index] < 0 else TRAINED
+    def states(self, codes: LabelCodes) -> np.ndarray:
+        """What each class is, in a run with these codes: `TRAINED`, `UNTRAINED` since an extension, or `RETIRED`."""
+        found = np.where(codes.code_of_id < 0, UNTRAINED, TRAINED)
+        found[list(self.retired)] = RETIRED
+        return found
 
     def space(self, head: ConfigDict, codes: LabelCodes) -> LabelSpace:
         """The classes as a head sees them.

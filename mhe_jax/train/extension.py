@@ -110,7 +110,7 @@ def planned(settings: Settings, data: Data, splits: Any, mesh: Mesh) -> Extended
     config, before = experiment.read_workdir(source)
     codes = label_codes.stored(source, before.number)
     trained = trained_model(settings, data, mesh, source)
-    if any(trained.classes.state(index, trained.codes) == UNTRAINED for index in range(before.number)):
+    if (trained.classes.states(trained.codes) == UNTRAINED).any():
         raise ValueError(f"{source} has not trained on its own new classes yet: mhe train --workdir={source}")
     kept = before.kept(config.head)
     numbering, new = kept.numbering(splits.class_names, data.num_classes, str(source))

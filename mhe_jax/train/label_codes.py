@@ -66,14 +66,17 @@ def decided(
     return same_everywhere(found)
 
 
-def check_head(source: Source, head: ConfigDict, num_classes: int) -> None:
+def check_head(source: Source, config: ConfigDict, num_classes: int) -> None:
     """Raises ValueError if codes could change nothing of a head, or are not in the order that it takes them to be in.
 
     Args:
       source: of `config.codes`.
-      head: `config.head`.
+      config: of the run; one that extends another takes the other's codes, and has passed.
       num_classes: of the data.
     """
+    head = config.head
+    if config.new_classes == "extend":
+        return
     if frequent := head.get("frequent", 0):
         if not isinstance(source, Frequency | File):
             raise ValueError(

@@ -128,22 +128,19 @@ def _train(
     left = left_to_data.left(config)
     config = left_to_data.by_data(config, data, splits.train.num_examples, parts["num_devices"])
     source, whole, whole_workdir = build_source(config.codes), config, workdir
-    label_codes.check_head(source, config.head, number)
+    label_codes.check_head(source, config, number)
     if warming:
         config, workdir = warm_up.config_of(config), workdir / warm_up.FOLDER
     settings = Settings.from_config(config)
     figures = data_digest.same_everywhere(splits, number, settings.peer_seconds)
-    classes, kept_codes, splits, begun = extension.classes_of(settings, workdir, data, splits, mesh)
-    space = classes.space(settings.head, kept_codes)
+    classes, codes, splits, begun = extension.classes_of(settings, workdir, data, splits, mesh)
+    space = classes.space(settings.head, codes)
     task = experiment.build_task(settings, settings.head, data, classes.number, space=space)
     warmed_up = functools.partial(warm_up.learned, config, workdir, data, splits.train, mesh, space)
-    codes = (
-        kept_codes
-        if classes.is_kept
-        else label_codes.decided(
+    if not classes.is_kept:
+        codes = label_codes.decided(
             build_source(settings.codes), workdir, space, splits.class_names, splits.train, settings.seed, warmed_up
         )
-    )
     by_id, splits = splits, relabelled(splits, codes)
     batch_size = settings.global_batch_size
     train = guided_feed(settings, data, by_id, splits, codes, task, **parts)

@@ -59,10 +59,8 @@ def by(numbering: LabelCodes, classes: Classes, workdir: pathlib.Path, data: Dat
 
 def require_trained(workdir: pathlib.Path, classes: Classes, codes: LabelCodes, splits: Any) -> None:
     """Raises DataError if there are examples of classes that a run has been extended by and has not trained on."""
-    untrained = np.array([classes.state(index, codes) == UNTRAINED for index in range(classes.number)])
-    same = lambda labels: labels
     say = f"is new in {workdir}, which has not trained on it yet: mhe train --workdir={workdir}"
-    require_none(splits, same, untrained, classes, say)
+    require_none(splits, lambda labels: labels, classes.states(codes) == UNTRAINED, classes, say)
 
 
 def require_none(splits: Any, ids_of: Any, which: np.ndarray, classes: Classes, say: str) -> None:

@@ -54,7 +54,7 @@ def _unboxed(params):
 
 @pytest.mark.parametrize("case", HEADS)
 def test_more_groups_and_back_are_the_same_bits(case):
-    (small, large), params, wanted, features = made(case)
+    (small, large), params, wanted, _ = made(case)
     grown = growth.resized(params, small, large, wanted)
     assert jax.tree.map(np.shape, grown) == jax.tree.map(np.shape, wanted)
     back = growth.resized(grown, large, small, params)

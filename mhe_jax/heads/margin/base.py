@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.heads import beginning
 from mhe_jax.heads.base import Context, Head
 from mhe_jax.ops import sharded
 from mhe_jax.ops.cosines import HardNegatives
@@ -42,6 +43,18 @@ class MarginHead(Head):
 
     def updated_statistics(self, statistics, values, weight):
         return self.margin.updated(statistics, values["cosine"], values["norm"], weight)
+
+    def row_strides(self) -> dict[str, int]:
+        """The tables whose rows are compared with the features, and how many codes share a row of each."""
+        raise NotImplementedError
+
+    def begin(self, params, trained, new):
+        if (centers := getattr(self, "sub_centers", 1)) > 1:
+            raise ValueError(
+                f"config.head.sub_centers is {centers}: which of its rows a new class begins with is not known; extend a "
+                "run with one"
+            )
+        return beginning.of_angles(params, self.row_strides(), trained, new)
 
     def _normalized(self, features):
         """Unit vectors in the compute dtype, and float32 norms [B]."""

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.heads import growth
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead
 from mhe_jax.ops import candidate_logits, candidates, sharded
@@ -53,6 +54,12 @@ class CascadeMarginHead(MarginHead):
             comparisons.append(self._among(cosines, own, is_other))
         loss, cosine = self._margin_loss(comparisons, norms, context)
         return loss, {"cosine": cosine, "norm": norms}
+
+    def growing(self):
+        return growth.of_tree(self.label_space, {("table_0",): 1})
+
+    def row_strides(self):
+        return {f"table_{level}": stride for level, stride in enumerate(self.label_space.strides)}
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)

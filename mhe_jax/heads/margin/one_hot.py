@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
+from mhe_jax.heads.growth import Growing
 from mhe_jax.heads.margin.base import (
     ROW_INIT,
     MarginHead,
@@ -56,6 +57,12 @@ class OneHotMarginHead(MarginHead):
     def _rows(self):
         """The table [N, D], row by row."""
         return self.kernel if self.sub_centers == 1 else self.kernel.reshape(-1, self.features_dim)
+
+    def growing(self):
+        return {("kernel",): Growing(0, self.label_space.num_classes)}
+
+    def row_strides(self):
+        return {"kernel": 1}
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
+from mhe_jax.heads.growth import Growing
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead
 from mhe_jax.ops import kronecker
 from mhe_jax.ops.margins import safe_normalize
@@ -58,6 +59,12 @@ class ProductMarginHead(MarginHead):
                 positive = jax.nn.softplus(-self._target(own, norms, statistics))
                 loss += (softplus + positive) / head_cosines.shape[1]
         return loss, {"cosine": cosine, "norm": norms}
+
+    def growing(self):
+        return {("kernel",): Growing(0, self.label_space.head_sizes[0], keeps_rest=True)}
+
+    def row_strides(self):
+        return {"kernel": self.label_space.strides[0]}
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)

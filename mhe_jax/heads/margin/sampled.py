@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Losses, Scores
+from mhe_jax.heads.growth import Growing
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead, all_classes_scores, all_classes_topk, require_centers
 from mhe_jax.ops import per_row, sharded
 from mhe_jax.ops.sampling import BatchUnion, RandomGroups, Sampler
@@ -73,6 +74,12 @@ class SampledMarginHead(MarginHead):
         loss, cosine = self._margin_loss([compare], norms, context)
         coverage = jnp.broadcast_to(self._coverage(groups), cosine.shape)
         return loss, {"cosine": cosine, "norm": norms, "coverage": coverage}
+
+    def growing(self):
+        return {("weight",): Growing(0, self.label_space.head_sizes[0])}
+
+    def row_strides(self):
+        return {"weight": 1}
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)

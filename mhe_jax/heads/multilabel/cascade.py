@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.heads import beginning, growth
 from mhe_jax.heads.base import (
     NOTHING,
     Best,
@@ -101,6 +102,12 @@ class MultiLabelCascadeHead(Head):
 
     def sparse_tables(self):
         return tuple(f"table_{level}" for level in range(1, self.label_space.num_heads))
+
+    def growing(self):
+        return growth.of_tree(self.label_space, {("root", "kernel"): 1, ("root", "bias"): 0})
+
+    def begin(self, params, trained, new):
+        return beginning.of_tree(params, self.label_space, trained, new)
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         features, blocks = features.astype(self.dtype), context.blocks

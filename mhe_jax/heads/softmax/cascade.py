@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mhe_jax.heads import beginning, growth
 from mhe_jax.heads.base import (
     NOTHING,
     Best,
@@ -102,6 +103,12 @@ class CascadeHead(Head):
                 missing = params[f"table_{level}"].shape[0] - table.shape[0]
                 found[f"table_{level}"] = jnp.pad(table, ((0, missing), (0, 0), (0, 0)))
         return found
+
+    def growing(self):
+        return growth.of_tree(self.label_space, {("root", "kernel"): 1, ("root", "bias"): 0})
+
+    def begin(self, params, trained, new):
+        return beginning.of_tree(params, self.label_space, trained, new)
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         targets = context.targets

@@ -90,7 +90,7 @@ def result(settings: Settings, task: Any, params: Any, step: int, meta: dict) ->
         "last": meta["last"],
         "step": step,
         "data": settings.data.name,
-        "num_classes": task.head.label_space.num_classes,
+        "num_classes": task.head.label_space.num_live,
         "head": settings.head.name,
         "head_sizes": list(task.head.label_space.head_sizes),
         "head_parameters": parameter_count(params["head"]),

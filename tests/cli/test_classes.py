@@ -1,0 +1,79 @@
+"""`mhe classes` and `mhe extend`: what they print and leave, and one line for each mistake."""
+
+import json
+import shutil
+
+import pytest
+
+from mhe_jax.train.loop import train_and_evaluate
+from tests.command_line import mhe
+from tests.train.extended import NEW, OLD, config_of, write
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two steps on the old classes, beside data with new ones."""
+    root = tmp_path_factory.mktemp("classes")
+    write(root / "old", OLD)
+    write(root / "new", (*OLD, *NEW))
+    train_and_evaluate(config_of("mhs", root / "old", total_steps=2), root / "run")
+    return root / "run"
+
+
+def test_classes_are_listed_renamed_and_retired_and_a_run_extended(run, tmp_path):
+    """Several starts of the whole command, in the order in which they would be given."""
+    workdir, new = tmp_path / "run", tmp_path / "new"
+    shutil.copytree(run, workdir)
+    assert mhe("classes", workdir, "list").stdout.splitlines()[:2] == ["0\tn01\ttrained\t0.0", "1\tn02\ttrained\t0.1"]
+    for arguments in (("rename", "n02", "two"), ("retire", "n01")):
+        done = mhe("classes", workdir, *arguments)
+        assert done.returncode == 0, done.stderr
+    listed = mhe("classes", workdir, "list").stdout.splitlines()
+    assert listed[:3] == ["0\tn01\tretired\t0.0", "1\ttwo\ttrained\t0.1\tn02", "2\tn03\ttrained\t0.2"]
+    shutil.copytree(run.parent / "new", tmp_path / "data")
+    write(tmp_path / "data", tuple(name for name in (*OLD, *NEW) if name != "n01"))
+    done = mhe("extend", workdir, f"--data={tmp_path / 'data'}", f"--out={new}", "--epochs=0")
+    assert done.returncode == 0, done.stderr
+    listed = [line.split("\t") for line in mhe("classes", new, "list").stdout.splitlines()]
+    assert [row[2] for row in listed] == ["retired"] + ["trained"] * 9 + ["untrained"] * 4
+    assert [row[3] for row in listed if row[1] in NEW and row[3] == "0.0"] == ["0.0"]
+    done = mhe("extend", workdir, f"--data={tmp_path / 'data'}", f"--out={new}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout[done.stdout.index("\n{") :])["num_classes"] >= 13
+    lines = mhe("predict", f"--workdir={new}", f"--input={tmp_path / 'data' / 'val' / 'features.npy'}", "--top_k=13")
+    names = {name for line in lines.stdout.splitlines() for name in json.loads(line)["names"]}
+    assert names == {*OLD, *NEW, "two"} - {"n01", "n02"}
+    assert "top1" in mhe("eval", f"--workdir={new}").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("classes", "RUN"), "mhe classes RUN list | rename OLD NEW | retire NAME"),
+        (("classes", "RUN", "rename", "n01"), "not '"),
+        (("classes", "nowhere", "list"), "workdir nowhere holds no run"),
+        (("classes", "RUN", "retire", "x"), "there is no class 'x'"),
+        (("classes", "RUN", "rename", "n01", "n02"), "two classes of one name"),
+        (("extend", "RUN"), "--data"),
+        (("extend", "--data=OLD"), "one run is needed"),
+        (("extend", "RUN", "--data=OLD", "--out=RUN"), "the run itself, which stays as it is"),
+        (("extend", "RUN", "--data=OLD", "--epochs=-1"), "--epochs is -1.0; it must be 0 or more"),
+        (("extend", "RUN", "--data=nowhere"), "--data: there is no file or folder nowhere"),
+        (("extend", "nowhere", "--data=OLD"), "workdir nowhere holds no run"),
+        (("extend", "RUN", "--data=OLD"), "has no class that"),
+    ],
+)
+def test_a_mistake_is_one_line(run, arguments, message):
+    paths = {"RUN": str(run), "OLD": str(run.parent / "old")}
+    given = [_replaced(argument, paths) for argument in arguments]
+    done = mhe(*given)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert done.stderr.startswith("error: ") or "error: " in done.stderr.splitlines()[-1]
+    assert not run.with_name("run-extended").joinpath("checkpoints").exists()
+
+
+def _replaced(argument, paths):
+    for name, path in paths.items():
+        argument = argument.replace(name, path)
+    return argument
