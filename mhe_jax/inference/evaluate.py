@@ -19,7 +19,7 @@ from mhe_jax.inference.figures import Figures
 from mhe_jax.inference.scored import scored
 from mhe_jax.inference.taxonomies import find_hierarchy
 from mhe_jax.settings import Settings
-from mhe_jax.tasks.classification import OneClass
+from mhe_jax.tasks.multilabel import Ranking
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train import data_digest, experiment, label_codes, left_to_data
 from mhe_jax.train.checkpoints.published import is_published
@@ -76,7 +76,7 @@ def evaluate(
         raise ValueError("--threshold stops at groups of a taxonomy, but there is none: name a file in --taxonomy")
     classes = with_names(experiment.Classes(data.num_classes, splits.class_names), class_names)
     task = experiment.build_task(settings, settings.head, data, data.num_classes)
-    if class_names is not None and (not isinstance(task, OneClass) or isinstance(task, Verification)):
+    if class_names is not None and isinstance(task, Ranking | Verification):
         raise ValueError(f"{class_names}: evaluation names classes in its tables of one class an example only")
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)

@@ -14,7 +14,7 @@ from mhe_jax.evaluation.pairs_of_labels import f1_scores, mean_average_precision
 from mhe_jax.inference.decide import calibration_error, measured
 from mhe_jax.inference.decision import Decision
 from mhe_jax.inference.scored import KEPT, Scored, keep_scored
-from mhe_jax.tasks.classification import OneClass
+from mhe_jax.tasks.multilabel import Ranking
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train.evaluator import Keep
 from mhe_jax.train.experiment import Classes
@@ -42,7 +42,7 @@ class Figures:
     @property
     def one_class(self) -> bool:
         """Whether an example has one class."""
-        return isinstance(self.task, OneClass)
+        return not isinstance(self.task, Ranking)
 
     def keep(self, num_examples: int) -> Keep | None:
         """What has to be kept of each batch; None where nothing is measured here."""
