@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mhe_jax.codes.relabel import relabelled
 from mhe_jax.data.build import build_data
 from mhe_jax.inference.class_names import with_names
-from mhe_jax.inference.deciding import number
+from mhe_jax.inference.deciding import stop_at
 from mhe_jax.inference.decision import FILE, Decision, model_of, read_decision
 from mhe_jax.inference.figures import Figures
 from mhe_jax.inference.scored import scored
@@ -44,7 +44,8 @@ def evaluate(
       workdir: the run's folder.
       class_names: readable names, for tables of classes.
       taxonomy: a tree above the classes, see `mhe_jax.inference.taxonomies`.
-      stop: with a tree, the probability at which answers of one class an example go further down it.
+      stop: with a tree, the probability at which answers of one class an example go further down it; 'auto' is the
+        threshold of the run's decision.
 
     Returns:
       metrics by name, those of a test split as `test`; also written to `<workdir>/eval.json`, with a warning where
@@ -71,8 +72,7 @@ def evaluate(
         experiment.check_classes(workdir, experiment.Classes(data.num_classes, splits.class_names))
     # Before the evaluation, of which a mistake in a file would lose the result.
     hierarchy = find_hierarchy(taxonomy, config, experiment.Classes(data.num_classes, splits.class_names))
-    stop_at = None if stop is None else number(stop)
-    if stop_at is not None and hierarchy is None:
+    if stop is not None and hierarchy is None:
         raise ValueError("--threshold stops at groups of a taxonomy, but there is none: name a file in --taxonomy")
     classes = with_names(experiment.Classes(data.num_classes, splits.class_names), class_names)
     task = experiment.build_task(settings, settings.head, data, data.num_classes)
@@ -80,7 +80,8 @@ def evaluate(
         raise ValueError(f"{class_names}: evaluation names classes in its tables of one class an example only")
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
-        figures = Figures(task, classes, _decision(workdir, step) if has_weights else None, hierarchy, stop_at)
+        decision = _decision(workdir, step) if has_weights else None
+        figures = Figures(task, classes, decision, hierarchy, stop_at(stop, decision))
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None and has_answers(split):
