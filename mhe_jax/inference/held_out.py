@@ -27,7 +27,7 @@ def held_out_split(data: Data, splits: Any, workdir: object) -> Any:
         field = "valid_share" if hasattr(data, "valid_share") else "valid_examples"
         share = f"train with config.data.{field}=0.1, or " if hasattr(data, field) else ""
         raise ValueError(
-            f"{workdir} has no held-out examples to choose thresholds on, only those that test it: {share}give the data "
-            "a validation split"
+            f"{workdir} has no held-out examples to choose thresholds on, only those that test it: {share}give the "
+            "data a validation split"
         )
     return splits.eval
