@@ -72,6 +72,15 @@ class Deciding:
         return list(zip(names, mass.tolist(), strict=True))
 
 
+def stop_at(threshold: float | str | None, decision: Decision | None) -> float | None:
+    """The probability of which an answer has to be sure; raises ValueError for 'auto' without a decision."""
+    if threshold != AUTO:
+        return None if threshold is None else number(threshold)
+    if decision is None:
+        raise ValueError("--threshold=auto: the run has no decision: `mhe decide RUN` makes it, or name a probability")
+    return float(decision.thresholds[0])
+
+
 def number(threshold: float | str) -> float:
     """A threshold as a number; raises ValueError unless it is one from 0 to 1."""
     try:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mhe_jax.codes.relabel import relabelled
 from mhe_jax.data.build import build_data
 from mhe_jax.inference.class_names import with_names
-from mhe_jax.inference.deciding import number
+from mhe_jax.inference.deciding import stop_at
 from mhe_jax.inference.decision import FILE, Decision, model_of, read_decision
 from mhe_jax.inference.figures import Figures
 from mhe_jax.inference.scored import scored
@@ -48,7 +48,8 @@ def evaluate(
       workdir: the run's folder.
       class_names: readable names, for tables of classes.
       taxonomy: a tree above the classes, see `mhe_jax.inference.taxonomies`.
-      stop: with a tree, the probability at which answers of one class an example go further down it.
+      stop: with a tree, the probability at which answers of one class an example go further down it; 'auto' is the
+        threshold of the run's decision.
 
     Returns:
       metrics by name, those of a test split as `test`; also written to `<workdir>/eval.json`, with a warning where
@@ -81,8 +82,7 @@ def evaluate(
     by_id, splits = splits, relabelled(splits, codes)
     # Before the evaluation, of which a mistake in a file would lose the result.
     hierarchy = find_hierarchy(taxonomy, config, classes)
-    stop_at = None if stop is None else number(stop)
-    if stop_at is not None and hierarchy is None:
+    if stop is not None and hierarchy is None:
         raise ValueError("--threshold stops at groups of a taxonomy, but there is none: name a file in --taxonomy")
     classes = with_names(classes, class_names)
     if class_names is not None and (not task.one_class or isinstance(task, Verification)):
@@ -90,7 +90,8 @@ def evaluate(
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         if not has_weights:
             weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
-        figures = Figures(task, classes, _decision(workdir, step) if has_weights else None, hierarchy, stop_at)
+        decision = _decision(workdir, step) if has_weights else None
+        figures = Figures(task, classes, decision, hierarchy, stop_at(stop, decision))
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None and has_answers(split):

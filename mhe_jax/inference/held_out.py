@@ -25,9 +25,9 @@ def held_out_split(data: Data, splits: Any, workdir: object) -> Any:
         validation = split_folder(data.path, EVAL_NAMES).name != "test"
     if not (own or validation or splits.test is not None):
         field = "valid_share" if hasattr(data, "valid_share") else "valid_examples"
-        how = f"train with config.data.{field}=0.1" if hasattr(data, field) else "its data has no validation split"
+        share = f"train with config.data.{field}=0.1, or " if hasattr(data, field) else ""
         raise ValueError(
-            f"{workdir} has no held-out examples to choose thresholds on, only those that test it: {how}, or give the "
+            f"{workdir} has no held-out examples to choose thresholds on, only those that test it: {share}give the "
             "data a validation split"
         )
     return splits.eval

@@ -47,8 +47,8 @@ class OneClass(Task):
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification(OneClass):
-    """A backbone and a head on batches {'image': [B, ...], 'label': int32 [B], 'weight': float32 [B]}.
+class Pictures(Task):
+    """A backbone below the head, on batches {'image': [B, ...], 'label', 'weight': float32 [B]}.
 
     Of features that another network made the batch has 'features' [B, D] in the place of 'image'; what is said of
     images here is true of them.
@@ -128,3 +128,8 @@ class Classification(OneClass):
     def _features(self, weights: dict, images: jax.Array) -> Any:
         params, batch_stats = weights["params"]["backbone"], weights["batch_stats"]
         return self.frozen_features(params, batch_stats, self.data.normalize(images))
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(OneClass, Pictures):
+    """Pictures, or features, with one class each."""

@@ -73,8 +73,8 @@ class Ranking(Task):
 
 
 @dataclasses.dataclass(frozen=True)
-class MultiLabel(Ranking):
-    """An encoder and a head on batches {'input_ids' int32 [B, T], 'length' [B], 'label' int32 [B, W], 'weight' [B]}.
+class Documents(Task):
+    """An encoder below the head, on batches {'input_ids' int32 [B, T], 'length' [B], 'label', 'weight' [B]}.
 
     Attributes:
       example: what of a batch the backbone takes, in the order of its arguments, as shapes of one example:
@@ -120,3 +120,8 @@ class MultiLabel(Ranking):
     def _features(self, weights: dict, batch: dict) -> Any:
         inputs = tuple(self.asked(batch).values())
         return self.frozen_features(weights["params"]["backbone"], weights["batch_stats"], inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiLabel(Ranking, Documents):
+    """Documents with any number of labels each."""

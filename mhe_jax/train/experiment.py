@@ -43,7 +43,7 @@ from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.writers import write_atomically
 from mhe_jax.train.weights import abstract_weights
 
-Task = Classification | MultiLabel | Verification
+Task = Classification | TextClassification | MultiLabel | MultiLabelImages | Verification
 
 
 def build_task(

@@ -127,6 +127,7 @@ def test_of_one_class_below_the_threshold_there_is_none(one, tmp_path):
     line = json.loads((tmp_path / "out").read_text().splitlines()[0])
     assert line["node"] in {"", "wet", "dry", *WORDS}
     assert 0 < line["node_score"] <= 1
+    assert evaluate(config, one, None, tmp_path / "tree.tsv", "auto")["hierarchy"]["stopped"]
     levels = evaluate(config, one, None, tmp_path / "tree.tsv", 0.5)["hierarchy"]
     assert levels["level_accuracy"][1] == pytest.approx(values["top1"])
     assert levels["level_accuracy"][0] >= levels["level_accuracy"][1]
@@ -136,6 +137,10 @@ def test_of_one_class_below_the_threshold_there_is_none(one, tmp_path):
         evaluate(config, one, None, tmp_path / "tree.tsv")
     with pytest.raises(ValueError, match="--threshold stops at groups of a taxonomy, but there is none"):
         evaluate(config, one, None, None, 0.5)
+    (one / FILE).unlink()
+    (tmp_path / "tree.tsv").write_text("".join(f"{word}\tweather\n" for word in WORDS))
+    with pytest.raises(ValueError, match="--threshold=auto: the run has no decision"):
+        evaluate(config, one, None, tmp_path / "tree.tsv", "auto")
     with pytest.raises(ValueError, match="--taxonomy: --threshold is missing"):
         predict(config, one, "sea", 1, None, None, None, tmp_path / "tree.tsv")
 

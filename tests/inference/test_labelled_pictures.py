@@ -4,8 +4,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from mhe_jax.data.features.folder import MultiLabelFolder
 from mhe_jax.inference.decide import decide
+from mhe_jax.inference.embed_splits import embed_splits
 from mhe_jax.inference.evaluate import evaluate
+from mhe_jax.inference.predict import predict_split
+from mhe_jax.inference.predictions import read_predictions
 from mhe_jax.inference.run import load
 from mhe_jax.train import experiment
 from mhe_jax.train.loop import train_and_evaluate
@@ -53,8 +57,15 @@ def test_a_run_learns_and_answers(folder, tmp_path):
     assert facts["micro_f1"] > 0.6
     values = evaluate(experiment.usable_config(tmp_path / "run"), tmp_path / "run")
     assert values["test"]["mAP"] > 0.6
+    ranked = read_predictions(predict_split(experiment.usable_config(tmp_path / "run"), tmp_path / "run").parent)
+    assert ranked.scores.shape == (40, 4)
+    config = experiment.usable_config(tmp_path / "run")
+    embed_splits(config, tmp_path / "run", tmp_path / "features", "float16", "")
+    features = MultiLabelFolder(path=str(tmp_path / "features"), features_dim=0).load()
+    assert features.train.labels.shape == (96, 4)
+    assert features.test.filtered.nnz > 0
     red = np.broadcast_to(np.array(COLOURS["red"], np.uint8), (1, 8, 8, 3))
-    (answer,) = load(tmp_path / "run").predict(red, threshold="auto")
+    (answer,) = load(tmp_path / "run").predict(red, top_k=4, threshold="auto")
     assert answer[0].label == "red"
 
 

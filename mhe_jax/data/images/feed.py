@@ -39,4 +39,4 @@ class ArrayFeed(Feed):
         # Indices come from the order and are in range: 'clip' spares the check for others.
         examples = resident.keys() & {"image", "label"}
         gathered = {name: jnp.take(resident[name], piece["index"], axis=0, mode="clip") for name in examples}
-        return {**{name: value for name, value in {**resident, **piece}.items() if name != "index"}, **gathered}
+        return {**resident, **piece, **gathered}

@@ -167,7 +167,9 @@ class StreamFeed(Feed):
             self._free.append(batch.slot)
         codes, many = self._split.code_of_label, self._split.many
         labels = batch.labels.copy() if codes is None else codes[batch.labels]
-        found = {"label": labels} if many is None else many.of(labels, self._seed is None)
+        found = {"label": labels}
+        if many is not None:
+            found = {**many.of(labels, self._seed is None), "index": batch.indices.copy()}
         return {"image": images, **found, "weight": batch.weight}
 
     def _fill(self, batch: _Batch) -> None:

@@ -68,7 +68,7 @@ def test_files_that_are_not_read_are_told(tmp_path):
     [
         ({"text": "a"}, r"the field 'labels' is missing \(there are: 'text'\)"),
         ({"labels": ["a"]}, "the field 'text' is missing"),
-        ({"text": "a", "labels": "b"}, "the field 'labels' must be a list but is a string"),
+        ({"text": "a", "labels": 1.5}, "the field 'labels' must be a list of labels, or one label, but is a number"),
         ({"text": ["a"], "labels": ["b"]}, "the field 'text' must be a string but is a list"),
         (document("a", 3), "'labels' holds 3, a number; all labels must be strings, or all must be integers"),
         (document("a", "b", None), "'labels' holds None, null"),
@@ -113,3 +113,10 @@ def test_labels_of_another_kind(tmp_path, label):
     write(tmp_path, [document("a", label)], [document("b", label)])
     with pytest.raises(DataError, match=rf"^{tmp_path}/train.jsonl(:1| and .*): 'labels' (holds|are)"):
         read_corpora(tmp_path)
+
+
+def test_one_label_needs_no_list(tmp_path):
+    write(tmp_path, [document("a", "x"), {"text": "b", "labels": "y"}], [{"text": "c", "labels": "x"}])
+    corpora = read_corpora(tmp_path)
+    assert corpora.label_names == ("x", "y")
+    assert corpora.train.labels.toarray().tolist() == [[1, 0], [0, 1]]
