@@ -126,7 +126,7 @@ class GuidedFeed(Feed):
 
 def _check(settings: Settings, data: Any, task: Any) -> None:
     """Raises ValueError for what does not go together."""
-    one, many = isinstance(task, Classification), data.multilabel
+    one, many = type(task) is Classification, data.multilabel
     if settings.soft_labels and not many:
         raise ValueError(
             "config.soft_labels is of many labels an example; of one, config.distillation with weight = 1 learns from "
