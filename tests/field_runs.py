@@ -95,6 +95,8 @@ class Files:
         layouts.two_files(root / "sparse")
         for path in (root / "sparse").glob("val_*"):
             path.unlink()
+        (root / "weights.txt").write_text("3 2.0\n4 0.5\n")
+        scipy.sparse.save_npz(root / "scores.npz", scipy.sparse.csr_matrix(rng.uniform(size=(104, 19))))
         prepare(root, "tiny", {"train": 20, "test": 8, "more": 24}, size=12)
 
 
@@ -207,6 +209,18 @@ RUNS: dict[str, Make] = {
     "codes:names": lambda: pictures(codes={"name": "names", "path": "encoder"}),
     "codes:frequency": lambda: pictures(codes={"name": "frequency"}),
     "codes:warmup": lambda: pictures(codes={"name": "warmup", "epochs": 0.5}),
+    "class_weights:none": lambda: pictures(),
+    "class_weights:balanced": lambda: pictures(class_weights={"name": "balanced"}),
+    "class_weights:effective_number": lambda: pictures(class_weights={"name": "effective_number", "beta": 0.5}),
+    "class_weights:file": lambda: pictures(class_weights={"name": "file", "path": str(Files.root / "weights.txt")}),
+    "class_weights:propensity": lambda: texts(class_weights={"name": "propensity"}),
+    "sampling:none": lambda: pictures(),
+    "sampling:class_balanced": lambda: pictures(sampling={"name": "class_balanced"}),
+    "sampling:repeat_factor": lambda: pictures(sampling={"name": "repeat_factor", "threshold": 0.055}),
+    "distillation:none": lambda: pictures(),
+    "distillation:scores": lambda: pictures(
+        head=heads.ohe(), distillation={"name": "scores", "file": str(Files.root / "scores.npz")}
+    ),
     "backbone:convnet": lambda: pictures(),
     "backbone:resnet": lambda: pictures(backbone={"name": "resnet", "depth": 18}),
     "backbone:resnet_cifar": lambda: pictures(backbone={"name": "resnet_cifar", "depth": 18}),

@@ -34,7 +34,8 @@ def write_scores(config: ConfigDict, workdir: pathlib.Path, output: pathlib.Path
       ValueError: if the run has no weights, its data has changed, or there are no k classes.
     """
     trained = opened(left_to_data.as_trained(config, workdir), workdir)
-    num_classes, task, mesh = trained.classes.number, trained.task, trained.mesh
+    num_classes, mesh = trained.classes.number, trained.mesh
+    task: Any = trained.task
     if not 1 <= k <= num_classes:
         raise ValueError(f"--top_k is {k}; it must be between 1 and the {num_classes} classes")
     split = trained.load_splits().train

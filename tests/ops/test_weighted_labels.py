@@ -97,9 +97,8 @@ def test_candidates_of_graded_and_weighted_labels():
     bce = optax.sigmoid_binary_cross_entropy
     first = bce(logits[0, :5], jnp.array([0.25, 0, 0, 0, 1.0])) @ jnp.array([2.0, 1, 1, 1, 3])
     # The second label of the other row is missing, and takes the place of the first negative candidate.
-    second = bce(logits[1, 1:], jnp.array([0, 0.5, 0, 0, 0])) @ jnp.array([1, 0.5, 1, 1, 1]) + 4 * bce(
-        jnp.array(1.5), jnp.array(0.75)
-    )
+    second = bce(logits[1, 1:], jnp.array([0, 0.5, 0, 0, 0])) @ jnp.array([1, 0.5, 1, 1, 1])
+    second += 4 * bce(jnp.array(1.5), jnp.array(0.75))
     np.testing.assert_allclose(ours, jnp.stack([first, second]), rtol=1e-5)
 
 
