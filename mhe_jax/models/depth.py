@@ -45,7 +45,11 @@ _STRUCTURES = (
     # MobileFaceNet.
     _structure("stem stem_grouped", r"stage(\d+)_(?:\d+|down)", "last places places_bn embedding embedding_bn"),
     # ViT, FaceViT.
-    _structure("patch positions class_token", r"block_(\d+)", "norm mask_token features_1 features_1_bn features_2 features_2_bn"),
+    _structure(
+        "patch class_token positions",
+        r"block_(\d+)",
+        "norm mask_token features_1 features_1_bn features_2 features_2_bn",
+    ),
     # ConvNeXt.
     _structure("stem stem_norm", r"stage(\d+)_(?:\d+|down|down_norm)", "norm"),
     # ConvNet.

@@ -15,9 +15,9 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.build import Data
 from mhe_jax.data.faces.dataset import FaceData
+from mhe_jax.data.features.dataset import MultiLabelData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.images.recipes import Augmentation, build_augmentation
-from mhe_jax.data.features.dataset import MultiLabelData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
@@ -98,8 +98,8 @@ def augmentation_for(settings: Settings, data: Data) -> Augmentation | None:
         return None
     if not isinstance(data, ImageData):
         raise ValueError(
-            f"config.augment is {settings.augment.name!r}, but config.data {name!r} has no pictures: set augment.name = "
-            "'none'"
+            f"config.augment is {settings.augment.name!r}, but config.data {name!r} has no pictures: set augment.name "
+            "= 'none'"
         )
     if augmentation.mixes and (data.multilabel or isinstance(data, FaceData)):
         why = "a picture has many labels" if data.multilabel else "faces are trained by margins on one identity"

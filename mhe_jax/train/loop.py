@@ -140,8 +140,9 @@ def _train(
     )
     splits = relabelled(splits, codes)
     batch_size = settings.global_batch_size
-    order = {"seed": settings.seed, "last_batch": data.last_batch, "repeats": task.repeats}
-    train = train_feed(splits.train, batch_size, **order, **parts)
+    train = train_feed(
+        splits.train, batch_size, seed=settings.seed, last_batch=data.last_batch, repeats=task.repeats, **parts
+    )
     total_steps = settings.duration("total", train.steps_per_epoch)
     warm_steps = warm_up.steps(source, train.steps_per_epoch, total_steps)
     end_step = warm_steps if warming else total_steps

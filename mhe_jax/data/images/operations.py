@@ -96,7 +96,9 @@ def _warp(images: jax.Array, matrix: jax.Array, fill: tuple[float, ...]) -> jax.
     batch = jnp.arange(len(images))[:, None, None]
 
     def at(row, column):
-        row, column = (jnp.clip(place.astype(jnp.int32), 0, size - 1) for place, size in ((row, height), (column, width)))
+        row, column = (
+            jnp.clip(place.astype(jnp.int32), 0, size - 1) for place, size in ((row, height), (column, width))
+        )
         return images[batch, row, column].astype(jnp.float32)  # [B, H, W, C]
 
     def between(first, second, share):
