@@ -12,12 +12,13 @@ import torch
 def import_reference(name):
     """The module `name` of timm or torchvision; the test is skipped where they are not installed."""
     register = torch.library.register_fake
-    skipped = lambda operator, *args, **kwargs: (
-        (lambda function: function)
-        if str(operator).startswith("torchvision::")
-        else register(operator, *args, **kwargs)
-    )
-    torch.library.register_fake = skipped
+
+    def register_others(operator, *args, **kwargs):
+        if str(operator).startswith("torchvision::"):
+            return lambda function: function
+        return register(operator, *args, **kwargs)
+
+    torch.library.register_fake = register_others
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -24,6 +24,7 @@ without a default: a config has to say it.
 TITLES = {
     "data": "Data sets",
     "backbone": "Backbones",
+    "augment": "Augmentation of pictures",
     "head": "Heads",
     "head.margin": "Margins",
     "head.sampler": "Samplers",

@@ -21,8 +21,8 @@ def resized(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     old, new = (math.isqrt(count - 1) for count in (array.shape[1], shape[1]))
     if 1 + old**2 != array.shape[1] or 1 + new**2 != shape[1]:
         raise ValueError(
-            f"the state dict has positions of {array.shape[1]} tokens and the model of {shape[1]}: only those of a class "
-            "token and a square of patches are interpolated"
+            f"the state dict has positions of {array.shape[1]} tokens and the model of {shape[1]}: only those of a "
+            "class token and a square of patches are interpolated"
         )
     width = shape[2]
     grid = jnp.asarray(array[:, 1:]).reshape(old, old, width)

@@ -46,7 +46,7 @@ _STRUCTURES = (
     _structure("stem stem_grouped", r"stage(\d+)_(?:\d+|down)", "last places places_bn embedding embedding_bn"),
     # ViT, FaceViT.
     _structure(
-        "patch positions class_token",
+        "patch class_token positions",
         r"block_(\d+)",
         "norm mask_token features_1 features_1_bn features_2 features_2_bn",
     ),

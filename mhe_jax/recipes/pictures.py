@@ -21,8 +21,8 @@ def chosen(flags):
 def recipe(name):
     """A backbone and its training from random values at a batch of 1,024, by config field.
 
-    DeiT's for the ViTs (Touvron et al., 2021, table 9: 1e-3 at a batch of 1,024 by its rule) and ConvNeXt's (Liu et al.,
-    2022, table 5: 4e-3 at 4,096, here scaled down with the batch).
+    DeiT's for the ViTs (Touvron et al., 2021, table 9: 1e-3 at a batch of 1,024 by its rule) and ConvNeXt's (Liu et
+    al., 2022, table 5: 4e-3 at 4,096, here scaled down with the batch).
     """
     is_vit = name.startswith("vit")
     return {

@@ -77,9 +77,9 @@ class Pictures(Task):
         return batch[self.data.input_name]
 
     def train_inputs(self, batch: dict, key: jax.Array) -> tuple[jax.Array, dict]:
-        """Augmented, normalised images, float32 [B, H, W, C], and the batch, with 'share' and 'other_label' if mixed."""
+        """Augmented, normalised images, float32 [B, H, W, C], and the batch, with shares and other labels if mixed."""
         images = self.asked(batch)
-        if self.augmentation is None:
+        if self.augmentation is None or isinstance(self.data, FeatureData):
             return self.data.augment(images, key), batch
         view_key, distort_key, erase_key, mix_key = jax.random.split(key, 4)
         images = self.augmentation.distort(images, distort_key, self.data.moments[0])

@@ -96,8 +96,8 @@ def augmentation_for(settings: Settings, data: Data) -> Augmentation | None:
         return None
     if not isinstance(data, ImageData):
         raise ValueError(
-            f"config.augment is {settings.augment.name!r}, but config.data {name!r} has no pictures: set augment.name = "
-            "'none'"
+            f"config.augment is {settings.augment.name!r}, but config.data {name!r} has no pictures: set augment.name "
+            "= 'none'"
         )
     if augmentation.mixes and (data.multilabel or isinstance(data, FaceData)):
         why = "a picture has many labels" if data.multilabel else "faces are trained by margins on one identity"

@@ -84,7 +84,8 @@ def test_repeated_examples_are_in_one_batch(batch_size, repeats):
         rows = order.rows(step)
         assert len(rows.index) == len(rows.copy) == batch_size
         counts = np.unique(rows.index, return_counts=True)[1]
-        assert len(counts) == -(-batch_size // repeats) and counts.max() == repeats
+        assert len(counts) == -(-batch_size // repeats)
+        assert counts.max() == repeats
         # Pairs of an example and a copy are distinct, and neighbours are different examples where there are several.
         assert len({*zip(rows.index.tolist(), rows.copy.tolist(), strict=True)}) == batch_size
         assert len(counts) == 1 or (rows.index[1:] != rows.index[:-1]).all()
@@ -102,7 +103,8 @@ def test_without_repeats_the_order_is_as_it_was():
 
 def test_the_smaller_last_batch_is_repeated_too():
     rows = EpochOrder(11, 4, seed=0, last_batch="keep", repeats=2).rows(2)
-    assert len(rows.index) == 3 and len(np.unique(rows.index)) == 2
+    assert len(rows.index) == 3
+    assert len(np.unique(rows.index)) == 2
 
 
 def test_more_repeats_than_rows_are_named():

@@ -1,6 +1,7 @@
 """`mhe export`: one line for what is wrong, and nothing written then."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -86,6 +87,33 @@ def test_torch_has_the_published_names(tmp_path):
     assert state["fc.weight"].shape == (19, trained.task.backbone.features_dim)
     kernel = np.asarray(trained.weights["params"]["head"]["kernel"])
     np.testing.assert_array_equal(state["fc.weight"][trained.codes.id_of_code], kernel)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layout", "names"),
+    [
+        (
+            {"name": "vit", "patch_size": 4, "width": 6, "depth": 1, "num_heads": 2},
+            "timm_vit",
+            {"cls_token": (1, 1, 6), "pos_embed": (1, 5, 6), "blocks.0.attn.qkv.weight": (18, 6), "head.weight": (19, 6)},
+        ),
+        (
+            {"name": "convnext", "depths": (1, 1), "widths": (4, 6)},
+            "timm_convnext",
+            {"stem.0.weight": (4, 3, 4, 4), "stages.1.blocks.0.conv_dw.weight": (6, 1, 7, 7), "head.fc.weight": (19, 6)},
+        ),
+    ],
+    ids=["vit", "convnext"],
+)
+def test_torch_has_the_names_of_timm(backbone, layout, names, tmp_path):
+    config = config_of("pictures", heads.ohe())
+    with config.unlocked():
+        config.data.update(image_shape=(8, 8, 3))
+        config.backbone = ConfigDict(backbone)
+    torch_state.write(untrained(config, tmp_path / "run"), tmp_path)
+    state = load_file(tmp_path / torch_state.FILE)
+    assert {name: state[name].shape for name in names} == names
+    assert json.loads((tmp_path / output.MANIFEST).read_text())["layout"] == layout
 
 
 def test_the_command_line_says_it_in_one_line(workdir, tmp_path):

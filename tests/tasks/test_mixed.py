@@ -84,7 +84,8 @@ def test_without_mixing_the_batch_stays():
     batch = batch_of(np.random.default_rng(0))
     for task in (task_of("ohe", policy="trivial"), task_of("ohe", erase=0.5)):
         inputs, same = jax.jit(task.train_inputs)(batch, jax.random.key(0))
-        assert inputs.shape == (BATCH, 8, 8, 3) and inputs.dtype == jnp.float32
+        assert inputs.shape == (BATCH, 8, 8, 3)
+        assert inputs.dtype == jnp.float32
         assert same.keys() == batch.keys()
 
 
@@ -96,11 +97,7 @@ def test_without_mixing_the_batch_stays():
         (tiny_config, {"name": "a4"}, "config.augment.name is 'a4'; it must be one of a1, a2, a3, convnext, deit, "),
         (tiny_config, {"name": "a2", "alpha": 1}, "config.augment.alpha is not a field of 'a2', which takes: policy, "),
         (tiny_config, {"name": "own", "policy": "auto"}, "augment.policy is 'auto'; it must be one of 'none', 'randau"),
-        (
-            tiny_config,
-            {"name": "a2", "magnitude": 11.0},
-            "augment.magnitude is 11.0; it must be from 0 to 10 for 'timm'",
-        ),
+        (tiny_config, {"name": "a2", "magnitude": 11.0}, "augment.magnitude is 11.0; it must be from 0 to 10 for"),
         (
             tiny_config,
             {"name": "own", "policy": "randaugment", "magnitude": 31},
@@ -109,11 +106,7 @@ def test_without_mixing_the_batch_stays():
         (tiny_config, {"name": "own", "mixup": -1.0}, "config.augment.mixup is -1.0; it must be at least 0"),
         (tiny_config, {"name": "own", "erase": 1.5}, "config.augment.erase is 1.5; it must be a probability"),
         (tiny_config, {"name": "own", "repeats": 0}, "config.augment.repeats is 0; it must be a whole number of at le"),
-        (
-            tiny_config,
-            {"name": "own", "jitter": (0.1, 0.1, 0.1, 0.6)},
-            r"config.augment.jitter is \(0.1, .* at most 0.5",
-        ),
+        (tiny_config, {"name": "own", "jitter": (0.1, 0.1, 0.1, 0.6)}, r"augment.jitter is \(0.1, .* at most 0.5"),
         (tiny_config, {"name": "own", "jitter": (0.1,)}, r"config.augment.jitter is \(0.1,\); it must be brightness"),
     ],
 )

@@ -20,6 +20,7 @@ from tests.test_configs import FILES, load
 
 SCALING = [f"{pipeline},{head}" for pipeline in ("images", "texts", "faces") for head in ("ohe", "mhp", "mhc", "mhs")]
 SCALING += ["texts,mhc,sparse", "texts,mhs,sparse", "faces,partial"]
+ARGUMENTS = {"scaling": SCALING, "imagenet_ohe": ["", "vit_s16", "convnext_t"]}
 ENCODER = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32, "vocab_size": 1000}
 # Where a step of bfloat16 multiplies float32 all the same, as patterns of `where`.
 ALLOWED = (
@@ -56,7 +57,7 @@ def cases():
     """Configs and arguments that differ in backbone, head, or how tables are updated."""
     found = {}
     for path in FILES:
-        for arg in SCALING if path.stem == "scaling" else [""]:
+        for arg in ARGUMENTS.get(path.stem, [""]):
             config = small(path, arg)
             parts = [config[name].to_json(sort_keys=True) for name in ("backbone", "head", "table_optimizer")]
             found.setdefault((path.stem.split("_")[0], *parts), pytest.param(path, arg, id=f"{path.stem}:{arg}"))

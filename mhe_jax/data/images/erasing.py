@@ -60,5 +60,6 @@ def erase(images: jax.Array, key: jax.Array, probability: float, noise: bool) ->
     which_key, box_key, noise_key = jax.random.split(key, 3)
     chosen = jax.random.bernoulli(which_key, probability, (len(images), 1, 1, 1))
     filling = jax.random.normal(noise_key, images.shape, images.dtype) if noise else jnp.zeros_like(images)
-    inside = within(draw(box_key, len(images), images.shape[1:3]), *images.shape[1:3])
+    batch, height, width, _ = images.shape
+    inside = within(draw(box_key, batch, (height, width)), height, width)
     return jnp.where(chosen & inside, filling, images)

@@ -31,7 +31,7 @@ def jitter(images: jax.Array, key: jax.Array, ranges: tuple[float, ...]) -> jax.
 
 
 def hue(images: jax.Array, turn: jax.Array) -> jax.Array:
-    """The hue turned by a part of the circle [B, 1, 1, 1]; value and saturation stay. Grey pictures stay as they are."""
+    """The hue turned by a part of the circle [B, 1, 1, 1]; value and saturation stay, and so does what is grey."""
     if images.shape[-1] != 3:
         return images
     red, green, blue = jnp.moveaxis(images.astype(jnp.float32) / 255, -1, 0)

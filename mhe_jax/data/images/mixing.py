@@ -54,13 +54,14 @@ def cut_box(key: jax.Array, size: tuple[int, int], share: jax.Array) -> Boxes:
 
 
 def mix(images: jax.Array, key: jax.Array, mixup: float, cutmix: float) -> tuple[jax.Array, jax.Array]:
-    """Mixed pictures, float [B, H, W, C], and the share of each one's own label, float32 [B]; the rest is `neighbour`'s.
+    """Mixed pictures, float [B, H, W, C], and the share of their own labels, float32 [B]; the rest is `neighbour`'s.
 
     Mixup: Zhang et al., ICLR 2018, arXiv 1710.09412. CutMix: Yun et al., ICCV 2019, arXiv 1905.04899. As timm and
     torchvision do it: one share and one box for the batch.
     """
-    share, kept, box = draw(key, images.shape[1:3], mixup, cutmix)
+    _, height, width, _ = images.shape
+    share, kept, box = draw(key, (height, width), mixup, cutmix)
     others = neighbour(images)
     blended = kept * images + (1 - kept) * others
-    inside = within(Boxes(*(edge[None] for edge in box)), *images.shape[1:3])
+    inside = within(Boxes(*(edge[None] for edge in box)), height, width)
     return jnp.where(inside, others, blended).astype(images.dtype), jnp.full(len(images), share)

@@ -65,7 +65,7 @@ BINS = 31  # of torchvision's levels, 0 .. 30
 TIMM_LEVELS = 10.0
 
 
-def randaugment_levels(key: jax.Array, batch: int, magnitude: float) -> jax.Array:
+def randaugment_levels(batch: int, magnitude: float) -> jax.Array:
     """The level of torchvision's RandAugment: the same for all pictures."""
     return jnp.full(batch, magnitude / (BINS - 1), jnp.float32)
 
@@ -111,18 +111,19 @@ def randaugment(images: jax.Array, key: jax.Array, num_ops: int, magnitude: floa
       num_ops: operations for each picture, one after the other.
       magnitude: 0 .. 30.
     """
-    black = (0.0,) * images.shape[-1]
+    batch, height, width, channels = images.shape
     for one in jax.random.split(key, num_ops):
-        levels = randaugment_levels(one, len(images), magnitude)
-        images = apply(images, draw(one, RANDAUGMENT, levels, images.shape[1:3]), black)
+        levels = randaugment_levels(batch, magnitude)
+        images = apply(images, draw(one, RANDAUGMENT, levels, (height, width)), (0.0,) * channels)
     return images
 
 
 def trivial(images: jax.Array, key: jax.Array) -> jax.Array:
     """TrivialAugmentWide (Müller and Hutter, ICCV 2021, arXiv 2103.10158): one operation, any magnitude."""
+    batch, height, width, channels = images.shape
     level_key, key = jax.random.split(key)
-    levels = trivial_levels(level_key, len(images))
-    return apply(images, draw(key, TRIVIAL, levels, images.shape[1:3]), (0.0,) * images.shape[-1])
+    levels = trivial_levels(level_key, batch)
+    return apply(images, draw(key, TRIVIAL, levels, (height, width)), (0.0,) * channels)
 
 
 def timm_randaugment(
@@ -138,8 +139,9 @@ def timm_randaugment(
       std: its standard deviation.
       fill: what a warp shows from outside, of 255: timm takes the mean colour.
     """
+    batch, height, width, _ = images.shape
     for one in jax.random.split(key, num_ops):
         level_key, draw_key = jax.random.split(one)
-        levels = timm_levels(level_key, len(images), magnitude, std)
-        images = apply(images, draw(draw_key, TIMM, levels, images.shape[1:3], share=0.5), fill)
+        levels = timm_levels(level_key, batch, magnitude, std)
+        images = apply(images, draw(draw_key, TIMM, levels, (height, width), share=0.5), fill)
     return images

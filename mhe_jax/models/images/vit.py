@@ -16,9 +16,9 @@ _EPSILON = 1e-6
 class ViT(nn.Module):
     """The vision transformer: [B, S, S, C] -> [B, width], the class token behind the last LayerNorm.
 
-    Patches side by side and a class token before them, learned positions, pre-norm blocks with exact GELU. LayerNorm and
-    softmax are computed in float32. Sources: Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929), and Touvron et al., ICML
-    2021 (DeiT, arXiv 2012.12877) for S/16; parameters are those of timm's `vit_*_patch*` and torchvision's `vit_*`.
+    Patches side by side and a class token before them, learned positions, pre-norm blocks with exact GELU. LayerNorm
+    and softmax are computed in float32. Sources: Dosovitskiy et al., ICLR 2021 (arXiv 2010.11929), and for S/16 Touvron
+    et al., ICML 2021 (DeiT, arXiv 2012.12877); parameters are those of timm's `vit_*_patch*` and torchvision's `vit_*`.
 
     ViT-S/16 has width 384, depth 12 and 6 heads, ViT-B/16 has 768, 12 and 12.
 

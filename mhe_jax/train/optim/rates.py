@@ -79,6 +79,6 @@ def require_trained_backbone(section: ConfigDict) -> None:
             )
     if section.get("unfreeze_steps"):
         raise ValueError(
-            f"config.optimizer.unfreeze_steps is {section.unfreeze_steps}, but config.freeze_backbone keeps all frozen: "
-            "set one of them"
+            f"config.optimizer.unfreeze_steps is {section.unfreeze_steps}, but config.freeze_backbone keeps all "
+            "frozen: set one of them"
         )

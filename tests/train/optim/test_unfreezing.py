@@ -41,7 +41,8 @@ def test_each_layer_begins_at_its_step():
 def test_a_waiting_layer_is_not_decayed_and_rates_are_as_without():
     fields = {"weight_decay": 0.5, "layer_decay": 0.5, "backbone_rate": 0.2}
     whole, late = trained(3, **fields), trained(3, **fields, unfreeze_steps=(0, 2))
-    assert late[1]["block_1"] == late[1]["patch"] == 1.0 and late[1]["block_2"] == whole[1]["block_2"] < 1
+    assert late[1]["block_1"] == late[1]["patch"] == 1.0
+    assert late[1]["block_2"] == whole[1]["block_2"] < 1
     assert late[2]["patch"] == pytest.approx(whole[0]["patch"])
 
 
