@@ -189,16 +189,7 @@ def _train(
 
         # ---- The compiled program, and what it will need.
         resident = replicate(mesh, train.resident)
-        options = StepOptions(
-            seed=settings.seed,
-            accumulate_steps=settings.accumulate_steps,
-            log_every_steps=settings.log_every_steps,
-            dropout_off_after_step=settings.dropout_off_after_step,
-            shard_backbone=settings.shard_backbone,
-            freeze_backbone=settings.freeze_backbone,
-            steps_per_epoch=train.steps_per_epoch,
-            log_norms=settings.log_norms,
-        )
+        options = StepOptions.of(settings, train.steps_per_epoch)
         dispatch = dispatch_length(settings.steps_per_dispatch, jax.default_backend(), train.streamed)
         program_of = lambda task: compile_train_program(
             make_train_step(task, optimizer, average_rule, options), train.batch, dispatch, abstract

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import Context
+from mhe_jax.settings import Settings
 from mhe_jax.train import long_tail
 from mhe_jax.train.optim import averages, rules
 from mhe_jax.train.optim.optimizer import Optimizer
@@ -34,6 +35,12 @@ class StepOptions:
     freeze_backbone: bool = False
     steps_per_epoch: int = 1
     log_norms: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings, steps_per_epoch: int) -> "StepOptions":
+        """Those of a run."""
+        names = {field.name for field in dataclasses.fields(cls)} - {"steps_per_epoch"}
+        return cls(steps_per_epoch=steps_per_epoch, **{name: getattr(settings, name) for name in names})
 
 
 def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptions) -> Callable:

@@ -104,13 +104,7 @@ def compile_train(
       steps: of a dispatch, see `steps_per_dispatch`.
       length: of texts, one of `lengths`; 0: the longest.
     """
-    options = StepOptions(
-        accumulate_steps=settings.accumulate_steps,
-        log_every_steps=settings.log_every_steps,
-        dropout_off_after_step=settings.dropout_off_after_step,
-        shard_backbone=settings.shard_backbone,
-        freeze_backbone=settings.freeze_backbone,
-    )
+    options = StepOptions.of(settings, steps_per_epoch=1)
     largest = tasks_of(model.task)[-1]
     step = make_train_step(largest, model.optimizer, model.average_rule, options)
     program = compile_train_program(step, lambda resident, piece: piece, steps, model.state)
