@@ -30,7 +30,6 @@ from mhe_jax.train.classes import UNTRAINED, Begun, Classes
 from mhe_jax.train.trained_model import trained_model
 from mhe_jax.train.weights import abstract_weights
 
-
 # Of a run's learning rate, what one that extends it has; see docs/classes.md for what more costs the old classes.
 _RATE = 0.1
 
@@ -47,9 +46,12 @@ class Extended(NamedTuple):
     splits: Any
 
 
-def check(settings: Settings) -> None:
-    """Raises ValueError, naming the field, if a config cannot extend what `config.init_from` has trained."""
-    if settings.new_classes != "extend":
+def check(settings: Settings, workdir: pathlib.Path) -> None:
+    """Raises ValueError, naming the field, if a config cannot extend what `config.init_from` has trained.
+
+    A run that has begun in `workdir` needs the other one no more, and passes.
+    """
+    if settings.new_classes != "extend" or experiment.is_begun(workdir):
         return
     source = pathlib.Path(settings.init_from)
     if not settings.init_from or not (source / "classes.json").is_file():
@@ -182,7 +184,7 @@ def config_of(
         config.total_epochs, config.total_steps = epochs or 1.0, 0
         config.schedule.update({name: 0.0 for name in ("warmup_epochs", "warmup_steps") if name in config.schedule})
         config.schedule.learning_rate = learning_rate or _RATE * config.schedule.learning_rate
-        # Batches are many in a small part of a training.
+        # Whatever cadence the run had, of steps perhaps that are fewer now.
         config.eval_every_steps = config.checkpoint_every_steps = 0
         config.eval_every_epochs = config.checkpoint_every_epochs = 1.0
     return config
