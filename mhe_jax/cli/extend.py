@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string("out", None, "The new run's folder; by default RUN-extended.")
     flags.DEFINE_enum("train", "head", ["head", "all"], "What is trained: the head, or the backbone too.")
     flags.DEFINE_float("epochs", 1.0, "Passes over the data; 0 begins the rows of the new classes and trains nothing.")
-    flags.DEFINE_float("learning_rate", 0.0, "At its highest; 0: that of the run.")
+    flags.DEFINE_float("learning_rate", 0.0, "At its highest; 0: a tenth of the run's.")
     flags.mark_flag_as_required("data")
     program.run(command, argv)
 

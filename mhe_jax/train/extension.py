@@ -30,6 +30,9 @@ from mhe_jax.train.classes import UNTRAINED, Begun, Classes
 from mhe_jax.train.trained_model import trained_model
 from mhe_jax.train.weights import abstract_weights
 
+# Of a run's learning rate, what one that extends it has; see docs/classes.md for what more costs the old classes.
+_RATE = 0.1
+
 
 class Extended(NamedTuple):
     """What an extended run begins with.
@@ -43,9 +46,12 @@ class Extended(NamedTuple):
     splits: Any
 
 
-def check(settings: Settings) -> None:
-    """Raises ValueError, naming the field, if a config cannot extend what `config.init_from` has trained."""
-    if settings.new_classes != "extend":
+def check(settings: Settings, workdir: pathlib.Path) -> None:
+    """Raises ValueError, naming the field, if a config cannot extend what `config.init_from` has trained.
+
+    A run that has begun in `workdir` needs the other one no more, and passes.
+    """
+    if settings.new_classes != "extend" or experiment.is_begun(workdir):
         return
     source = pathlib.Path(settings.init_from)
     if not settings.init_from or not (source / "classes.json").is_file():
@@ -159,7 +165,7 @@ def config_of(
       data: a folder or file like the run's own.
       epochs: passes over it; the learning rate falls from the start on, without a warm-up.
       freeze: whether the head alone is trained.
-      learning_rate: at its highest; 0: that of the run.
+      learning_rate: at its highest; 0: a tenth of the run's, as rows that are begun are nearly where they belong.
 
     Raises:
       ValueError: if the folder is not a run's, or its data has no path.
@@ -177,9 +183,8 @@ def config_of(
         config.new_classes, config.codes, config.freeze_backbone = "extend", defaults()["codes"], freeze
         config.total_epochs, config.total_steps = epochs or 1.0, 0
         config.schedule.update({name: 0.0 for name in ("warmup_epochs", "warmup_steps") if name in config.schedule})
-        if learning_rate:
-            config.schedule.learning_rate = learning_rate
-        # Batches are many in a small part of a training.
+        config.schedule.learning_rate = learning_rate or _RATE * config.schedule.learning_rate
+        # Whatever cadence the run had, of steps perhaps that are fewer now.
         config.eval_every_steps = config.checkpoint_every_steps = 0
         config.eval_every_epochs = config.checkpoint_every_epochs = 1.0
     return config

@@ -68,7 +68,7 @@ def train_and_evaluate(
     if settings.deterministic:
         deterministic.require()
     interruption = Interruption()
-    extension.check(settings)
+    extension.check(settings, workdir)
     load = functools.cache(lambda: _loaded(settings))  # once, for all attempts and a warm-up
     if warm_up.is_due(build_source(settings.codes), workdir):
         folder = workdir / warm_up.FOLDER

@@ -113,12 +113,12 @@ def test_an_interrupted_extension_goes_on_as_if_it_had_not_been(data, trained, b
     assert_same(final_weights(workdir), final_weights(extended[0]))
 
 
-@OF_ONE
-def test_the_other_run_is_not_needed_to_go_on(data, begun, tmp_path):
-    workdir = tmp_path / "alone"
-    shutil.copytree(begun, workdir)
-    config = experiment.usable_config(workdir, finished=False)
-    result = train_and_evaluate(config, workdir, interrupt_at=2)
+def test_the_other_run_is_not_needed_to_go_on(data, plain, tmp_path):
+    source, workdir = tmp_path / "source", tmp_path / "run"
+    shutil.copytree(plain, source)
+    train_and_evaluate(extension.config_of(source, str(data / "new"), 1.0), workdir, interrupt_at=0)
+    shutil.rmtree(source)
+    result = train_and_evaluate(experiment.usable_config(workdir, finished=False), workdir, interrupt_at=2)
     assert result["step"] == 2
 
 
