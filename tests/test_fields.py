@@ -28,6 +28,7 @@ OTHERWISE = {"cifar100", "face_records", "imagenet", "unicode", "pretrained"}
 OTHERS: dict[str, Any] = {
     "accumulate_steps": 2,
     "codes:warmup.epochs": 1.0,
+    "sampling:repeat_factor.threshold": 0.5,
     "activation": "relu",
     "augmentation": 0.25,
     "b1": 0.8,
