@@ -143,14 +143,15 @@ def _check(settings: Settings, data: Any, task: Any, taught: teacher.Distillatio
         return
     if not one and not many:
         raise ValueError("config.distillation.name is 'scores', but margins on angles learn from labels alone")
-    if taught.temperature != 1 and many:
+    if taught.temperature == 1:
+        return
+    said = f"config.distillation.temperature is {taught.temperature}"
+    if many:
+        raise ValueError(f"{said}, but it is of a softmax; of many labels it must be 1")
+    if settings.table_optimizer.name != "none":
         raise ValueError(
-            f"config.distillation.temperature is {taught.temperature}, but it is of a softmax; of many labels it must be 1"
-        )
-    if taught.temperature != 1 and settings.table_optimizer.name != "none":
-        raise ValueError(
-            f"config.distillation.temperature is {taught.temperature}, with which a step goes twice through the table, but "
-            "one that is owned (config.table_optimizer) moves on the way: use 1"
+            f"{said}, with which a step goes twice through the table, but one that is owned (config.table_optimizer) "
+            "moves on the way: use 1"
         )
 
 
