@@ -20,11 +20,12 @@ from ml_collections import ConfigDict
 from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import PairedSplit
-from mhe_jax.data.feeds import eval_feed, train_feed
-from mhe_jax.data.images.recipes import build_augmentation
+from mhe_jax.data.feeds import eval_feed
 from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
 from mhe_jax.train import experiment, warm_up
+from mhe_jax.train.guided_feed import guided_feed
 from mhe_jax.train.optim import averages
 from mhe_jax.train.optim.averages import build_average
 from mhe_jax.train.optim.optimizer import build_optimizer
@@ -50,19 +51,13 @@ class Run:
         self.data = build_data(settings.data)
         self.splits = self.data.load()
         self.codes = build_source(settings.codes)
-        self.train = train_feed(
-            self.splits.train,
-            settings.global_batch_size,
-            seed=settings.seed,
-            last_batch=self.data.last_batch,
-            repeats=getattr(build_augmentation(settings.augment), "repeats", 1),
-            **shares(self.mesh, settings.accumulate_steps),
-        )
+        self.task = experiment.build_task(settings, settings.head, self.data, self.data.num_classes)
+        by_id, parts = LabelCodes.identity(self.data.num_classes), shares(self.mesh, settings.accumulate_steps)
+        self.train = guided_feed(settings, self.data, self.splits, self.splits, by_id, self.task, **parts)
         self.total_steps = settings.duration("total", self.train.steps_per_epoch)
         self.warm_up_steps = warm_up.steps(self.codes, self.train.steps_per_epoch, self.total_steps)
         self.schedule = build_schedule(settings.schedule, self.total_steps, self.train.steps_per_epoch)
         self.average = build_average(settings.average, self.train.steps_per_epoch)
-        self.task = experiment.build_task(settings, settings.head, self.data, self.data.num_classes)
         self.optimizer = build_optimizer(
             settings.optimizer,
             self.schedule,

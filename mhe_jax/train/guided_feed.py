@@ -44,7 +44,7 @@ def guided_feed(
     """
     rule, taught = build_class_weights(settings.class_weights), build_distillation(settings.distillation)
     sampling = build_sampling(settings.sampling)
-    _check(settings, data, task)
+    _check(settings, data, task, taught)
     counts = functools.cache(lambda: class_counts(by_id.train, codes.num_classes, _asked(settings)))
     train, graded, scores = splits.train, settings.soft_labels, None
     if graded:
@@ -130,7 +130,7 @@ class GuidedFeed(Feed):
         self._feed.close()
 
 
-def _check(settings: Settings, data: Any, task: Any) -> None:
+def _check(settings: Settings, data: Any, task: Any, taught: teacher.Distillation) -> None:
     """Raises ValueError for what does not go together."""
     one, many = task.one_class and not isinstance(task, Verification), not task.one_class
     if settings.soft_labels and not many:
@@ -145,7 +145,7 @@ def _check(settings: Settings, data: Any, task: Any) -> None:
         )
     if settings.class_weights.name == "propensity" and not many:
         raise ValueError("config.class_weights.name is 'propensity', of many labels an example: use 'balanced'")
-    if settings.distillation.name == "none":
+    if not taught.teaches:
         return
     if not one and not many:
         raise ValueError("config.distillation.name is 'scores', but margins on angles learn from labels alone")
@@ -155,15 +155,15 @@ def _check(settings: Settings, data: Any, task: Any) -> None:
             "config.distillation is of single pictures, which config.augment.mixup and config.augment.cutmix mix: set "
             "both to 0"
         )
-    temperature = settings.distillation.temperature
-    if temperature != 1 and many:
+    if taught.temperature == 1:
+        return
+    said = f"config.distillation.temperature is {taught.temperature}"
+    if many:
+        raise ValueError(f"{said}, but it is of a softmax; of many labels it must be 1")
+    if settings.table_optimizer.name != "none":
         raise ValueError(
-            f"config.distillation.temperature is {temperature}, but it is of a softmax; of many labels it must be 1"
-        )
-    if temperature != 1 and settings.table_optimizer.name != "none":
-        raise ValueError(
-            f"config.distillation.temperature is {temperature}, with which a step goes twice through the table, but "
-            "one that is owned (config.table_optimizer) moves on the way: use 1"
+            f"{said}, with which a step goes twice through the table, but one that is owned (config.table_optimizer) "
+            "moves on the way: use 1"
         )
 
 

@@ -220,7 +220,7 @@ class CascadeHead(Head):
     @staticmethod
     def _adjusted(of_nodes, parents, size):
         """What the children of parents [B, W] are raised by, [B, W, size]; of nodes [N] of their level."""
-        return of_nodes.reshape(-1, size)[jnp.maximum(parents, 0)]
+        return jnp.asarray(of_nodes).reshape(-1, size)[jnp.maximum(parents, 0)]
 
     def _queries(self, features, level):
         return self.projections[level](features).astype(self.dtype)
