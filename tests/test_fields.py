@@ -40,6 +40,7 @@ OTHERS: dict[str, Any] = {
     "clip:norm.parts": ("head",),
     "depth": 34,
     "data:image_folder.augmentation": "affine",
+    "data:labelled_images.augmentation": "affine",
     "data:tfds.augmentation": "none",
     "dataset": "nothing",
     "dtype": "bfloat16",
