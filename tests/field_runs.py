@@ -70,6 +70,14 @@ class Files:
         for name, other in (("pairs.txt", 1), ("others.txt", 2)):
             rows = [(f"{a}/0.png", f"{b}/{other}.png", a == b) for a, b in itertools.product("abcdefg", repeat=2)]
             write_pairs(root / "pictures" / name, rows)
+        for split, number in (("train", 21), ("val", 9)):
+            folder = root / "labelled" / split
+            folder.mkdir(parents=True)
+            rows = ["file_name,labels,topics"]
+            for index in range(number):
+                noise().save(folder / f"{index}.png")
+                rows.append(f"{index}.png,sea;{'abcdefg'[index % 7]},law;tax")
+            (folder / "labels.csv").write_text("\n".join(rows))
         cifar = root / "cifar-10-batches-py"
         cifar.mkdir()
         (cifar / "batches.meta").write_bytes(pickle.dumps({"label_names": list("0123456789")}))
@@ -104,6 +112,12 @@ def on_disk(make: Callable[..., ConfigDict], folder: str = "", **data) -> Make:
     """A run on files, in batches of 8."""
     head = heads.xmc_ohe() if make is texts else heads.face_ohe() if make is faces else heads.ohe()
     return lambda: make(data={"path": str(Files.root / folder), **data}, head=head, global_batch_size=8, total_steps=2)
+
+
+def labelled() -> ConfigDict:
+    made = on_disk(pictures, "labelled", name="labelled_images", image_size=8)()
+    made.head = ConfigDict(heads.xmc_ohe())
+    return made
 
 
 def documents() -> ConfigDict:
@@ -252,6 +266,7 @@ RUNS: dict[str, Make] = {
     "data:synthetic_text": lambda: texts(),
     "data:cifar10": on_disk(pictures, name="cifar10", last_batch="drop"),
     "data:image_folder": on_disk(pictures, "pictures", name="image_folder", image_size=8),
+    "data:labelled_images": labelled,
     "data:tfds": on_disk(pictures, name="tfds", dataset="tiny", image_size=8),
     "data:face_folder": on_disk(faces, "pictures", name="face_folder", eval_sets=("pairs.txt",), image_size=12),
     "data:xmc": documents,

@@ -50,6 +50,7 @@ OTHERS: dict[str, Any] = {
     "backbone:vit.patch_size": 2,
     "backbone:convnext.widths": (4, 8),
     "data:image_folder.augmentation": "affine",
+    "data:labelled_images.augmentation": "affine",
     "data:tfds.augmentation": "none",
     "dataset": "nothing",
     "dtype": "bfloat16",
