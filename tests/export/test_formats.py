@@ -95,12 +95,21 @@ def test_torch_has_the_published_names(tmp_path):
         (
             {"name": "vit", "patch_size": 4, "width": 6, "depth": 1, "num_heads": 2},
             "timm_vit",
-            {"cls_token": (1, 1, 6), "pos_embed": (1, 5, 6), "blocks.0.attn.qkv.weight": (18, 6), "head.weight": (19, 6)},
+            {
+                "cls_token": (1, 1, 6),
+                "pos_embed": (1, 5, 6),
+                "blocks.0.attn.qkv.weight": (18, 6),
+                "head.weight": (19, 6),
+            },
         ),
         (
             {"name": "convnext", "depths": (1, 1), "widths": (4, 6)},
             "timm_convnext",
-            {"stem.0.weight": (4, 3, 4, 4), "stages.1.blocks.0.conv_dw.weight": (6, 1, 7, 7), "head.fc.weight": (19, 6)},
+            {
+                "stem.0.weight": (4, 3, 4, 4),
+                "stages.1.blocks.0.conv_dw.weight": (6, 1, 7, 7),
+                "head.fc.weight": (19, 6),
+            },
         ),
     ],
     ids=["vit", "convnext"],
