@@ -11,8 +11,8 @@ def make(head, arg, default_sizes=(40, 25)):
     `reference` gives the published settings: batch 256, float32, a cosine stepped once an epoch from 0.1 to 1e-4,
     decay on all parameters, no warm-up, no label smoothing. The default has the batch and rates of today's recipes.
     `tfds` reads imagenet2012 prepared as ArrayRecord in `data.path`; `ema` evaluates an average of the weights.
-    `vit_s16`, `vit_b16` and `convnext_t` are other networks, with the recipes of their papers. `augment` lists the parts
-    of an augmentation of one's own, all off, for flags to set.
+    `vit_s16`, `vit_b16` and `convnext_t` are other networks, with the recipes of their papers.
+    `augment` lists the parts of an augmentation of one's own, all off, for flags to set.
     """
     sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "augment", "smoke", *pictures.BACKBONES)
     reference, network = "reference" in flags, pictures.chosen(flags)
