@@ -24,4 +24,5 @@ def adamw(weight_decay):
         "head_rate": 1.0,
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
+        "unfreeze_steps": (),
     }

@@ -1,6 +1,6 @@
 """What the CIFAR configs share: the published recipe, and the corrected one that is the default."""
 
-from mhe_jax.recipes import glyphs, heads
+from mhe_jax.recipes import glyphs, heads, pictures
 from mhe_jax.recipes.arguments import parse
 from mhe_jax.recipes.base import base_config
 
@@ -8,12 +8,13 @@ from mhe_jax.recipes.base import base_config
 def make(num_classes, head, arg, default_sizes):
     """The config of one head. Arguments: sizes such as 5x20, `r50` for ResNet-50, `ema`, `swa`, `reference`, `smoke`.
 
-    `small` is a network of three convolutions with its own recipe, for two CPU cores: 20 epochs.
+    `small` is a network of three convolutions with its own recipe, for two CPU cores: 20 epochs. `augment` lists the
+    parts of an augmentation of one's own, all off, for flags to set.
 
     `reference` gives the published settings exactly: float32, decay on all parameters, a cosine stepped once an
     epoch that ends at 1e-5, the last smaller batch of each epoch kept, and the head's published loss and inference.
     """
-    sizes, flags = parse(arg, "reference", "r50", "small", "ema", "swa", "smoke")
+    sizes, flags = parse(arg, "reference", "r50", "small", "ema", "swa", "augment", "smoke")
     reference = "reference" in flags
     if "small" in flags and flags & {"reference", "r50"}:
         raise ValueError("config argument 'small' is a network and a recipe of its own: leave out reference and r50")
@@ -35,6 +36,7 @@ def make(num_classes, head, arg, default_sizes):
         "head_rate": 1.0,
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
+        "unfreeze_steps": (),
     }
     config.schedule = {
         "name": "cosine",
@@ -51,6 +53,8 @@ def make(num_classes, head, arg, default_sizes):
         del config.backbone, config.optimizer, config.schedule
         config.update(glyphs.recipe())
         config.total_epochs, config.dtype = 20.0, "float32"
+    if "augment" in flags:
+        config.augment = dict(pictures.OWN_AUGMENTATION)
     if "ema" in flags:
         config.average = {"name": "ema", "decay": 0.999}
     if "swa" in flags:

@@ -92,6 +92,7 @@ def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
         "head_rate": 1.0,
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
+        "unfreeze_steps": (),
     }
     if rule := tables(variant, words, heads.FACE_SPARSE_TABLES):
         config.table_optimizer = {**rule, "weight_decay": decay}

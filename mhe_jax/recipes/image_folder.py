@@ -25,8 +25,9 @@ def make(head, arg, small_codes=None):
 
     `tfds` reads the tensorflow-datasets image set `data.dataset`, prepared as ArrayRecord in `data.path`.
     `vit_s16`, `vit_b16` and `convnext_t` are other networks, to be fine-tuned from a checkpoint (`init_from`).
+    `augment` lists the parts of an augmentation of one's own, all off, for flags to set.
     """
-    sizes, flags = parse(arg, "small", "labels", "single", "tfds", "smoke", *pictures.BACKBONES)
+    sizes, flags = parse(arg, "small", "labels", "single", "tfds", "augment", "smoke", *pictures.BACKBONES)
     network = pictures.chosen(flags)
     if network and "small" in flags:
         raise ValueError(f"config argument 'small' is a network of its own: leave out {network}")
@@ -74,6 +75,7 @@ def make(head, arg, small_codes=None):
                 "head_rate": 1.0,
                 "backbone_rate": 1.0,
                 "layer_decay": 1.0,
+                "unfreeze_steps": (),
             },
             "schedule": {
                 "name": "cosine",
@@ -88,6 +90,8 @@ def make(head, arg, small_codes=None):
     if network:
         recipe = {**pictures.fine_tuning(network), "dtype": "bfloat16"}
     config.update(recipe)
+    if "augment" in flags:
+        config.augment = dict(pictures.OWN_AUGMENTATION)
     if "smoke" in flags:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
         config.data.num_workers = 0
@@ -95,6 +99,5 @@ def make(head, arg, small_codes=None):
             config.codes.epochs = 1e-6  # a step
         if "small" not in flags:
             config.data.image_size, config.dtype = 64, "float32"
-        if config.backbone.name == "resnet":
-            config.backbone.depth = 18
+            config.backbone.update(pictures.FEWER_LAYERS[config.backbone.name])
     return config

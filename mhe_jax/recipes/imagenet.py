@@ -12,8 +12,9 @@ def make(head, arg, default_sizes=(40, 25)):
     decay on all parameters, no warm-up, no label smoothing. The default has the batch and rates of today's recipes.
     `tfds` reads imagenet2012 prepared as ArrayRecord in `data.path`; `ema` evaluates an average of the weights.
     `vit_s16`, `vit_b16` and `convnext_t` are other networks, with the recipes of their papers.
+    `augment` lists the parts of an augmentation of one's own, all off, for flags to set.
     """
-    sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "smoke", *pictures.BACKBONES)
+    sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "augment", "smoke", *pictures.BACKBONES)
     reference, network = "reference" in flags, pictures.chosen(flags)
     if reference and network:
         raise ValueError(f"config argument {network!r} has a recipe of its own: leave out reference")
@@ -52,6 +53,7 @@ def make(head, arg, default_sizes=(40, 25)):
         "head_rate": 1.0,
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
+        "unfreeze_steps": (),
     }
     config.schedule = {
         "name": "cosine",
@@ -73,10 +75,11 @@ def make(head, arg, default_sizes=(40, 25)):
     if network:
         del config.backbone, config.optimizer
         config.update(pictures.recipe(network))
+    if "augment" in flags:
+        config.augment = dict(pictures.OWN_AUGMENTATION)
     if "ema" in flags:
         config.average = {"name": "ema", "decay": 0.9999}
     if "smoke" in flags:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1
-        if not network:
-            config.backbone.depth = 18
+        config.backbone.update(pictures.FEWER_LAYERS[config.backbone.name])
     return config

@@ -9,6 +9,24 @@ BACKBONES = {
     "convnext_t": {"name": "convnext", "depths": (3, 3, 9, 3), "widths": (96, 192, 384, 768), "drop_path": 0.1},
 }
 
+# Of a network that is only to be seen running.
+FEWER_LAYERS = {"resnet": {"depth": 18}, "vit": {"depth": 2}, "convnext": {"depths": (1, 1, 1, 1)}}
+
+# Every part of an augmentation, off, for flags to set: `config.augment` of the name 'own'.
+OWN_AUGMENTATION = {
+    "name": "own",
+    "policy": "none",
+    "num_ops": 2,
+    "magnitude": 9.0,
+    "magnitude_std": 0.0,
+    "jitter": (0.0, 0.0, 0.0, 0.0),
+    "erase": 0.0,
+    "erase_noise": False,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "repeats": 1,
+}
+
 
 def chosen(flags):
     """The name of the backbone among the flags of a config's argument, None if there is none."""

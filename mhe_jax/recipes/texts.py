@@ -122,6 +122,7 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         "head_rate": head_rate,
         "backbone_rate": 1.0,
         "layer_decay": 1.0,
+        "unfreeze_steps": (),
     }
     rate = {"learning_rate": 1e-4, "warmup_epochs": 0.0, "per_epoch": False}
     linear = {"name": "poly", "power": 1.0, **rate, "warmup_epochs": 0.1}

@@ -1,5 +1,7 @@
 """The loss of mixed pictures, for every head; which data can be augmented, and mixed."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
-from mhe_jax.data.images.recipes import build_augmentation
+from mhe_jax.data.images.recipes import Augmentation, build_augmentation
 from mhe_jax.heads import build_head
 from mhe_jax.heads.base import Context
 from mhe_jax.models import build_backbone
+from mhe_jax.recipes.pictures import OWN_AUGMENTATION
 from mhe_jax.settings import Settings
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.train import experiment
@@ -117,6 +120,10 @@ def test_what_cannot_be_is_named(make, augment, message):
     data = build_data(settings.data)
     with pytest.raises(ValueError, match=message):
         experiment.build_task(settings, settings.head, data, settings.data.num_classes)
+
+
+def test_the_parts_that_configs_list_are_all_and_off():
+    assert dataclasses.asdict(Augmentation()) | {"name": "own"} == OWN_AUGMENTATION
 
 
 def test_colours_of_two_channels_are_named():

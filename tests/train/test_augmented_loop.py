@@ -28,12 +28,12 @@ def losses(workdir):
 def assert_same_run(one, other):
     np.testing.assert_allclose(losses(one), losses(other), rtol=1e-4)
     first, second = final_weights(one), final_weights(other)
-    for name in first:
+    for name in (name for name in first if "params" in name):
         np.testing.assert_allclose(first[name], second[name], rtol=2e-3, atol=2e-5, err_msg=name)
 
 
 def test_a_run_that_is_resumed_or_on_another_mesh_is_the_same(tmp_path):
-    """A recipe with everything: policy, erasing, both ways of mixing, repeated pictures."""
+    """A recipe with everything: policy, erasing, both ways of mixing, repeated pictures. Four compilations of it."""
     train_and_evaluate(make(), tmp_path / "whole")
     train_and_evaluate(make(), tmp_path / "resumed", interrupt_at=2)
     train_and_evaluate(make(), tmp_path / "resumed")

@@ -51,8 +51,8 @@ class MarginHead(Head):
     def begin(self, params, trained, new):
         if (centers := getattr(self, "sub_centers", 1)) > 1:
             raise ValueError(
-                f"config.head.sub_centers is {centers}: which of them a new class begins with is not known; extend a run "
-                "with one"
+                f"config.head.sub_centers is {centers}: which of them a new class begins with is not known; extend a "
+                "run with one"
             )
         return beginning.of_angles(params, self.row_strides(), trained, new)
 
