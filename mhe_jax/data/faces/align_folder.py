@@ -89,15 +89,16 @@ def read_landmarks(path: pathlib.Path) -> Mapping[str, np.ndarray]:
       DataError: naming the line, for one of another form and a picture that has a line already.
     """
     found: dict[str, np.ndarray] = {}
+    header = 0  # lines
     for number, line in enumerate(read_lines(path), 1):
         words = line.rsplit(maxsplit=10)
-        if not words or (number == 1 and len(words) == 1 and words[0].isdigit()):
+        if number == 1 and len(words) == 1 and words[0].isdigit():
+            header = 2
+        if not words or number <= header:
             continue
         try:
             points = np.array([float(word) for word in words[1:]])
         except ValueError:
-            if number == 2 and not any(map(_is_number, words)):
-                continue
             points = np.empty(0)
         if points.shape != (10,) or not np.isfinite(points).all():
             raise DataError(f"{path}:{number}: a line must be a picture and ten numbers, but is {line[:80]!r}")
@@ -107,11 +108,3 @@ def read_landmarks(path: pathlib.Path) -> Mapping[str, np.ndarray]:
     if not found:
         raise DataError(f"{path} names no picture")
     return found
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

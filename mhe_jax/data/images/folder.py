@@ -16,6 +16,7 @@ from mhe_jax.data.images.folder_source import FolderSource
 from mhe_jax.data.images.layouts import EVAL_NAMES, LAYOUTS, TRAIN_NAMES, Files, find_files, snapshot
 from mhe_jax.data.images.listing import EXTENSIONS, list_folders, list_pictures, tell_left_out
 from mhe_jax.data.names import look_alike
+from mhe_jax.data.stores import is_remote
 
 Pictures = FolderSource | FileSource
 
@@ -52,6 +53,8 @@ class ImageFolder(EncodedImages):
         files = find_files(self.path, self.layout)
         if files is not None:
             return self._of_files(files)
+        if is_remote(self.path):
+            raise DataError(f"{self.path} holds neither .tar nor .parquet files; class folders must lie on a disk")
         for field in ("image_key", "label_key"):
             if asked := getattr(self, field):
                 raise DataError(f"config.data.{field} is {asked!r}, but {self.path} holds class folders")

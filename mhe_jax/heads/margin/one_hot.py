@@ -19,7 +19,7 @@ from mhe_jax.settings import option
 class OneHotMarginHead(MarginHead):
     """ArcFace and its kin over all classes: every row of the table takes part in every step.
 
-    Parameters: kernel [C, D], with sub-centers [C, sub_centers, D]; split over 'class'. Class-parallel, a device holds
+    Parameters: kernel [C, D], with sub-centers [C, sub_centers * D]; split over 'class'. Class-parallel, a device holds
     its rows and their cosines alone; the features are gathered, and what crosses devices else is three numbers of each
     example.
 
@@ -34,8 +34,8 @@ class OneHotMarginHead(MarginHead):
 
     def setup(self):
         require_centers(self.sub_centers)
-        shape = (self.sub_centers, self.features_dim) if self.sub_centers > 1 else (self.features_dim,)
-        self.kernel = self.class_table("kernel", ROW_INIT, self.label_space.num_classes, *shape)
+        width = self.sub_centers * self.features_dim
+        self.kernel = self.class_table("kernel", ROW_INIT, self.label_space.num_classes, width)
 
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         queries, norms = self._normalized(features)

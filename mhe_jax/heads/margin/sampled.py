@@ -18,8 +18,8 @@ class SampledMarginHead(MarginHead):
     the sampler draws one set for the whole batch, the table is a sparse one: a step may update the sampled rows alone.
     The metric `coverage` of `loss` is the share of the groups that the batch trains.
 
-    Parameters: weight [n_0, n_1 * .. * n_{H-1}, D], split over 'class'; with sub-centers [n_0, .. * sub_centers, D],
-    the rows of one class after those of another.
+    Parameters: weight [n_0, n_1 * .. * n_{H-1}, D], split over 'class'; with sub-centers the last is
+    sub_centers * D.
 
     Attributes:
       sampler: see `ops.sampling`; `config.head.sampler`. `parts` must be a multiple of the devices along 'class', each
@@ -42,7 +42,7 @@ class SampledMarginHead(MarginHead):
                 f"config.head.sampler.parts is {self.table_parts}; it must be 0 or a multiple of the {shards} devices "
                 "along mesh axis 'class'"
             )
-        shape = (self.label_space.head_sizes[0], self.label_space.strides[0] * self.sub_centers, self.features_dim)
+        shape = (self.label_space.head_sizes[0], self.label_space.strides[0], self.sub_centers * self.features_dim)
         self.weight = self.class_table("weight", ROW_INIT, *shape)
 
     @property
@@ -54,7 +54,7 @@ class SampledMarginHead(MarginHead):
         return ("weight",) if self.sampler.one_set else ()
 
     def owned_tables(self):
-        return ("weight",) if self.sampler.one_set else ()
+        return ("weight",) if self.sampler.one_set and self.sub_centers == 1 else ()
 
     def stages(self):
         return tuple(self.clone(sampler=sampler) for sampler in self.sampler.stages)
@@ -88,6 +88,11 @@ class SampledMarginHead(MarginHead):
     def scores(self, features: Features, ids: Ids) -> Scores:
         return all_classes_scores(self, self.weight.reshape(-1, self.features_dim), features, ids)
 
+    @property
+    def _rows(self):
+        """The table by groups, [P, rows, D]."""
+        return self.weight if self.sub_centers == 1 else self.weight.reshape(len(self.weight), -1, self.features_dim)
+
     def _groups(self, labels, key):
         """The groups that a step trains: int [B, K] of each example, or one set [parts, U]."""
         return self.sampler.draw(self._true_groups(labels), self.label_space.head_sizes[0], key)
@@ -104,7 +109,7 @@ class SampledMarginHead(MarginHead):
         """Against the members of one set of groups for the whole batch."""
 
         def compare(hard):
-            weight, visit = self._moving(self.weight, context.visits.get("weight"), hard)
+            weight, visit = self._moving(self._rows, context.visits.get("weight"), hard)
             rows, num_groups = self._num_competing * self.sub_centers, self.label_space.head_sizes[0]
             first_rows, gathered = labels * self.sub_centers, bool(context.blocks)
             among = queries, weight, groups, first_rows, rows, num_groups, gathered, self.margin.scale, hard
@@ -115,7 +120,7 @@ class SampledMarginHead(MarginHead):
     def _among_own(self, queries, labels, groups, offsets):
         """Against the members of each example's own groups [B, K], the true one in slot 0."""
         size = self.label_space.strides[0]
-        cosines = sharded.block_logits(self.weight, queries, groups, unit_rows=True)
+        cosines = sharded.block_logits(self._rows, queries, groups, unit_rows=True)
         cosines = cosines.reshape(*groups.shape, size, self.sub_centers).max(axis=3)
         members = groups[:, :, None] * size + jnp.broadcast_to(jnp.arange(size), cosines.shape)
         competes = (members < self._num_competing) & (members != labels[:, None, None])

@@ -80,6 +80,10 @@ def test_a_store_without_its_package_or_its_files_is_told(folder):
         opened("s3://birds/train.tar").load()
     with pytest.raises(DataError, match=r"nothing://birds/train.tar cannot be opened: .*nothing"):
         opened("nothing://birds/train.tar").load()
+    with pytest.raises(
+        DataError, match=r"memory://birds holds neither .tar nor .parquet files; class folders must lie"
+    ):
+        opened("memory://birds").load()
     with pytest.raises(DataError, match=r"there is no file memory://birds/train-000001.tar"):
         opened("memory://birds/train-{000001..000002}.tar").load()
     with pytest.raises(DataError, match=r"memory://birds/train.arrow: Arrow files are mapped .* must lie on a disk"):

@@ -172,12 +172,12 @@ def test_no_device_holds_the_whole_table(variant):
 
         text = jax.jit(update, out_shardings=sharding).lower(table).compile().as_text()
     used = {"mhs batch_union": 16, "mhs random_groups": 125, "mhs corrected": 175, "mhs sub-centers": 75}[variant]
-    centers = fields.get("sub_centers", 1)
-    assert f"f32[251,{centers},16]" in text
-    assert f"f32[1004,{centers},16]" not in text
-    assert f"f32[{used},{centers},16]" in text or f"f32[{centers * used},16]" in text
-    assert f"f32[{4 * used},{centers},16]" not in text
-    assert f"f32[{4 * centers * used},16]" not in text
+    width = 16 * fields.get("sub_centers", 1)
+    assert f"f32[251,1,{width}]" in text
+    assert f"f32[1004,1,{width}]" not in text
+    assert f"f32[{used},1,{width}]" in text or f"f32[{used},{width}]" in text
+    assert f"f32[{4 * used},1,{width}]" not in text
+    assert f"f32[{4 * used},{width}]" not in text
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
