@@ -14,7 +14,7 @@ def extended(
     vectors: Float[np.ndarray, "classes d"],
     present: Bool[np.ndarray, "classes"],
     seed: int = 0,
-    group_size: int = 0,
+    alone: bool = False,
 ) -> tuple[LabelCodes, tuple[int, ...]]:
     """Codes for new classes in the groups that they resemble, and where these are full, in new groups behind them.
 
@@ -27,7 +27,7 @@ def extended(
       vectors: of all classes, by id; of classes without examples anything.
       present: which classes have examples.
       seed: of the clustering of new classes.
-      group_size: how many classes a new group is given; 0: all that it holds.
+      alone: whether each new class gets a new group of its own, for heads with no other row of a class.
 
     Returns:
       the codes of all classes, and the digits, of which the first may have become larger.
@@ -45,18 +45,18 @@ def extended(
     groups = space.head_sizes[0]
     room = stride - np.bincount(live // stride, minlength=groups)
     begun = room < stride
-    fresh = _fresh(len(new) - int(room[begun].sum()), group_size or stride)
+    entered = begun & (room > 0) & (not alone)
+    fresh = len(new) if alone else -(-max(len(new) - int(room[entered].sum()), 0) // stride)
     # Of the groups without classes, those that there are come first.
     empty = np.concatenate([np.flatnonzero(~begun), groups + np.arange(fresh)])[:fresh]
-    chosen = np.concatenate([np.flatnonzero(begun & (room > 0)), empty]).astype(np.int64)
-    spaces = np.concatenate([room[begun & (room > 0)], np.full(fresh, min(group_size or stride, stride))])
-    centres = np.concatenate(
-        [
-            _centres(vectors, ids, live, live // stride, chosen[: len(chosen) - fresh], present),
-            _clusters(vectors[new], fresh, seed),
-        ]
-    )
-    group = chosen[assigned(vectors[new], centres, np.zeros(len(chosen), np.float32), spaces)]
+    if alone:
+        group = empty
+    else:
+        chosen = np.concatenate([np.flatnonzero(entered), empty])
+        old = _centres(vectors, ids, live, live // stride, np.flatnonzero(entered), present)
+        centres = np.concatenate([old, _clusters(vectors[new], fresh, seed)])
+        spaces = np.concatenate([room[entered], np.full(fresh, stride)])
+        group = chosen[assigned(vectors[new], centres, np.zeros(len(chosen), np.float32), spaces)]
     taken, places = set(live.tolist()), np.empty(len(new), np.int64)
     for at in np.unique(group):
         members = np.flatnonzero(group == at)
@@ -64,11 +64,6 @@ def extended(
         places[members] = open_codes[: len(members)]
     sizes = (max(groups, int(group.max()) + 1), *space.head_sizes[1:])
     return _placed(ids, live, new, places, number), sizes
-
-
-def _fresh(missing: int, size: int) -> int:
-    """How many groups of `size` hold `missing` classes."""
-    return -(-max(missing, 0) // size)
 
 
 def _centres(

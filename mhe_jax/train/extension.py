@@ -129,9 +129,9 @@ def planned(settings: Settings, data: Data, splits: Any, mesh: Mesh) -> Extended
             trained.task, trained.weights, splits.train, settings.global_batch_size, mesh, classes.number
         )
     space = trained.task.head.label_space
-    # Of digits that classes share, a group is as cheap as a class, and tells its own from all others.
-    size = 1 if settings.head.name == "mhp" else 0
-    placed, sizes = extended(space, codes, means.vectors, means.present, settings.seed, size)
+    # Where classes share all digits, a new one tells its class from all others, and can be begun.
+    alone = settings.head.name == "mhp"
+    placed, sizes = extended(space, codes, means.vectors, means.present, settings.seed, alone)
     ids = tuple(range(kept.number, classes.number))
     begun = Begun(ids, space.head_sizes, space.num_classes)
     classes = dataclasses.replace(classes, head_sizes=sizes, begun=begun)

@@ -43,10 +43,12 @@ def test_groups_without_classes_are_used_before_the_table_grows():
     assert sorted(found.code_of_id[6:].tolist()) == [6, 7, 8]
 
 
-def test_new_groups_may_be_small():
-    found, sizes = extended(LabelSpace(6, (2, 3)), LabelCodes.identity(6), near(*[0] * 6, 1, 2), np.ones(8, bool), 0, 1)
+def test_new_classes_may_each_get_a_group():
+    found, sizes = extended(
+        LabelSpace(5, (3, 3)), LabelCodes.identity(5), near(*[0] * 5, 1, 2), np.ones(7, bool), alone=True
+    )
     assert sizes == (4, 3)
-    assert sorted(found.code_of_id[6:].tolist()) == [6, 9]
+    assert found.code_of_id[5:].tolist() == [6, 9]
 
 
 @pytest.mark.parametrize("new", [1, 2, 4])
