@@ -20,7 +20,8 @@ def with_both_labels(features: jax.Array, batch: dict, context: Context) -> tupl
       batch: with 'label' and 'other_label' int [B], and 'weight' float [B].
       context: of the head's loss.
     """
-    twice = lambda rows: jnp.repeat(rows, 2, axis=0, total_repeat_length=2 * len(rows))
+    # Not by jnp.repeat, whose gather would move rows from device to device.
+    twice = lambda rows: jnp.stack([rows, rows], axis=1).reshape(-1, *rows.shape[1:])
     labels = jnp.stack([batch["label"], batch["other_label"]], axis=1).reshape(-1)
     weight = twice(batch["weight"])
     return twice(features), {**batch, "label": labels, "weight": weight}, dataclasses.replace(context, weight=weight)

@@ -1,11 +1,13 @@
 """The loss of mixed pictures, for every head; which data can be augmented, and mixed."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
@@ -15,8 +17,10 @@ from mhe_jax.heads.base import Context
 from mhe_jax.models import build_backbone
 from mhe_jax.recipes.pictures import OWN_AUGMENTATION
 from mhe_jax.settings import Settings
+from mhe_jax.tasks import mixed
 from mhe_jax.tasks.classification import Classification
 from mhe_jax.train import experiment
+from mhe_jax.train.parallel.mesh import make_mesh
 from tests import tiny_config, tiny_face_config, tiny_text_config
 
 CLASSES, DIM, BATCH = 19, 16, 6
@@ -52,19 +56,19 @@ def test_the_loss_is_that_of_both_labels_by_their_shares(head):
     task, rng = task_of(head, mixup=0.8), np.random.default_rng(0)
     batch = batch_of(rng)
     params = jax.jit(task.init)(jax.random.key(0))[0]["head"]
-    _, mixed = jax.jit(task.train_inputs)(batch, jax.random.key(1))
-    share = mixed["share"]
+    _, both = jax.jit(task.train_inputs)(batch, jax.random.key(1))
+    share = both["share"]
     assert 0 < float(share[0]) < 1
-    assert mixed["other_label"].tolist() == batch["label"][jnp.array([1, 0, 3, 2, 5, 4])].tolist()
+    assert both["other_label"].tolist() == batch["label"][jnp.array([1, 0, 3, 2, 5, 4])].tolist()
     features = jnp.asarray(rng.normal(size=(BATCH, DIM)), jnp.float32)
     context = Context(key=jax.random.key(2), weight=batch["weight"])
 
     def of_both(params, features):
-        return task.head_loss(params, features, mixed, context)[0]
+        return task.head_loss(params, features, both, context)[0]
 
     def apart(params, features):
         loss = lambda labels: task.head_loss(params, features, {**batch, "label": labels}, context)[0]
-        return share * loss(batch["label"]) + (1 - share) * loss(mixed["other_label"])
+        return share * loss(batch["label"]) + (1 - share) * loss(both["other_label"])
 
     cotangent = jnp.asarray(rng.normal(size=BATCH), jnp.float32)
     (ours, vjp), (theirs, wanted) = (jax.vjp(f, params, features) for f in (of_both, apart))
@@ -72,12 +76,32 @@ def test_the_loss_is_that_of_both_labels_by_their_shares(head):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), vjp(cotangent), wanted(cotangent))
 
 
+def test_nothing_is_sent_from_device_to_device():
+    """Warps, histograms, boxes, mixing and doubled rows of a batch that is split over devices stay where they are."""
+    task = task_of("ohe", policy="trivial", erase=0.5, mixup=0.2, cutmix=1.0)
+    mesh = make_mesh(ConfigDict({"data": 2, "classes": -1}))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+
+    def program(batch):
+        images, batch = task.train_inputs(batch, jax.random.key(0))
+        features, batch, _ = mixed.with_both_labels(images.mean(axis=(1, 2)), batch, Context())
+        return images, batch["label"], mixed.by_share(features.sum(axis=1), batch["share"])
+
+    shapes = jax.eval_shape(lambda: {**batch_of(np.random.default_rng(0))})
+    batch = {
+        name: jax.ShapeDtypeStruct((8, *leaf.shape[1:]), leaf.dtype, sharding=rows) for name, leaf in shapes.items()
+    }
+    with jax.set_mesh(mesh):
+        text = jax.jit(program, out_shardings=rows).lower(batch).compile().as_text()
+    assert re.findall(r"= \S+ (all-[\w-]+|collective-permute|reduce-scatter)\(", text) == []
+
+
 def test_a_share_of_one_is_the_loss_of_the_own_label():
     task, rng = task_of("mhp", mixup=0.8), np.random.default_rng(0)
     batch, features = batch_of(rng), jnp.asarray(rng.normal(size=(BATCH, DIM)), jnp.float32)
     params = jax.jit(task.init)(jax.random.key(0))[0]["head"]
-    mixed = {**batch, "other_label": batch["label"][::-1], "share": jnp.ones(BATCH)}
-    one, two = (task.head_loss(params, features, given, Context(weight=batch["weight"])) for given in (batch, mixed))
+    both = {**batch, "other_label": batch["label"][::-1], "share": jnp.ones(BATCH)}
+    one, two = (task.head_loss(params, features, given, Context(weight=batch["weight"])) for given in (batch, both))
     np.testing.assert_allclose(two[0], one[0], rtol=1e-6)
     assert one[1].keys() == two[1].keys()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one[1], two[1])

@@ -93,13 +93,14 @@ def _warp(images: jax.Array, matrix: jax.Array, fill: tuple[float, ...]) -> jax.
     inside = (across >= 0) & (across < width) & (down >= 0) & (down < height)
     left, top = (jnp.floor(place - 0.5) for place in (across, down))
     right_share, lower_share = across - 0.5 - left, down - 0.5 - top
-    batch = jnp.arange(len(images))[:, None, None]
+    # A gather of each picture by itself stays on its device.
+    look_up = jax.vmap(lambda image, row, column: image[row, column])
 
     def at(row, column):
         row, column = (
             jnp.clip(place.astype(jnp.int32), 0, size - 1) for place, size in ((row, height), (column, width))
         )
-        return images[batch, row, column].astype(jnp.float32)  # [B, H, W, C]
+        return look_up(images, row, column).astype(jnp.float32)  # [B, H, W, C]
 
     def between(first, second, share):
         return first + share[..., None] * (second - first)
@@ -166,8 +167,8 @@ def equalize(images: jax.Array) -> jax.Array:
     """Each channel mapped so that its histogram is flat."""
     batch, height, width, channels = images.shape
     pixels = images.reshape(batch, -1, channels).transpose(0, 2, 1).astype(jnp.int32)  # [B, C, N]
-    rows = jnp.arange(batch)[:, None, None], jnp.arange(channels)[None, :, None]
-    counts = jnp.zeros((batch, channels, 256), jnp.int32).at[*rows, pixels].add(1)
+    count = lambda values: jnp.zeros(256, jnp.int32).at[values].add(1)
+    counts = jax.vmap(jax.vmap(count))(pixels)  # [B, C, 256]
     highest = pixels.max(axis=-1, keepdims=True)
     step = (height * width - jnp.take_along_axis(counts, highest, axis=-1)) // 255
     below = jnp.cumsum(counts, axis=-1) - counts
