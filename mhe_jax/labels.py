@@ -51,7 +51,7 @@ class LabelSpace:
 
     num_classes: int
     head_sizes: tuple[int, ...]
-    free: tuple[int, ...] = ()
+    free: tuple[int, ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self):
         object.__setattr__(self, "num_classes", int(self.num_classes))
