@@ -22,6 +22,6 @@ def import_reference(name):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return pytest.importorskip(name, reason="needs timm and torchvision, of the extra test")
+            return pytest.importorskip(name, reason="needs the extra timm")
     finally:
         torch.library.register_fake = register

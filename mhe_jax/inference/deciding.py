@@ -3,9 +3,8 @@
 import numpy as np
 
 from mhe_jax.evaluation.hierarchy import Hierarchy
-from mhe_jax.inference.decision import Decision, model_of, read_decision
+from mhe_jax.inference.decision import KEPT, Decision, model_of, read_decision
 from mhe_jax.inference.opened import Trained
-from mhe_jax.inference.scored import KEPT
 
 AUTO = "auto"
 

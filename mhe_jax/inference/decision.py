@@ -18,6 +18,8 @@ from mhe_jax.train.reporting.writers import naming
 
 FILE = "decision.safetensors"
 PLOT = "reliability.png"
+# Classes of each example that are looked at; pairs beyond them count as not predicted.
+KEPT = 100
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,8 +12,8 @@ from mhe_jax.evaluation import by_class
 from mhe_jax.evaluation.hierarchy import Hierarchy
 from mhe_jax.evaluation.pairs_of_labels import f1_scores, mean_average_precision
 from mhe_jax.inference.decide import calibration_error, measured
-from mhe_jax.inference.decision import Decision
-from mhe_jax.inference.scored import KEPT, Scored, keep_scored
+from mhe_jax.inference.decision import KEPT, Decision
+from mhe_jax.inference.scored import Scored, keep_scored
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train.evaluator import Keep
 from mhe_jax.train.experiment import Classes

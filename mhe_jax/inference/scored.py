@@ -8,12 +8,10 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.evaluation.pairs_of_labels import LabelPairs, label_pairs
+from mhe_jax.inference.decision import KEPT
 from mhe_jax.labels import LabelCodes
 from mhe_jax.ops.ranking import drop_filtered, drop_labels
 from mhe_jax.train.evaluator import Evaluator, Keep
-
-# Of each example; pairs beyond them count as not predicted.
-KEPT = 100
 
 
 class Scored(NamedTuple):

@@ -19,6 +19,7 @@ FIELDS = {
     "glyphs": {"image_size": 24},
     "image_folder": {"path": "/none", "image_size": 24},
     "imagenet": {"path": "/none"},
+    "labelled_images": {"path": "/none", "image_size": 24},
     "sparse": {"path": "/none"},
     "synthetic": {"num_classes": 5, "image_shape": [24, 24, 1]},
     "synthetic_text": {"num_classes": 5, "lengths": [3, 9]},
@@ -34,6 +35,7 @@ SHAPES = {
     "face_synthetic": (24, 24, 1),
     "glyphs": (24, 24, 1),
     "image_folder": (24, 24, 3),
+    "labelled_images": (24, 24, 3),
     "synthetic": (24, 24, 1),
 }
 DEFAULT_SHAPES = {
