@@ -104,9 +104,11 @@ def test_features_have_the_promised_width_and_dtype(fields, shape, dtype):
     variables = abstract(model, shape)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     assert set(variables) == {"params"} if fields["name"] in LAYER_NORM else {"params", "batch_stats"}
+    rngs = {"dropout": jax.random.key(0)}
     for train in (False, True):
         features, _ = jax.eval_shape(
-            lambda v, train=train: model.apply(v, jnp.zeros(shape), train=train, mutable=["batch_stats"]), variables
+            lambda v, train=train: model.apply(v, jnp.zeros(shape), train=train, mutable=["batch_stats"], rngs=rngs),
+            variables,
         )
         assert features.shape == (shape[0], model.features_dim)
         assert features.dtype == dtype
