@@ -1,5 +1,6 @@
 """A config's programs, compiled for shapes alone: a model may be far larger than the machine that asks about it."""
 
+import dataclasses
 from collections import Counter
 from typing import Any, NamedTuple
 
@@ -104,7 +105,8 @@ def compile_train(
       steps: of a dispatch, see `steps_per_dispatch`.
       length: of texts, one of `lengths`; 0: the longest.
     """
-    options = StepOptions.of(settings, steps_per_epoch=1)
+    # Norms are a few numbers, and not what a step costs.
+    options = dataclasses.replace(StepOptions.of(settings, steps_per_epoch=1), log_norms=())
     largest = tasks_of(model.task)[-1]
     step = make_train_step(largest, model.optimizer, model.average_rule, options)
     program = compile_train_program(step, lambda resident, piece: piece, steps, model.state)
