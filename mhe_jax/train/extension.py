@@ -144,7 +144,8 @@ def planned(settings: Settings, data: Data, splits: Any, mesh: Mesh) -> Extended
     weights = jax.device_get(trained.weights)
     head = growth.resized(weights["params"]["head"], trained.task.head, task.head, abstract)
     known, added = (_with_examples(part, placed, means) for part in (np.arange(kept.number), np.array(ids)))
-    head = beginning.begun(head, task.head, known, added)
+    old = placed.codes(np.arange(kept.number))
+    head = beginning.begun(head, task.head, known._replace(taken=old[old >= 0]), added)
     weights = {**weights, "params": {**weights["params"], "head": head}}
     return Extended(classes, placed, weights, splits)
 
