@@ -127,7 +127,9 @@ def test_rows_of_classes_that_are_not_looked_at_stay(case, monkeypatch):
     seen = old[old >= space.strides[0]]
     found = beginning.begun(params, head, Placed(seen, means[seen], old), Placed(new, means[new]))
     for name, value in params.items():
-        before, after = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(of)]) for of in (value, found[name]))
+        before, after = (
+            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(of)]) for of in (value, found[name])
+        )
         if name.startswith("table_"):
             stride = space.strides[int(name[-1])]
             before, after = (of.reshape(-1, value.shape[-1])[np.unique(old // stride)] for of in (before, after))
