@@ -9,6 +9,7 @@ import scipy.sparse
 from ml_collections import ConfigDict
 
 import mhe_jax
+from mhe_jax.inference.decide import decide
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict_split
 from mhe_jax.inference.predictions import read_predictions
@@ -82,6 +83,8 @@ def test_classes_keep_their_ids_codes_and_rows(trained, begun):
 def test_evaluation_waits_for_the_training(begun):
     with pytest.raises(ValueError, match="'n[01].' is new in .*begun, which has not trained on it yet: mhe train"):
         evaluate(experiment.usable_config(begun), begun)
+    with pytest.raises(ValueError, match="is new in .*, which has not trained on it yet: mhe train --workdir="):
+        decide(experiment.usable_config(begun), begun, "micro_f1", "global", None, "none")
 
 
 @pytest.fixture(scope="module")
