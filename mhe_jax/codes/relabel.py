@@ -45,7 +45,8 @@ def _split(split: Any, codes: LabelCodes) -> Any:
         inverse_propensity=None if propensity is None else codes.in_code_order(propensity),
     )
     if isinstance(split, TextSplit) and split.listed is not None:
-        split = dataclasses.replace(split, listed=codes.codes(split.listed))
+        listed = codes.codes(split.listed)
+        split = dataclasses.replace(split, listed=listed[listed >= 0])
     return split
 
 

@@ -2,7 +2,7 @@
 
 import pathlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,12 +30,15 @@ class Node:
             self.classes.append(index)
 
 
-def read_taxonomy(path: pathlib.Path, num_classes: int, names: Sequence[str]) -> Node:
+def read_taxonomy(
+    path: pathlib.Path, num_classes: int, names: Sequence[str], former: Mapping[str, Sequence[str]] | None = None
+) -> Node:
     """The tree of a file of lines `NAME<TAB>GROUP`.
 
     NAME is a class of the data, by its number where the data has no names, or a group; GROUP is a group, which may have
     a line of its own, or a path of groups from the coarsest to the finest, `animals/birds`. Lines of other names are
-    passed over: a taxonomy may hold more classes than a data set.
+    passed over: a taxonomy may hold more classes than a data set. A class without a line has that of a `former` name,
+    the last one that has a line and is no other class's now.
 
     Raises:
       DataError: naming the file and the line, if a line has no tab, a name has two groups or is its own group's group;
@@ -53,10 +56,13 @@ def read_taxonomy(path: pathlib.Path, num_classes: int, names: Sequence[str]) ->
         if before[1] != number:
             raise DataError(f"{path}:{number}: {name!r} has a group already, in line {before[1]}")
     root = Node()
-    for name, index in ids_by_name(num_classes, names).items():
-        if name not in groups:
+    ids = ids_by_name(num_classes, names)
+    for name, index in ids.items():
+        earlier = (one for one in reversed((former or {}).get(name, ())) if one not in ids)
+        known = next((one for one in (name, *earlier) if one in groups), None)
+        if known is None:
             raise DataError(f"{path} has no line for class {index}, {name!r}")
-        root.add(_path_of(name, groups, path), index)
+        root.add(_path_of(known, groups, path), index)
     return root
 
 

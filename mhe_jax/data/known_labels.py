@@ -7,6 +7,14 @@ import scipy.sparse
 from mhe_jax.data.dataset import ArraySplit
 
 
+def ignored_labels(split: Any) -> Any:
+    """Labels of which it is not known whether an example has them, of pictures with many: CSR [N, L]; or None."""
+    many = getattr(split, "many", None)
+    if many is None or many.ignored is None:
+        return None
+    return many.ignored[split.labels] if isinstance(split, ArraySplit) else many.ignored
+
+
 def known_labels(split: Any) -> Any:
     """Labels by example: int [N], or where an example may have any number of them CSR [N, L]; None where they are not
     known."""

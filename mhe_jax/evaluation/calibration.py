@@ -35,11 +35,17 @@ class Calibration:
     def of_classes(self, scores: np.ndarray, num_classes: int) -> np.ndarray:
         """Of the probabilities of an example's best K of C classes, which exclude each other: float [N, K], the same.
 
-        A temperature needs the others too: what is left of 1 is shared equally among them.
+        A temperature needs the others too: what is left of 1 is shared equally among them. Isotonic regression is about
+        the best class: the others share what it leaves in proportion to what they had, and none exceeds it.
         """
         if self.kind == "temperature":
             powers, rest = _heated(scores.astype(np.float64), num_classes, self.temperature)
             return powers / np.maximum(powers.sum(axis=1) + rest * (num_classes - scores.shape[1]), _TINY)[:, None]
+        if self.kind == "isotonic" and scores.shape[1]:
+            others = scores[:, 1:].astype(np.float64)
+            best, rest = self.of_labels(scores[:, :1]), np.maximum(1 - scores[:, :1], others.sum(axis=1)[:, None])
+            shared = others * ((1 - best) / np.maximum(rest, _TINY))
+            return np.concatenate([best, np.minimum(shared, best)], axis=1)
         return self.of_labels(scores)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.codes.taxonomy import Node
+from mhe_jax.data.dataset import DataError
 
 _ROWS = 256  # of which the sums are made at a time
 
@@ -26,7 +27,11 @@ class Hierarchy:
 
     @classmethod
     def of(cls, root: Node, class_names: Sequence[str]) -> "Hierarchy":
-        """The tree that `mhe_jax.codes.taxonomy.read_taxonomy` gives; class_names: by id, of all C classes."""
+        """The tree that `mhe_jax.codes.taxonomy.read_taxonomy` gives; class_names: by id, of all C classes.
+
+        Raises:
+          DataError: if two classes have one name, by which a tree could not tell them.
+        """
         names: list[str] = []
         above: list[list[int]] = []
         paths: dict[int, list[int]] = {}
@@ -43,6 +48,8 @@ class Hierarchy:
                 paths[index] = add(class_names[index], path)
             for name, group in node.groups.items():
                 waiting.append((group, add("/".join([names[path[-1]], name] if path else [name]), path)))
+        if missing := [name for index, name in enumerate(class_names) if index not in paths]:
+            raise DataError(f"two classes are named {missing[0]!r}: a tree tells classes by their names")
         depth = max(map(len, paths.values()))
         rows = [paths[index] + paths[index][-1:] * (depth - len(paths[index])) for index in range(len(paths))]
         ends = np.cumsum([0, *map(len, above)])

@@ -20,7 +20,7 @@ def best_thresholds(pairs: LabelPairs, group_of_label: np.ndarray, maximize: str
       maximize: one of `MAXIMIZE`; `example_f1` is one of all labels together, which has one group.
 
     Returns:
-      float32 [G]; of a group without a true pair the best threshold of all labels together.
+      float64 [G]; of a group without a true pair the best threshold of all labels together.
 
     Raises:
       ValueError: for `example_f1` of several groups, and if no pair is true.
@@ -44,7 +44,7 @@ def precision_thresholds(pairs: LabelPairs, group_of_label: np.ndarray, precisio
     """The lowest thresholds at which the pairs predicted in each group have at least a precision; else as before.
 
     Returns:
-      float32 [G], infinite where no threshold reaches it.
+      float64 [G], infinite where no threshold reaches it.
     """
     order = _Order(pairs, group_of_label)
     hits, number = order.sums(pairs.hit[order.places].astype(np.float64)), order.sums(np.ones(len(order.places)))
@@ -67,7 +67,7 @@ class _Order:
     def __init__(self, pairs: LabelPairs, group_of_label: np.ndarray):
         group = group_of_label[pairs.label]
         self.places = np.lexsort((-pairs.score, group))
-        self.group, self.score = group[self.places], pairs.score[self.places]
+        self.group, self.score = group[self.places], pairs.score[self.places].astype(np.float64)
         self.groups = int(group_of_label.max(initial=0)) + 1
         self.is_end = np.ones(len(self.places), bool)
         self.is_end[:-1] = (np.diff(self.group) != 0) | (np.diff(self.score) != 0)
@@ -89,14 +89,14 @@ class _Order:
         return ends
 
     def thresholds(self, ends: np.ndarray) -> np.ndarray:
-        """Of each group the middle between the score at its end and the next lower one, float32 [G]."""
+        """Of each group the middle between the score at its end and the next lower one, float64 [G]."""
         found = np.full(self.groups, np.inf)
         known = ends >= 0
         at = ends[known]
         after = np.minimum(at + 1, len(self.score) - 1)
         last = (at + 1 >= len(self.score)) | (self.group[after] != self.group[at])
         found[known] = np.where(last, self.score[at], (self.score[at] + self.score[after]) / 2)
-        return found.astype(np.float32)
+        return found
 
 
 def _micro(order: _Order, pairs: LabelPairs) -> np.ndarray:

@@ -23,15 +23,25 @@ _MOST = 16_384
 
 
 class Placed(NamedTuple):
-    """Classes by their codes, int [N], and the means of their examples' features, float [N, D]."""
+    """Classes by their codes, int [N], and the means of their examples' features, float [N, D].
+
+    taken: all codes of the classes of a head, where others have no examples or are left out; None: these have them all.
+    """
 
     codes: np.ndarray
     means: np.ndarray
+    taken: np.ndarray | None = None
 
     def among(self, low: int, high: int) -> "Placed":
         """Those with codes in low .. high - 1, counted from `low`."""
-        there = (self.codes >= low) & (self.codes < high)
-        return Placed(self.codes[there] - low, self.means[there])
+        within = lambda codes: (codes >= low) & (codes < high)
+        there, taken = within(self.codes), self.taken
+        taken = None if taken is None else taken[within(taken)] - low
+        return Placed(self.codes[there] - low, self.means[there], taken)
+
+    def nodes(self, stride: int) -> np.ndarray:
+        """The nodes, of `stride` codes each, that classes use."""
+        return np.unique((self.codes if self.taken is None else self.taken) // stride)
 
 
 def begun(params: Mapping[str, Any], head: Any, trained: Placed, new: Placed) -> dict[str, Any]:
@@ -42,12 +52,14 @@ def begun(params: Mapping[str, Any], head: Any, trained: Placed, new: Placed) ->
     Args:
       params: of the head, arrays on the host.
       head: its label space has all these codes.
-      trained: the classes that the head knows and that have examples; of many, some are looked at.
+      trained: the classes that the head knows and that have examples; of many, some are looked at. Rows of those that
+        it has `taken` beside them are not touched either.
       new: classes with examples, whose codes no trained class has.
     """
     if len(trained.codes) > _MOST:
         some = np.random.default_rng(0).choice(len(trained.codes), _MOST, replace=False)
-        trained = Placed(*(part[some] for part in trained))
+        taken = trained.codes if trained.taken is None else trained.taken
+        trained = Placed(trained.codes[some], trained.means[some], taken)
     found: dict[str, Any] = dict(params)
     return head.begin(found, trained, new) if len(new.codes) and len(trained.codes) else found
 
@@ -106,7 +118,7 @@ def of_tree(params: Mapping[str, Any], space: LabelSpace, trained: Placed, new: 
     rows = regressed(trained.means, _tree_rows(params, space, trained.codes), new.means).astype(np.float64)
     for level, stride in enumerate(space.strides):
         nodes, place = np.unique(new.codes // stride, return_inverse=True)
-        is_new = ~np.isin(nodes, trained.codes // stride)
+        is_new = ~np.isin(nodes, trained.nodes(stride))
         if is_new.any():
             left = np.stack([rows[place == at].mean(axis=0) for at in np.flatnonzero(is_new)])
             if level == 0:
@@ -156,12 +168,13 @@ def of_digits(params: Mapping[str, Any], head: Any, trained: Placed, new: Placed
 
     A class whose first digit is not new has no row of its own, and begins with what the others left there.
     """
-    digit = new.codes // head.label_space.strides[0]
-    is_new = ~np.isin(digit, trained.codes // head.label_space.strides[0])
+    stride = head.label_space.strides[0]
+    digit = new.codes // stride
+    is_new = ~np.isin(digit, trained.nodes(stride))
     if not is_new.any():
         return dict(params)
     rows = regressed(trained.means, _mixture_rows(params, head, trained, first=0), new.means)
-    rows = rows[is_new] - _mixture_rows(params, head, Placed(*(part[is_new] for part in new)), first=1)
+    rows = rows[is_new] - _mixture_rows(params, head, Placed(new.codes[is_new], new.means[is_new]), first=1)
     digits, place = np.unique(digit[is_new], return_inverse=True)
     mean = np.stack([rows[place == at].mean(axis=0) for at in range(len(digits))])
     found = {**params, "kernel": filled(params["kernel"], head.growing()["kernel",], digits, lambda _: mean[:, :-1])}
@@ -209,7 +222,7 @@ def of_angles(params: Mapping[str, Any], strides: Mapping[str, int], trained: Pl
         nodes, place = np.unique(new.codes // stride, return_inverse=True)
         known = np.unique(trained.codes // stride)
         length = np.linalg.norm(rows[known].astype(np.float32), axis=1).mean()
-        for at in np.flatnonzero(~np.isin(nodes, known)):
+        for at in np.flatnonzero(~np.isin(nodes, trained.nodes(stride))):
             mean = new.means[place == at].mean(axis=0)
             rows[nodes[at]] = mean * (length / max(np.linalg.norm(mean), 1e-12))
         found[name] = table

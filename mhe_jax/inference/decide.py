@@ -22,6 +22,7 @@ from mhe_jax.inference.held_out import held_out_split
 from mhe_jax.inference.opened import Trained, opened
 from mhe_jax.inference.scored import Scored, keep_scored, scored
 from mhe_jax.train.evaluator import Evaluator
+from mhe_jax.train.numbered import require_trained
 
 PER = ("global", "group", "label")
 
@@ -43,7 +44,8 @@ def decide(
       what was chosen and what it reaches on the held-out examples, before calibration and after.
 
     Raises:
-      ValueError: if there are no held-out examples, or a choice is not one for this run.
+      ValueError: if there are no held-out examples, or some of classes that the run was extended by and has not
+        trained on, or a choice is not one for this run.
     """
     _check(maximize, per, precision, calibrate)
     trained = opened(config, workdir)
@@ -51,7 +53,9 @@ def decide(
         raise ValueError(f"{workdir} is a run on faces, whose classes only trained it: there is nothing to decide")
     if not trained.data.multilabel and per != "global":
         raise ValueError(f"--per={per} is for many labels an example; of one class each, --per=global")
-    splits = relabelled(trained.load_splits(), trained.codes)
+    by_id = trained.load_splits()
+    require_trained(workdir, trained.classes, trained.codes, by_id)
+    splits = relabelled(by_id, trained.codes)
     found = _scored(trained, splits, workdir)
     decision = choose(found, trained, maximize, per, precision, calibrate)
     decision.save(workdir)
@@ -70,7 +74,7 @@ def choose(
     fitted, groups = _fitted(found, calibrate, one_class), _groups(trained, per)
     model = model_of(trained.workdir, trained.step, trained.classes)
     # Of no threshold yet: it calibrates the pairs by which they are chosen.
-    decision = Decision(fitted, np.zeros(1, np.float32), groups, one_class, model, {})
+    decision = Decision(fitted, np.zeros(1), groups, one_class, model, {})
     pairs = decided_pairs(found, decision)
     if precision is not None:
         thresholds = precision_thresholds(pairs, groups, precision)

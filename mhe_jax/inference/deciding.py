@@ -26,12 +26,17 @@ class Deciding:
         self._decision: Decision | None = None
         self._hierarchy = hierarchy
         self._threshold = 0.0
-        self._classes = trained.classes.number
+        self._classes = trained.num_live
         if threshold == AUTO:
             model = model_of(trained.workdir, trained.step, trained.classes)
             self._decision = read_decision(trained.workdir, model)
         elif threshold is not None:
             self._threshold = number(threshold)
+
+    @property
+    def decides_one(self) -> bool:
+        """Whether there is a decision, of one class an example."""
+        return self._decision is not None and self._decision.one_class
 
     def asked(self, top_k: int) -> int:
         """How many classes have to be asked of the head for answers of `top_k`."""

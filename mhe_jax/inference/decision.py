@@ -26,7 +26,7 @@ KEPT = 100
 class Decision:
     """What is answered, of probabilities once they are calibrated.
 
-    thresholds: float32 [G], the least probability of a label that is answered; group_of_label: int32 [C], by id.
+    thresholds: float64 [G], the least probability of a label that is answered; group_of_label: int32 [C], by id.
     one_class: whether an example has one class, so that below the threshold it has none of those that are known.
     model: of which run it is, see `model_of`.
     facts: how it was chosen, and what it reached there.
@@ -112,7 +112,9 @@ def model_of(workdir: pathlib.Path, step: int | None, classes: Classes) -> dict[
       step: of the checkpoint, None for weights of a file.
       classes: of the run.
     """
-    names = json.dumps([classes.number, list(classes.names)])
+    # The others share the probability of a retired class.
+    retired = [sorted(classes.retired)] if classes.retired else []
+    names = json.dumps([classes.number, list(classes.names), *retired])
     digests = workdir / "checkpoints" / str(step) / seals.FILE
     if step is not None and digests.is_file():
         weights = hashlib.sha256(digests.read_bytes()).hexdigest()

@@ -17,6 +17,7 @@ from mhe_jax.data.dataset import PairedSplit, StreamSplit
 from mhe_jax.data.features import labels as files
 from mhe_jax.data.features.folder import TEST, TRAIN, VALID
 from mhe_jax.data.features.writer import FolderWriter, save_matrix
+from mhe_jax.data.known_labels import ignored_labels, known_labels
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.settings import Settings
@@ -78,8 +79,8 @@ def embed_splits(
             if split is not None:
                 _write(writer, name, _strict(split), task, weights, batch_size, mesh, dtype)
                 written[name] = split.num_examples, task.head.features_dim
-                many = getattr(split, "many", None)
-                filtered = getattr(split, "filtered", None) if many is None else many.ignored
+                of_pictures = getattr(split, "many", None) is not None
+                filtered = ignored_labels(split) if of_pictures else getattr(split, "filtered", None)
                 if writer is not None and filtered is not None:
                     save_matrix(output / name / files.FILTERED, scipy.sparse.csr_matrix(filtered, dtype="float32"))
     if writer is not None:
@@ -142,8 +143,7 @@ def _write(
     """Features and labels of a split, from the first batch that is not yet on the disk."""
     (done,) = distributed.of_main([writer.done(name) if writer else 0])
     steps = -(-split.num_examples // batch_size)
-    several = getattr(split, "many", None)
-    labels = getattr(split, "labels", None) if several is None else several.labels
+    labels = getattr(split, "labels", None) if getattr(split, "many", None) is None else known_labels(split)
     many = labels if scipy.sparse.issparse(labels) else None
     rows = writer.split(name, (split.num_examples, task.head.features_dim), dtype, many) if writer else None
     with tqdm.tqdm(

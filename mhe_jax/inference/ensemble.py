@@ -22,7 +22,7 @@ from mhe_jax.ops.ranking import drop_filtered, drop_labels, ranking_metrics
 from mhe_jax.tasks.multilabel import KS
 from mhe_jax.train import experiment
 from mhe_jax.train.classes import Classes, check_same
-from mhe_jax.train.numbered import numbering_of
+from mhe_jax.train.numbered import numbering_of, without_retired
 from mhe_jax.train.reporting import metrics
 
 AUTO = "auto"
@@ -234,7 +234,8 @@ def _load_split(run: Ranked) -> Truth:
     if not run.classes.is_kept:
         check_same(run.workdir, run.classes, names)
     elif split is not None:
-        split = of_classes(split, numbering_of(run.workdir, run.classes, names, data.num_classes))
+        numbering = numbering_of(run.workdir, run.classes, names, data.num_classes)
+        split = of_classes(split, without_retired(numbering, run.classes))
     if split is None or split.labels.shape != run.predictions.scores.shape:
         found = "no such split" if split is None else f"labels {split.labels.shape}"
         raise ValueError(

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mhe_jax.codes.relabel import relabelled
 from mhe_jax.data.build import build_data
 from mhe_jax.inference.class_names import with_names
-from mhe_jax.inference.deciding import stop_at
+from mhe_jax.inference.deciding import AUTO, stop_at
 from mhe_jax.inference.decision import FILE, Decision, model_of, read_decision
 from mhe_jax.inference.figures import Figures
 from mhe_jax.inference.scored import scored
@@ -91,7 +91,7 @@ def evaluate(
         if not has_weights:
             weights, step = experiment.trained_weights(settings, task, mesh, workdir, codes)
         decision = _decision(workdir, step) if has_weights else None
-        figures = Figures(task, classes, decision, hierarchy, stop_at(stop, decision))
+        figures = Figures(task, classes, decision, hierarchy, stop_at(stop, decision), stop == AUTO)
         found = {}
         for name, split in (("eval", splits.eval), ("test", splits.test)):
             if split is not None and has_answers(split):

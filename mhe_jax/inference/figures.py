@@ -29,7 +29,8 @@ class Figures:
 
     task: of the run. classes: their names. decision: of the run, if it has one.
     hierarchy: the tree above the classes, if there is one; stop: the probability of which answers have to be sure, that
-      stop at a group otherwise, of one class an example.
+      stop at a group otherwise, of one class an example. calibrated_stop: whether that is the decision's, of calibrated
+      probabilities.
     """
 
     task: Any
@@ -37,6 +38,7 @@ class Figures:
     decision: Decision | None = None
     hierarchy: Hierarchy | None = None
     stop: float | None = None
+    calibrated_stop: bool = False
 
     @property
     def one_class(self) -> bool:
@@ -85,7 +87,7 @@ class Figures:
         row, place = np.nonzero(answered)
         values |= hierarchy.scores(hierarchy.nodes(row, hierarchy.leaf[found.ids[row, place]], examples), true)
         if self.one_class and self.stop is not None:
-            node, _ = hierarchy.stopped(found.ids, scores, self.stop)
+            node, _ = hierarchy.stopped(found.ids, scores if self.calibrated_stop else found.scores, self.stop)
             stopped = hierarchy.scores(hierarchy.nodes(np.arange(examples), node, examples), true)
             at_class = np.isin(node, hierarchy.leaf)
             values["stopped"] = {**stopped, "at_a_class": float(at_class.mean()), "nowhere": float((node < 0).mean())}

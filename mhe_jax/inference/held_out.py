@@ -3,7 +3,8 @@
 from typing import Any
 
 from mhe_jax.data.build import Data
-from mhe_jax.data.images.folder import EVAL_NAMES, ImageFolder, split_folder
+from mhe_jax.data.images.folder import ImageFolder, split_folder
+from mhe_jax.data.images.layouts import EVAL_NAMES, find_files, snapshot, split_of
 
 
 def held_out_split(data: Data, splits: Any, workdir: object) -> Any:
@@ -22,7 +23,11 @@ def held_out_split(data: Data, splits: Any, workdir: object) -> Any:
     validation = str(facts.get("chosen_on", "")).partition(" ")[2].startswith("validation")
     validation |= facts.get("chosen_on") in ("val", "validation pictures")
     if type(data) is ImageFolder and not own:
-        validation = split_folder(data.path, EVAL_NAMES).name != "test"
+        files = find_files(data.path, data.layout)
+        if files is None:
+            validation = split_folder(snapshot(data.path), EVAL_NAMES).name != "test"
+        else:
+            validation = any(split_of(file) != "test" for file in files.evaluate)
     if not (own or validation or splits.test is not None):
         field = "valid_share" if hasattr(data, "valid_share") else "valid_examples"
         share = f"train with config.data.{field}=0.1, or " if hasattr(data, field) else ""

@@ -75,8 +75,10 @@ def predict(
     if isinstance(build_data(config.data), FaceData):
         return write_embeddings(config, workdir, source, output)
     _check_top_k(k, workdir)
-    trained = _named(opened(config, workdir), class_names)
+    trained = opened(config, workdir)
     data, deciding = trained.data, Deciding(trained, threshold, _hierarchy(trained, taxonomy, config, threshold))
+    # Decisions and taxonomies know classes by the names that the run has.
+    trained = _named(trained, class_names)
     unreadable, count = Unreadable(), 0
     if isinstance(data, TextData | WordData):
         batches = texts(source, data, BATCH_SIZE, unreadable)

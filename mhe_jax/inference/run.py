@@ -12,6 +12,7 @@ from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.inference import hub
 from mhe_jax.inference.asked import batches, blank, checked, count, cut, kind_of, shape_of
 from mhe_jax.inference.deciding import AUTO, Deciding
+from mhe_jax.inference.decision import FILE
 from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.opened import SIZES, Trained, opened
 from mhe_jax.labels import LabelCodes, LabelSpace
@@ -69,6 +70,7 @@ class Run:
         self._predict = trained.compiled(trained.task.predict, static=("k",))
         self._embed = trained.compiled(trained.task.embed)
         self._neighbours = trained.compiled(trained.task.neighbours, static=("k",))
+        self._deciding = functools.lru_cache(maxsize=8)(functools.partial(Deciding, trained))
 
     @property
     def kind(self) -> str:
@@ -157,14 +159,23 @@ class Run:
         return found
 
     def decided(self, best: Sequence[Prediction]) -> list[Prediction]:
-        """Of the best classes of one input, as `predict` gives them, those that it gives with `threshold='auto'`."""
+        """Of the best classes of one input, as `predict` gives them, those that it gives with `threshold='auto'`; of
+        one class an example `best` are `num_decided`."""
         ids, scores = np.array([[one.id for one in best]], np.int64), np.array([[one.score for one in best]])
         kept = zip(*(part[0].tolist() for part in self._deciding(AUTO)(ids, scores, len(best))), strict=True)
         return [Prediction(self._trained.classes.name(i), score, i) for i, score in kept if i >= 0]
 
-    @functools.lru_cache(maxsize=8)  # noqa: B019 - as long as the run
-    def _deciding(self, threshold: float | str | None) -> Deciding:
-        return Deciding(self._trained, threshold)
+    @functools.cached_property
+    def num_decided(self) -> int:
+        """How many of the best classes `decided` needs to answer as `predict` does: of a decision of one class an
+        example, whose probabilities are calibrated by all of them; 0 where the run has no such decision."""
+        if not (self._trained.workdir / FILE).exists():
+            return 0
+        try:
+            deciding = self._deciding(AUTO)
+        except ValueError:
+            return 0
+        return deciding.asked(0) if deciding.decides_one else 0
 
     def embed(self, inputs: Input | Sequence[Input] | np.ndarray) -> np.ndarray:
         """The features of each input as the head sees them, float32 [N, D].

@@ -16,7 +16,8 @@ def find_hierarchy(named: pathlib.Path | None, config: ConfigDict, classes: Clas
 
     Args:
       named: a file of lines `NAME<TAB>GROUP`, see `mhe_jax.codes.taxonomy.read_taxonomy`; None takes that of the
-        config's codes, or taxonomy.tsv in the folder of the data, where they are there.
+        config's codes, or taxonomy.tsv in the folder of the data, where they are there. Renamed classes may have their
+        old names in it.
       config: of the run.
       classes: of the run.
 
@@ -31,6 +32,4 @@ def find_hierarchy(named: pathlib.Path | None, config: ConfigDict, classes: Clas
         path = next((pathlib.Path(one) for one in beside if one and pathlib.Path(one).is_file()), None)
     if path is None:
         return None
-    return Hierarchy.of(
-        read_taxonomy(path, classes.number, classes.names), [classes.name(i) for i in range(classes.number)]
-    )
+    return Hierarchy.of(read_taxonomy(path, classes.number, classes.names, classes.former), classes.all_names)

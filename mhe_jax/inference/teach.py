@@ -36,8 +36,8 @@ def write_scores(config: ConfigDict, workdir: pathlib.Path, output: pathlib.Path
     trained = opened(left_to_data.as_trained(config, workdir), workdir)
     num_classes, mesh = trained.classes.number, trained.mesh
     task: Any = trained.task
-    if not 1 <= k <= num_classes:
-        raise ValueError(f"--top_k is {k}; it must be between 1 and the {num_classes} classes")
+    if not 1 <= k <= trained.num_live:
+        raise ValueError(f"--top_k is {k}; it must be between 1 and the {trained.num_live} classes")
     split = trained.load_splits().train
     batch_size = -(-trained.settings.global_batch_size // mesh.size) * mesh.size
     ids = np.full((split.num_examples, k), -1, np.int32)

@@ -8,6 +8,7 @@ import scipy.sparse
 
 from mhe_jax.codes.relabel import columns
 from mhe_jax.data.build import Data
+from mhe_jax.data.known_labels import ignored_labels, known_labels
 from mhe_jax.data.texts.documents import CorpusText
 from mhe_jax.labels import LabelCodes
 
@@ -29,7 +30,7 @@ def true_splits(data: Data, loaded: Any = None) -> tuple[dict[str, Truth], Seque
     """The truth of 'train', 'eval' and, where those are others, 'test'; and the names of the labels, perhaps none.
 
     Args:
-      data: texts or features.
+      data: texts, features, or pictures with labels that are known without reading them.
       loaded: what `data.load()` gave, where that was done already.
 
     Raises:
@@ -44,7 +45,7 @@ def true_splits(data: Data, loaded: Any = None) -> tuple[dict[str, Truth], Seque
         }, names
     loaded = loaded or data.load()
     return {
-        name: Truth(_matrix(split.labels, data.num_classes), getattr(split, "filtered", None), _inverse(split))
+        name: Truth(_matrix(_labels(split), data.num_classes), _filtered(split), _inverse(split))
         for name, split in present(loaded).items()
     }, loaded.class_names
 
@@ -93,5 +94,14 @@ def _matrix(labels: Any, num_classes: int) -> scipy.sparse.csr_matrix:
     )
 
 
+def _labels(split: Any) -> Any:
+    return split.labels if getattr(split, "many", None) is None else known_labels(split)
+
+
+def _filtered(split: Any) -> scipy.sparse.csr_matrix | None:
+    return getattr(split, "filtered", None) if getattr(split, "many", None) is None else ignored_labels(split)
+
+
 def _inverse(split: Any) -> np.ndarray | None:
-    return getattr(split, "inverse_propensity", None)
+    many = getattr(split, "many", None)
+    return getattr(split if many is None else many, "inverse_propensity", None)

@@ -243,7 +243,7 @@ class Served:
         run = load(self.workdir)
         if contract is not None and _contract(run) != contract:
             raise _OtherRunError(f"{self.workdir} holds another run now: start the server anew for it")
-        run.warm(min(self.options.max_top_k, run.num_live), _neighbours(run, self.options))
+        run.warm(_ranked(run, self.options), _neighbours(run, self.options))
         gallery = Gallery.of(run, self._gallery_folder) if self._gallery_folder else None
         try:
             threshold = best_threshold(self.workdir) if run.verifies else None
@@ -295,7 +295,7 @@ class Served:
 
     def _predict(self, items: list) -> list[list[Prediction]]:
         run = self._run
-        return run.predict(reading.stacked(run.kind, items), self.max_top_k)
+        return run.predict(reading.stacked(run.kind, items), _ranked(run, self.options))
 
     def _embed(self, items: list) -> list[np.ndarray]:
         run = self._run
@@ -318,6 +318,11 @@ class Served:
 def _contract(run: Run) -> tuple:
     """What those who ask a run rely on."""
     return run.kind, run.input_shape, run.features_dim, run.verifies, run.classes
+
+
+def _ranked(run: Run, options: Options) -> int:
+    """Classes that the program finds: those of an answer, and more where a decision needs them."""
+    return max(min(options.max_top_k, run.num_live), run.num_decided)
 
 
 def _neighbours(run: Run, options: Options) -> int:

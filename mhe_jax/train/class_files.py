@@ -7,7 +7,7 @@ import numpy as np
 
 from mhe_jax.labels import LabelCodes
 from mhe_jax.train import experiment, label_codes
-from mhe_jax.train.checkpoints import lock
+from mhe_jax.train.checkpoints import lock, published
 from mhe_jax.train.classes import FILE, TRAINED, Classes
 from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.writers import write_atomically
@@ -44,11 +44,13 @@ def change(workdir: pathlib.Path, change: Callable[[Classes], Classes]) -> None:
     """Replaces the classes of a run at once: a crash leaves the old file or the new one.
 
     Raises:
-      ValueError: if the folder is not a run's, or as `change` does.
+      ValueError: if the folder is not a run's, or of one that has no checkpoint yet, or as `change` does.
       OSError: while the run trains.
     """
     config, _ = experiment.read_workdir(workdir)
+    if not (experiment.is_begun(workdir) or published.is_published(workdir)):
+        raise ValueError(f"{workdir} has no checkpoint: until it has one, its classes are those of its data")
     with lock.held(workdir):
         _, classes = experiment.read_workdir(workdir)
-        new = change(classes).kept(config.head)
+        new = change(classes.kept(config.head))
         write_atomically(workdir / FILE, stored.as_text(new.as_fields()) + "\n")

@@ -5,6 +5,7 @@ whose classes were renamed or retired, keeps a list of its own: an id stays that
 later is numbered by the names of the list.
 """
 
+import collections
 import dataclasses
 import itertools
 import pathlib
@@ -101,9 +102,10 @@ class Classes:
         return same, LabelCodes.placed(kept, self.number)
 
     def kept(self, head: ConfigDict) -> "Classes":
-        """The same as a list of the run's own."""
+        """The same as a list of the run's own; raises DataError if two classes have one name."""
         if self.is_kept:
             return self
+        _require_distinct(self.all_names)
         sizes = digits_of(head.name, head.get("head_sizes", ()), self.number).head_sizes
         return dataclasses.replace(self, names=self.all_names, head_sizes=sizes)
 
@@ -149,9 +151,10 @@ class Classes:
           where: names this run in messages.
 
         Raises:
-          DataError: if the data lacks a class.
+          DataError: if the data lacks a class, or has two of one name.
         """
         theirs = Classes(number, names).all_names
+        _require_distinct(theirs)
         by_name = {name: index for index, name in enumerate(self.all_names)}
         id_of = {name: by_name[name] for name in theirs if name in by_name}
         taken = set(id_of.values())
@@ -204,6 +207,12 @@ def of_fields(path: pathlib.Path, fields: Mapping[str, Any]) -> Classes:
     if not sizes and (former or retired or begun):
         raise ValueError(f"{path}: head_sizes is missing, the digits of a list of classes that has changed")
     return Classes(number, names, sizes, {name: tuple(old) for name, old in former.items()}, retired, begun)
+
+
+def _require_distinct(names: Sequence[str]) -> None:
+    name, times = collections.Counter(names).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"two classes are named {name!r}: a run that keeps a list tells classes by their names")
 
 
 def _numbers(path: pathlib.Path, name: str, value: Any) -> tuple[int, ...]:

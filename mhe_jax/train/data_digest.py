@@ -41,8 +41,9 @@ def figures(data: Images | Texts | Features, num_classes: int) -> Figures:
                 found[f"{name} order of labels"] = _digest(split.listed)
         source = getattr(getattr(split, "load_example", None), "source", None)
         labels = getattr(split, "labels", getattr(source, "labels", None))
+        again = getattr(split, "code_of_label", None)
         if labels is not None:
-            found[f"{name} labels"] = _digest(labels)
+            found[f"{name} labels"] = _digest(labels if again is None else again[labels])
         if (many := getattr(split, "many", None)) is not None:
             found[f"{name} label rows"] = _digest((many.labels, many.ignored))
         if source is not None:

@@ -124,7 +124,8 @@ def claim_workdir(
     the folder alone is enough to predict.
 
     Raises:
-      ValueError: listing the fields, or what of the data differs; for words that `config.init_from` numbers otherwise.
+      ValueError: listing the fields, or what of the data differs; for words that `config.init_from` numbers otherwise;
+        if the list of classes there has changed since it was read.
     """
     if isinstance(data, WordFields) and config.get("init_from") and "backbone" in config.init_parts:
         data.require_words(pathlib.Path(config.init_from) / FOLDER)
@@ -133,7 +134,7 @@ def claim_workdir(
     if begun := is_begun(workdir):
         from mhe_jax.train import sections  # all that a config can name: slow to import
 
-        before, _ = read_workdir(workdir)
+        before, there = read_workdir(workdir)
         now = json.loads(config.to_json())
         different = sections.differences(_lengthened(before.to_dict(), now), now)
         if different:
@@ -143,6 +144,8 @@ def claim_workdir(
             )
         check_classes(workdir, classes)
         data_digest.check_unchanged(workdir, figures or {})
+        if (there.is_kept or classes.is_kept) and _as_stored(there) != _as_stored(classes):
+            raise ValueError(f"{workdir}: its classes were changed meanwhile: start again")
     if distributed.is_main():
         write_atomically(path, json.dumps(json.loads(config.to_json()), indent=2) + "\n")
         write_atomically(workdir / FILE, stored.as_text(classes.as_fields()) + "\n")
@@ -157,6 +160,10 @@ def claim_workdir(
             data.save_tokenizer(workdir / "tokenizer")
             section = backbone_section(Settings.from_config(config), data)
             write_atomically(workdir / "backbone.json", json.dumps(section.to_dict(), indent=2) + "\n")
+
+
+def _as_stored(classes: Classes) -> str:
+    return stored.as_text(classes.as_fields())
 
 
 def is_begun(workdir: pathlib.Path) -> bool:

@@ -144,7 +144,8 @@ def planned(settings: Settings, data: Data, splits: Any, mesh: Mesh) -> Extended
     weights = jax.device_get(trained.weights)
     head = growth.resized(weights["params"]["head"], trained.task.head, task.head, abstract)
     known, added = (_with_examples(part, placed, means) for part in (np.arange(kept.number), np.array(ids)))
-    head = beginning.begun(head, task.head, known, added)
+    old = placed.codes(np.arange(kept.number))
+    head = beginning.begun(head, task.head, known._replace(taken=old[old >= 0]), added)
     weights = {**weights, "params": {**weights["params"], "head": head}}
     return Extended(classes, placed, weights, splits)
 
@@ -184,6 +185,13 @@ def config_of(
         config.total_epochs, config.total_steps = epochs or 1.0, 0
         config.schedule.update({name: 0.0 for name in ("warmup_epochs", "warmup_steps") if name in config.schedule})
         config.schedule.learning_rate = learning_rate or _RATE * config.schedule.learning_rate
+        # What only the backbone has, what would begin after the last epoch, and scores of other examples.
+        if freeze:
+            nothing = {"backbone_rate": 1.0, "layer_decay": 1.0, "bag_rate": 1.0, "unfreeze_steps": ()}
+            config.optimizer.update({name: value for name, value in nothing.items() if name in config.optimizer})
+            config.dropout_off_after_step = 0
+        config.class_weights.start_epoch = config.sampling.start_epoch = 0.0
+        config.distillation = defaults()["distillation"]
         # Whatever cadence the run had, of steps perhaps that are fewer now.
         config.eval_every_steps = config.checkpoint_every_steps = 0
         config.eval_every_epochs = config.checkpoint_every_epochs = 1.0

@@ -50,11 +50,16 @@ def by(numbering: LabelCodes, classes: Classes, workdir: pathlib.Path, data: Dat
     """The splits with the ids of `classes` as labels, which `numbering` gives the data's."""
     retired = np.isin(np.arange(classes.number), classes.retired)
     require_none(splits, numbering.codes, retired, classes, f"is retired in {workdir}: take its examples out")
-    # Rows with many labels go without those of retired classes.
-    kept = np.where(retired, -1, numbering.classes_by_code)
     data.num_classes = classes.number
-    numbering = LabelCodes.placed(kept, numbering.num_classes)
-    return dataclasses.replace(relabelled(splits, numbering), class_names=classes.all_names)
+    found = relabelled(splits, without_retired(numbering, classes))
+    return dataclasses.replace(found, class_names=classes.all_names)
+
+
+def without_retired(numbering: LabelCodes, classes: Classes) -> LabelCodes:
+    """The numbering of a run's data by which rows with many labels go without those of retired classes."""
+    kept = numbering.classes_by_code.copy()
+    kept[list(classes.retired)] = -1
+    return LabelCodes.placed(kept, numbering.num_classes)
 
 
 def require_trained(workdir: pathlib.Path, classes: Classes, codes: LabelCodes, splits: Any) -> None:

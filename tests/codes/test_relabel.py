@@ -75,3 +75,12 @@ def test_labels_filtered_ones_and_propensities_move_together():
     np.testing.assert_array_equal(after["label"], CODES.codes(before["label"]))
     assert found.train.labels[0, CODES.code_of_id[6]] == 2
     assert found.test is None
+
+
+def test_labels_without_a_code_leave_those_behind_them_in_their_places():
+    labels = scipy.sparse.csr_matrix((np.ones(5, np.float32), [0, 2, 1, 0, 1], [0, 2, 3, 5]), (3, 3))
+    ends, listed = np.array([0, 2, 3, 6]), np.array([2, 0, 1, 1, 0], np.int32)
+    split = TextSplit(np.arange(6, dtype=np.int32), ends, labels, 2, (4,), 1, listed=listed)
+    found = relabelled(Texts(split, split, None, (), {}), LabelCodes.placed([0, 1, -1], 3)).train
+    rows = chunk(train_feed(found, 3, seed=0))[1]
+    assert {tuple(row) for row in rows["label"][0].tolist()} == {(0, -1), (1, -1), (1, 0)}

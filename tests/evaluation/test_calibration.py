@@ -85,3 +85,12 @@ def test_the_error_is_the_mean_distance():
 def test_the_plot_is_written(tmp_path):
     plot_reliability({"as trained": reliability(*sharpened())}, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_isotonic_probabilities_of_classes_are_those_of_a_whole():
+    scores, correct, _ = softmaxes()
+    for kept in (7, 4):
+        found = fit_classes("isotonic", scores[:, :kept], correct[:, :kept], 7).of_classes(scores[:, :kept], 7)
+        assert found.min() >= 0
+        assert found.sum(axis=1).max() <= 1 + 1e-9
+        assert (np.diff(found, axis=1) <= 1e-12).all()

@@ -66,3 +66,20 @@ def test_a_taxonomy_that_misses_a_class_is_told(tmp_path):
     path.write_text("wolf\tanimals\n")
     with pytest.raises(DataError, match=f"^{path} has no line for class 1, 'crow'$"):
         read_taxonomy(path, 5, NAMES)
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path):
+    (tmp_path / "tree.tsv").write_text(LINES)
+    names = ("oak", "oak", "elm")
+    with pytest.raises(DataError, match="two classes are named 'oak': a tree tells classes by their names"):
+        Hierarchy.of(read_taxonomy(tmp_path / "tree.tsv", 3, names), names)
+
+
+def test_a_class_without_a_line_has_that_of_a_former_name(tmp_path):
+    (tmp_path / "tree.tsv").write_text(LINES)
+    names = ("wolf", "bird", "oak")
+    root = read_taxonomy(tmp_path / "tree.tsv", 3, names, {"bird": ("oak", "crow", "raven")})
+    tree = Hierarchy.of(root, names)
+    assert [tree.names[node] for node in tree.path[1]] == ["animals", "animals/birds", "bird"]
+    with pytest.raises(DataError, match="no line for class 1, 'bird'"):
+        read_taxonomy(tmp_path / "tree.tsv", 3, names, {"bird": ("oak",)})

@@ -112,3 +112,11 @@ def test_there_must_be_something_to_find_and_one_threshold_for_examples():
         ValueError, match="--maximize=example_f1 chooses one threshold for all labels: set --per=global"
     ):
         best_thresholds(pairs, np.arange(5), "example_f1")
+
+
+def test_the_lowest_pair_of_all_that_are_predicted_reaches_its_threshold():
+    scores = np.array([[0.7], [0.1]])  # of which the second is less than its float32
+    pairs = label_pairs(np.zeros((2, 1), int), scores, scipy.sparse.csr_matrix(np.ones((2, 1), bool)))
+    groups = np.zeros(1, int)
+    for thresholds in (best_thresholds(pairs, groups, "micro_f1"), precision_thresholds(pairs, groups, 0.9)):
+        assert predicted(pairs, thresholds, groups).all()

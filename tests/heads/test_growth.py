@@ -116,6 +116,26 @@ def test_trained_rows_that_are_their_means_lead_to_the_means():
     np.testing.assert_allclose(found["weight"].reshape(-1, DIM)[:31], 2 * means, atol=1e-4)
 
 
+@pytest.mark.parametrize("case", ["mhp", "mhc", "three", "digits", "tree"])
+def test_rows_of_classes_that_are_not_looked_at_stay(case, monkeypatch):
+    """One group has no examples, and of the other classes two are enough to find rows by: no group is new."""
+    monkeypatch.setattr(beginning, "_MOST", 2)
+    (_, head), _, params, _ = made(case)
+    space, means = head.label_space, np.random.default_rng(0).normal(size=(31, DIM)).astype(np.float32)
+    new = space.strides[0] * np.arange(space.head_sizes[0] - 1) + 1
+    old = np.setdiff1d(np.arange(space.num_classes), new)
+    seen = old[old >= space.strides[0]]
+    found = beginning.begun(params, head, Placed(seen, means[seen], old), Placed(new, means[new]))
+    for name, value in params.items():
+        before, after = (
+            np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(of)]) for of in (value, found[name])
+        )
+        if name.startswith("table_"):
+            stride = space.strides[int(name[-1])]
+            before, after = (of.reshape(-1, value.shape[-1])[np.unique(old // stride)] for of in (before, after))
+        np.testing.assert_array_equal(before, after)
+
+
 def test_nothing_is_begun_without_examples():
     (_, head), _, wanted, _ = made("mhs")
     none = Placed(np.zeros(0, np.int32), np.zeros((0, DIM), np.float32))

@@ -1,17 +1,26 @@
 """Decisions of trained runs, from the held-out examples to answers; and all that is no decision."""
 
+import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.sparse
 
+from mhe_jax.evaluation.calibration import Calibration
+from mhe_jax.evaluation.hierarchy import Hierarchy
 from mhe_jax.inference.decide import decide
-from mhe_jax.inference.decision import FILE, PLOT, model_of, read_decision
+from mhe_jax.inference.decision import FILE, PLOT, Decision, model_of, read_decision
 from mhe_jax.inference.evaluate import evaluate
+from mhe_jax.inference.figures import Figures
 from mhe_jax.inference.predict import predict
 from mhe_jax.inference.run import load
-from mhe_jax.train import experiment
+from mhe_jax.inference.scored import Scored
+from mhe_jax.inference.teach import write_scores
+from mhe_jax.train import class_files, experiment
+from mhe_jax.train.classes import Classes
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_bag_config
 
@@ -198,3 +207,40 @@ def test_without_held_out_examples_there_is_no_threshold(tmp_path):
     run = trained(tmp_path, several=True, splits=("train", "test"))
     with pytest.raises(ValueError, match=r"has no held-out examples to choose thresholds on, .*valid_examples=0.1"):
         decided(run)
+
+
+def test_a_decision_is_of_the_classes_that_are_left(many, tmp_path):
+    run = shutil.copytree(many, tmp_path / "run")
+    decided(run)
+    class_files.change(run, lambda classes: classes.without("ice"))
+    with pytest.raises(ValueError, match="was chosen for other classes than the run has now"):
+        load(run).predict("sea", 4, threshold="auto")
+    decided(run)
+    (tmp_path / "texts.txt").write_text("".join(f"{line['text']}\n" for line in documents(9, 7, True)))
+    (tmp_path / "names.txt").write_text("".join(f"{word}\tthe {word}\n" for word in WORDS))
+    config = experiment.usable_config(run)
+    predict(config, run, str(tmp_path / "texts.txt"), 4, tmp_path / "out", tmp_path / "names.txt", "auto")
+    names = [name for line in (tmp_path / "out").read_text().splitlines() for name in json.loads(line)["names"]]
+    assert "the sea" in names
+    assert set(names) <= {f"the {word}" for word in WORDS if word != "ice"}
+    with pytest.raises(ValueError, match="--top_k is 5; it must be between 1 and the 4 classes"):
+        write_scores(config, run, tmp_path / "scores.npz", 5)
+
+
+def test_a_decision_of_one_class_tells_how_many_it_needs(one):
+    decided(one, calibrate="temperature")
+    run = load(one)
+    assert run.num_decided == 5
+    assert [run.decided(ranked) for ranked in run.predict(["sea", "fog"])] == run.predict(["sea", "fog"], 1, "auto")
+    (one / FILE).unlink()
+    assert load(one).num_decided == 0
+
+
+def test_a_number_stops_at_probabilities_as_they_are():
+    names = ("a", "b")
+    tree = Hierarchy(names, np.array([[0], [1]], np.int32), scipy.sparse.eye_array(2, dtype=bool, format="csr"))
+    decision = Decision(Calibration("temperature", 0.2), np.ones(1), np.zeros(2, int), True, {}, {})
+    found = Scored(np.array([[0, 1]]), np.array([[0.6, 0.4]]), scipy.sparse.csr_matrix([[True, False]]))
+    figures = Figures(SimpleNamespace(one_class=True), Classes(2, names), decision, tree, 0.7)
+    assert figures.of(found)["hierarchy"]["stopped"]["nowhere"] == 1
+    assert dataclasses.replace(figures, calibrated_stop=True).of(found)["hierarchy"]["stopped"]["nowhere"] == 0

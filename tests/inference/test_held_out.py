@@ -30,3 +30,15 @@ def test_test_pictures_are_not(tmp_path):
         held_out_split(folder(tmp_path, "test"), Images(TRAIN, EVAL, ()), "run")
     with pytest.raises(ValueError, match=r"only those that test it: give the data a validation"):
         held_out_split(Cifar100(path=str(tmp_path)), Images(TRAIN, EVAL, ()), "run")
+
+
+@pytest.mark.parametrize(("name", "is_held_out"), [("validation", True), ("test", False)])
+def test_files_of_a_split_are_told_by_their_names(tmp_path, name, is_held_out):
+    for split in ("train", name):
+        (tmp_path / f"{split}-000.tar").touch()
+    data, splits = ImageFolder(path=str(tmp_path)), Images(TRAIN, EVAL, ())
+    if is_held_out:
+        assert held_out_split(data, splits, "run") is EVAL
+    else:
+        with pytest.raises(ValueError, match="run has no held-out examples"):
+            held_out_split(data, splits, "run")

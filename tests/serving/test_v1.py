@@ -2,6 +2,7 @@
 
 import base64
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import openapi_spec_validator
@@ -14,7 +15,8 @@ from mhe_jax.inference.verify import best_threshold
 from mhe_jax.serving.app import application
 from mhe_jax.serving.metrics import Metrics
 from mhe_jax.serving.options import Options
-from tests.serving.conftest import encoded, png
+from mhe_jax.serving.served import _ranked
+from tests.serving.conftest import OPTIONS, encoded, png
 
 TEXTS = ["3 4 5", "96 12", "", "7 " * 30]
 
@@ -251,3 +253,10 @@ def test_the_document_names_the_routes_and_the_metrics_count(client):
     assert 'mhe_batch_inputs_count{model="pictures",program="predict"}' in text
     assert 'mhe_pending_inputs{model="texts"} 0.0' in text
     assert client.get("/healthz").text == client.get("/readyz").text == "ok\n"
+
+
+def test_a_decision_may_need_more_classes_than_an_answer_has():
+    run = SimpleNamespace(num_live=200, num_decided=100)
+    assert _ranked(run, OPTIONS) == 100
+    run.num_decided = 0
+    assert _ranked(run, OPTIONS) == OPTIONS.max_top_k

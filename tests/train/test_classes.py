@@ -7,7 +7,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from mhe_jax.labels import LabelCodes
+from mhe_jax.train import class_files, experiment
 from mhe_jax.train.classes import Begun, Classes, of_fields
+from mhe_jax.train.numbered import without_retired
+from tests.train.extended import config_of
 
 HEAD = ConfigDict({"name": "mhs", "head_sizes": (2, 3)})
 LIST = Classes(4, ("a", "b", "c", "d")).kept(HEAD)
@@ -83,6 +86,11 @@ def test_states_and_free_codes():
         (lambda c: c.without("a").without("a"), "the class 'a' is retired already"),
         (lambda c: c.without("a").without("b").without("c").without("d"), "'d' is the only class that is left"),
         (lambda c: c.numbering(["a", "b", "d"], 3, "RUN"), "the data lacks the class 'c' of RUN"),
+        (
+            lambda c: c.numbering(["a", "b", "b", "c", "d"], 5, "RUN"),
+            "two classes are named 'b': a run that keeps",
+        ),
+        (lambda c: Classes(3, ("a", "b", "b")).kept(HEAD), "two classes are named 'b'"),
         (lambda c: c.numbering([], 4, "RUN"), "the data lacks the class 'a' and 3 others of RUN"),
     ],
 )
@@ -116,3 +124,26 @@ def test_numbers_stand_for_names_that_are_missing():
     codes, new = Classes(2, ()).kept(HEAD).numbering([], 3, "RUN")
     assert (codes.classes_by_code.tolist(), new) == ([0, 1, 2], ("2",))
     assert np.array_equal(codes.codes(np.array([2, 0])), [2, 0])
+
+
+def test_a_run_that_has_not_begun_takes_no_change(tmp_path):
+    experiment.claim_workdir(tmp_path, config_of("mhs", tmp_path), Classes(2, ("a", "b")))
+    with pytest.raises(ValueError, match="has no checkpoint: until it has one, its classes are those of its data"):
+        class_files.change(tmp_path, lambda classes: classes.without("a"))
+
+
+def test_a_change_is_not_undone_by_a_start_that_read_the_list_before(tmp_path):
+    config, read = config_of("mhs", tmp_path), Classes(2, ("a", "b"))
+    experiment.claim_workdir(tmp_path, config, read)
+    (tmp_path / "checkpoints" / "1").mkdir(parents=True)
+    experiment.claim_workdir(tmp_path, config, read)
+    class_files.change(tmp_path, lambda classes: classes.without("a"))
+    with pytest.raises(ValueError, match="its classes were changed meanwhile: start again"):
+        experiment.claim_workdir(tmp_path, config, read)
+    experiment.claim_workdir(tmp_path, config, experiment.read_workdir(tmp_path)[1])
+    assert experiment.read_workdir(tmp_path)[1].retired == (0,)
+
+
+def test_rows_with_many_labels_go_without_retired_ones():
+    found = without_retired(LabelCodes.identity(4), LIST.without("c"))
+    assert found.codes(np.array([0, 2, 3])).tolist() == [0, -1, 3]

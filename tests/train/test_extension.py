@@ -6,12 +6,15 @@ import shutil
 import numpy as np
 import pytest
 import scipy.sparse
+from ml_collections import ConfigDict
 
 import mhe_jax
+from mhe_jax.inference.decide import decide
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict_split
 from mhe_jax.inference.predictions import read_predictions
 from mhe_jax.train import class_files, experiment, extension
+from mhe_jax.train.classes import Classes
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_face_config, tiny_features_config
 from tests.train.extended import NEW, OLD, WIDTH, config_of, write
@@ -80,6 +83,8 @@ def test_classes_keep_their_ids_codes_and_rows(trained, begun):
 def test_evaluation_waits_for_the_training(begun):
     with pytest.raises(ValueError, match="'n[01].' is new in .*begun, which has not trained on it yet: mhe train"):
         evaluate(experiment.usable_config(begun), begun)
+    with pytest.raises(ValueError, match="is new in .*, which has not trained on it yet: mhe train --workdir="):
+        decide(experiment.usable_config(begun), begun, "micro_f1", "global", None, "none")
 
 
 @pytest.fixture(scope="module")
@@ -287,3 +292,21 @@ def test_rows_with_many_labels(tmp_path):
 def read_predictions_of(workdir):
     predict_split(experiment.usable_config(workdir), workdir)
     return read_predictions(workdir).scores.tocsc()
+
+
+def test_a_config_of_a_fine_tuned_run_is_one_for_a_frozen_backbone(tmp_path):
+    config = config_of("mhs", tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    with config.unlocked():
+        config.optimizer.update(layer_decay=0.5, backbone_rate=0.1)
+        config.class_weights = ConfigDict({"name": "balanced", "start_epoch": 3.0})
+        config.sampling = ConfigDict({"name": "class_balanced", "start_epoch": 3.0})
+        config.distillation = ConfigDict({"name": "scores", "file": "scores.npz"})
+    experiment.claim_workdir(tmp_path / "run", config, Classes(2, ("a", "b")))
+    found = extension.config_of(tmp_path / "run", str(tmp_path / "data"), 1.0)
+    assert (found.optimizer.layer_decay, found.optimizer.backbone_rate) == (1.0, 1.0)
+    assert found.class_weights.start_epoch == found.sampling.start_epoch == 0.0
+    assert found.class_weights.name == "balanced"
+    assert (found.distillation.name, found.distillation.file) == ("none", "")
+    kept = extension.config_of(tmp_path / "run", str(tmp_path / "data"), 1.0, freeze=False)
+    assert kept.optimizer.layer_decay == 0.5

@@ -15,6 +15,11 @@ class FileSource:
     folder: str
     files: np.ndarray
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [N], as of sources whose files tell a class."""
+        return np.arange(len(self.files), dtype=np.int32)
+
     def __len__(self) -> int:
         return len(self.files)
 

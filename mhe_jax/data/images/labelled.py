@@ -96,6 +96,8 @@ class LabelledImages(EncodedImages):
         """A split whose labels are the numbers of its pictures, with the labels of these."""
         if self.multilabel:
             return dataclasses.replace(split, many=many)
+        if not many.labels.nnz:
+            raise DataError(f"{self.path}: no picture of {name} has a label: config.data.single_label asks for one")
         require_one_label(many.labels, f"{self.path}: {name}")
         ids = many.labels.indices.astype(np.int32)
         if isinstance(split, ArraySplit):

@@ -149,7 +149,7 @@ def _by_split(path: str, files: Sequence[str]) -> tuple[tuple[str, ...], tuple[s
     """The files to train on, and those of the first of `EVAL_NAMES` that has some."""
     splits: dict[str, list[str]] = {}
     for file in files:
-        splits.setdefault(_split(file), []).append(file)
+        splits.setdefault(split_of(file), []).append(file)
     unnamed = splits.pop("", [])
     if not splits:
         return tuple(unnamed), ()
@@ -161,8 +161,8 @@ def _by_split(path: str, files: Sequence[str]) -> tuple[tuple[str, ...], tuple[s
     return tuple(train), tuple(next((splits[name] for name in EVAL_NAMES if name in splits), ()))
 
 
-def _split(file: str) -> str:
-    """The split that a file's name has as a word, or else its folder's."""
+def split_of(file: str) -> str:
+    """The split that a file's name has as a word, or else its folder's; '' for none."""
     folder, _, name = file.rpartition("/")
     names = TRAIN_NAMES + EVAL_NAMES
     words = (*_WORD.findall(name.lower()), folder.rpartition("/")[2])

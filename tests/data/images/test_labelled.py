@@ -12,7 +12,10 @@ from mhe_jax.codes.relabel import relabelled
 from mhe_jax.data.dataset import DataError, StreamSplit
 from mhe_jax.data.feeds import eval_feed, train_feed
 from mhe_jax.data.images.labelled import LabelledImages
+from mhe_jax.data.known_labels import known_labels
+from mhe_jax.inference.truth import true_splits
 from mhe_jax.labels import LabelCodes
+from mhe_jax.train.data_digest import differences, figures
 
 SIZE = 8
 ROWS = [("a.png", ["sea", "sky"], []), ("below/b.png", ["sky"], ["cat"]), ("c.png", [], []), ("d.png", ["cat"], [])]
@@ -184,3 +187,29 @@ def test_folders_that_are_none(tmp_path):
         data(tmp_path, valid_share=0.1).load()
     with pytest.raises(ValueError, match="config.data.valid_share is 1.5"):
         data(tmp_path, valid_share=1.5)
+
+
+@pytest.mark.parametrize("in_memory", [True, False], ids=["memory", "streamed"])
+def test_labels_are_known_without_reading_a_picture(tmp_path, in_memory):
+    for split in ("train", "val"):
+        write(tmp_path / split)
+        write(tmp_path / "single" / split, [(row[0], row[1] or ["cat"], []) for row in ROWS[1:]])
+    truth = true_splits(data(tmp_path, in_memory=in_memory))[0]["eval"]
+    assert truth.labels.toarray().tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 0], [1, 0, 0]]
+    assert truth.filtered.indices.tolist() == [0]
+    assert truth.inverse_propensity.shape == (3,)
+    single = data(tmp_path / "single", in_memory=in_memory, single_label=True)
+    loaded = single.load()
+    assert known_labels(loaded.train).tolist() == [1, 0, 0]
+    before = figures(loaded, 2)
+    labels = tmp_path / "single" / "train" / "labels.csv"
+    labels.write_text(labels.read_text().replace("c.png,cat", "c.png,sky"))
+    assert differences(figures(single.load(), 2), before) == ["train labels differ"]
+
+
+@pytest.mark.parametrize("in_memory", [True, False], ids=["memory", "streamed"])
+def test_a_split_without_any_label_has_no_classes(tmp_path, in_memory):
+    write(tmp_path / "train", [("a.png", ["sea"], [])])
+    write(tmp_path / "val", [("a.png", [], [])])
+    with pytest.raises(DataError, match=": no picture of eval has a label: config.data.single_label asks for one"):
+        data(tmp_path, in_memory=in_memory, single_label=True).load()
