@@ -160,7 +160,7 @@ def test_texts_learn_from_grades_weights_and_a_teacher(tmp_path, head):
         ),
         (
             pictures,
-            {"head": {**heads.ohe((4, 5)), "margin": {"name": "cosface"}}, "distillation__name": "scores"},
+            {"head": {"name": "ohe", "margin": {"name": "cosface"}}, "distillation__name": "scores"},
             "margins on angles learn from labels alone",
         ),
     ],
