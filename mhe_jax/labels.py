@@ -128,6 +128,12 @@ class LabelSpace:
         return self.num_classes - len(self.free)
 
     @property
+    def live_codes(self) -> Int[np.ndarray, "classes"]:
+        """The codes of classes, ascending, without padding and free ones."""
+        codes = np.arange(self.num_classes)
+        return codes[self.is_valid(codes)]
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """How many codes one step of each digit skips: id = sum_h digit_h * stride_h."""
         return tuple(math.prod(self.head_sizes[h + 1 :]) for h in range(self.num_heads))

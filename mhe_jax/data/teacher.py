@@ -1,8 +1,8 @@
 """What a teacher says of the training examples: a sparse file of scores, and the section `config.distillation`.
 
-The file is a matrix [N, C] of `scipy.sparse.save_npz`, a row for each training example in the order of the data, with
-scores of the classes that the teacher likes best: probabilities, or anything in proportion to them. `mhe teach` writes
-one, and the labels of people who do not agree may be one too.
+The file is a matrix [N, C] of `scipy.sparse.save_npz`, a row for each training example and a column for each class,
+both in the order of the data, with scores of the classes that the teacher likes best: probabilities, or anything in
+proportion to them. `mhe teach` writes one, and the labels of people who do not agree may be one too.
 """
 
 import dataclasses

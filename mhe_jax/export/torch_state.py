@@ -42,6 +42,11 @@ def write(trained: Trained, folder: pathlib.Path) -> None:
             "--format=torch: classes of the run are retired, or codes free, and a state dict has neither; "
             "--format=onnx and stablehlo take any run"
         )
+    if (centers := getattr(trained.task.head, "sub_centers", 1)) > 1:
+        raise ValueError(
+            f"--format=torch: config.head.sub_centers is {centers}, and the published models have one row for each "
+            "class; --format=onnx and stablehlo take any run"
+        )
     try:
         state = export_state_dict(trained.weights, LAYOUTS[name], head, space, trained.codes)
     except ValueError as error:

@@ -91,14 +91,14 @@ class DigitTable(Head):
         return log_z, kronecker.mixture_code_scores(logits, digits), total, space.num_live
 
     def adjustment(self, log_prior: np.ndarray) -> np.ndarray:
-        """For each digit, float32 [S], the logarithm of the mean prior of the classes that have it.
+        """For each digit, float32 [S], the logarithm of the mean prior of the classes that have it, without free codes.
 
         The sum over a class's digits is its own where priors are products of those of digits, but for a constant; a sum
         of digits' logits cannot be raised by anything else.
         """
-        digits = np.asarray(self.label_space.encode(np.arange(len(log_prior))))
-        of_heads = zip(digits.T, self.label_space.head_sizes, strict=True)
-        return np.concatenate([log_mean_exp(log_prior, digit, size) for digit, size in of_heads])
+        ids = self.label_space.live_codes
+        of_heads = zip(np.asarray(self.label_space.encode(ids)).T, self.label_space.head_sizes, strict=True)
+        return np.concatenate([log_mean_exp(log_prior[ids], digit, size) for digit, size in of_heads])
 
     def flat_logits(self, features: jax.Array, raised: jax.Array | None = None) -> jax.Array:
         """The logits of all digits, float32 [B, R, S], plus what they are `raised` by, [S]."""

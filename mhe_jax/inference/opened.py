@@ -18,7 +18,7 @@ from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
 from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
 from mhe_jax.train import data_digest, experiment, kept_encoder, left_to_data
-from mhe_jax.train.numbered import numbered
+from mhe_jax.train.numbered import numbered, numbering_of
 from mhe_jax.train.parallel.mesh import BATCH, make_mesh, put, whole
 from mhe_jax.train.trained_model import trained_model
 
@@ -56,9 +56,16 @@ class Trained:
 
     def load_splits(self) -> Any:
         """The run's data, with ids as labels; raises ValueError if it is not what the run was trained on."""
-        splits = self.data.load()
-        data_digest.same_everywhere(splits, self.data.num_classes, self.settings.peer_seconds)
-        return numbered(self.workdir, self.classes, self.data, splits)
+        return self.load_numbered()[0]
+
+    def load_numbered(self) -> tuple[Any, LabelCodes]:
+        """`load_splits`, and which class of the data has which id."""
+        splits, number = self.data.load(), self.data.num_classes
+        data_digest.same_everywhere(splits, number, self.settings.peer_seconds)
+        numbering = LabelCodes.identity(number)
+        if self.classes.is_kept:
+            numbering = numbering_of(self.workdir, self.classes, splits.class_names, number)
+        return numbered(self.workdir, self.classes, self.data, splits), numbering
 
     def compiled(self, apply: Callable, static: tuple[str, ...] = ()) -> Callable:
         """`inputs -> apply(weights, inputs)`, compiled for each shape and each value of the arguments named in

@@ -19,7 +19,8 @@ from mhe_jax.train.parallel.mesh import CHUNK, place, replicate, shares, whole
 def write_scores(config: ConfigDict, workdir: pathlib.Path, output: pathlib.Path, k: int) -> tuple[int, int]:
     """Writes the probabilities of the k best classes of each training example, as evaluation sees it.
 
-    The file is a matrix [N, C] by id, see `mhe_jax.data.teacher`; where a narrow beam finds fewer classes it has fewer.
+    The file is a matrix [N, C] by the data's classes, see `mhe_jax.data.teacher`; where a narrow beam finds fewer
+    classes it has fewer.
 
     Args:
       config: of the run; its data is where it was.
@@ -34,11 +35,12 @@ def write_scores(config: ConfigDict, workdir: pathlib.Path, output: pathlib.Path
       ValueError: if the run has no weights, its data has changed, or there are no k classes.
     """
     trained = opened(left_to_data.as_trained(config, workdir), workdir)
-    num_classes, mesh = trained.classes.number, trained.mesh
+    mesh = trained.mesh
     task: Any = trained.task
     if not 1 <= k <= trained.num_live:
         raise ValueError(f"--top_k is {k}; it must be between 1 and the {trained.num_live} classes")
-    split = trained.load_splits().train
+    splits, numbering = trained.load_numbered()
+    split = splits.train
     batch_size = -(-trained.settings.global_batch_size // mesh.size) * mesh.size
     ids = np.full((split.num_examples, k), -1, np.int32)
     scores = np.zeros((split.num_examples, k), np.float32)
@@ -62,5 +64,6 @@ def write_scores(config: ConfigDict, workdir: pathlib.Path, output: pathlib.Path
             scores[rows.index[real]], ids[rows.index[real]] = np.exp(found[0][real]), found[1][real]
     if distributed.is_main():
         output.parent.mkdir(parents=True, exist_ok=True)
-        predictions.save(output, predictions.csr_of(trained.codes.ids(ids), scores, num_classes))
-    return split.num_examples, num_classes
+        by_data = numbering.ids(trained.codes.ids(ids))
+        predictions.save(output, predictions.csr_of(by_data, scores, numbering.num_classes))
+    return split.num_examples, numbering.num_classes

@@ -52,7 +52,8 @@ def blocked_bce(
         and its rows.
       visit: as in `chunked.blocked_lse`.
       targets: in 0 .. 1, of the labels; None: 1 each. Classes that are not listed have the target 0.
-      weights: of the terms of the labels; None: 1 each, as classes that are not listed have. Neither has a gradient.
+      weights: of the positive parts of the labels' terms, -w t log sigmoid(z) - (1 - t) log(1 - sigmoid(z)); None: 1
+        each. Neither has a gradient.
 
     Returns:
       float32 [B].
@@ -72,7 +73,8 @@ def _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, v
             positive *= targets
         if weights is not None:
             logits = jnp.take_along_axis(block.logits, at, axis=1, mode="fill", fill_value=-jnp.inf)
-            positive = weights * positive - (weights - 1) * jax.nn.softplus(logits)
+            more = (weights - 1) * jax.nn.softplus(logits)
+            positive = weights * positive - (more if targets is None else targets * more)
         return total + negative - positive.sum(axis=1)
 
     value = lambda: blocks.forward(step, nothing, block_size, features, kernel, bias, mask, visit=visit)
@@ -93,7 +95,7 @@ def _backward(block_size, residuals, cotangent):
         more = -hot
         if weights is not None:
             own = jnp.take_along_axis(gradient, block.places(labels), axis=1, mode="fill", fill_value=0.0)
-            more = (weights - 1) * own - weights * (hot if hot.ndim == 2 else hot[:, None])
+            more = (hot if hot.ndim == 2 else hot[:, None]) * ((weights - 1) * own - weights)
         # Subtracted before rounding: in bfloat16 a probability near 1 would cancel against its target.
         return block.add_at(labels, gradient, more) * cotangent[:, None]
 

@@ -134,7 +134,7 @@ def candidate_bce(
         missing ones in number.
       mean: whether the mean over the places is returned, or the sum.
       targets: in 0 .. 1, of the labels below; None: 1 each.
-      label_weights: of their terms; None: 1 each.
+      label_weights: of the positive parts of their terms; None: 1 each.
 
     Returns:
       float32 [B].
@@ -160,9 +160,12 @@ def candidate_bce(
         weights = jax.vmap(lambda row, at, more: row.at[at].add(more))(weights, last[:, 0], left.astype(jnp.float32))
 
     def of_label(x, target, weight):
-        """-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)) = softplus(-x) + (1 - t) x, weighted."""
-        found = jax.nn.softplus(-x) if target is None else jax.nn.softplus(-x) + (1 - target) * x
-        return found if weight is None else weight * found
+        """-w t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)) = (w t + 1 - t) softplus(-x) + (1 - t) x."""
+        found = jax.nn.softplus(-x)
+        if target is None:
+            return found if weight is None else weight * found
+        found = found if weight is None else (weight * target + 1 - target) * found
+        return found + (1 - target) * x
 
     def by_place(values):
         """[B, W] -> [B, M]; anything where no label is."""
@@ -198,6 +201,7 @@ def pick_all_labels(
     num_valid: Int[Array, "*#batch"] | int = 1,
     label_smoothing: float = 0.0,
     shares: Float[Array, "batch width"] | None = None,
+    mass: Float[Array, "batch"] | None = None,
 ) -> Float32[Array, "batch"]:
     """Softmax cross-entropy of each label of a document against all classes, added up or averaged.
 
@@ -216,6 +220,7 @@ def pick_all_labels(
       num_valid: at least 1.
       label_smoothing: in 0 .. 1.
       shares: float [B, W], see `shares`; None: each label counts 1.
+      mass: float [B], what `mean` divides by, the sum of the shares without weights, which would cancel; None: with.
 
     Returns:
       float32 [B]; 0 for a document without labels.
@@ -225,4 +230,6 @@ def pick_all_labels(
     counts = (labels >= 0).sum(axis=1) if shares is None else shares.sum(axis=1)
     target = target / jnp.where(counts > 0, counts, 1.0)
     average = losses.smoothed_cross_entropy(lse, target, total, num_valid, label_smoothing)
+    if mean and mass is not None:
+        counts, mean = counts / jnp.where(mass > 0, mass, 1.0), False
     return jnp.where(counts > 0, average if mean else counts * average, 0.0)

@@ -9,6 +9,9 @@ BACKBONES = {
     "convnext_t": {"name": "convnext", "depths": (3, 3, 9, 3), "widths": (96, 192, 384, 768), "drop_path": 0.1},
 }
 
+# What a ViT's recipe does not decay.
+VIT_NO_DECAY = ("bias", "scale", "class_token", "positions")
+
 # Of a network that is only to be seen running.
 FEWER_LAYERS = {"resnet": {"depth": 18}, "vit": {"depth": 2}, "convnext": {"depths": (1, 1, 1, 1)}}
 
@@ -46,7 +49,8 @@ def recipe(name):
     return {
         "backbone": dict(BACKBONES[name]),
         "augment": {"name": "deit" if is_vit else "convnext"},
-        "optimizer": adamw(weight_decay=0.05),
+        # Of a ViT that also leaves out the class token and the positions, which have as many axes as a matrix.
+        "optimizer": adamw(weight_decay=0.05) | {"no_decay": VIT_NO_DECAY if is_vit else ()},
         "schedule": {
             "name": "cosine",
             "learning_rate": 1e-3,

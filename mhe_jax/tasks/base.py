@@ -55,6 +55,7 @@ class Task:
 
         A batch may have 'target' [B, W], the grades of many labels, or of one label what a teacher says: 'taught' int
         [B, K], its classes, the best first, and 'taught_target' [B, K], their probabilities, 0 where it says nothing.
+        Where the loss is weighted the metrics have a 'loss' that is not, which is the one to show.
         """
         labels, apply = batch["label"], functools.partial(self._apply, params, features, method="loss")
         if "taught" not in batch:

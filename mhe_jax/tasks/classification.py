@@ -92,11 +92,17 @@ class Pictures(Task):
     def head_loss(
         self, params: Any, features: jax.Array, batch: dict, context: Context
     ) -> tuple[jax.Array, dict, dict]:
-        """As other tasks'; of mixed images that of both labels, by their shares."""
+        """As other tasks'; of mixed images that of both labels, by their shares.
+
+        With 'label_emphasis' [2B] in the batch it is what the labels' losses are multiplied by; the metrics then have
+        the 'loss' that is not.
+        """
         if "share" not in batch:
             return super().head_loss(params, features, batch, context)
-        *found, statistics = super().head_loss(params, *mixed.with_both_labels(features, batch, context))
-        loss, values = mixed.by_share(found, batch["share"])
+        loss, values, statistics = super().head_loss(params, *mixed.with_both_labels(features, batch, context))
+        if "label_emphasis" in batch:
+            loss, values = loss * batch["label_emphasis"], {**values, "loss": loss}
+        loss, values = mixed.by_share((loss, values), batch["share"])
         return loss, values, statistics
 
     def head_blocks(self, params: Any, features: jax.Array, batch: dict, context: Context) -> dict[str, jax.Array]:

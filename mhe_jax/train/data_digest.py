@@ -3,7 +3,7 @@
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,14 +51,34 @@ def figures(data: Images | Texts | Features, num_classes: int) -> Figures:
     return found
 
 
-def same_everywhere(data: Images | Texts | Features, num_classes: int, seconds: float) -> Figures:
+def of_files(files: Mapping[str, pathlib.Path]) -> Figures:
+    """Digests of what files hold, by what they are called here; of one that cannot be read nothing is known."""
+    found: Figures = {}
+    for name, path in files.items():
+        try:
+            with path.open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        except OSError:
+            found[name] = "none"
+    return found
+
+
+def same_everywhere(
+    data: Images | Texts | Features, num_classes: int, seconds: float, files: Mapping[str, pathlib.Path] | None = None
+) -> Figures:
     """`figures` of the data, which all processes of the run have to read; returns when every one is here.
+
+    Args:
+      data: that is loaded.
+      num_classes: of it.
+      seconds: to wait.
+      files: others that must be the same, of any content.
 
     Raises:
       DataError: in every process, naming one that reads something else, and what.
       MissingProcessError: after `seconds`, naming the processes that did not come.
     """
-    mine = figures(data, num_classes)
+    mine = figures(data, num_classes) | of_files(files or {})
     first, *others = [json.loads(text) for text in distributed.gather_texts("the data", json.dumps(mine), seconds)]
     for number, other in enumerate(others, 1):
         if different := differences(other, first):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 from typing import Any
 
 import jax
@@ -9,23 +10,33 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.codes.frequencies import class_counts
+from mhe_jax.codes.relabel import columns
 from mhe_jax.data import teacher
 from mhe_jax.data.class_weights import Counted, build_class_weights, class_weights
 from mhe_jax.data.feed import Feed, local_slice
 from mhe_jax.data.feeds import train_feed
+from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.known_labels import known_labels
 from mhe_jax.data.ragged import top_of
 from mhe_jax.data.sampling import ALL, build_sampling
 from mhe_jax.data.teacher import build_distillation
 from mhe_jax.data.texts.dataset import TextSplit
-from mhe_jax.labels import LabelCodes
+from mhe_jax.heads.margin.base import MarginHead
+from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.recipes.propensity import DEFAULT
 from mhe_jax.settings import Settings
 from mhe_jax.tasks.verification import Verification
 
 
 def guided_feed(
-    settings: Settings, data: Any, by_id: Any, splits: Any, codes: LabelCodes, task: Any, **parts: int
+    settings: Settings,
+    data: Any,
+    by_id: Any,
+    splits: Any,
+    codes: LabelCodes,
+    task: Any,
+    numbering: LabelCodes | None = None,
+    **parts: int,
 ) -> Feed:
     """The feed of a config's training split.
 
@@ -36,6 +47,7 @@ def guided_feed(
       splits: the same with codes as labels.
       codes: which class has which code.
       task: that is trained.
+      numbering: which class of the data has which id, of a run that keeps a list of its classes; None: their order.
       **parts: of `train_feed`: processes and devices.
 
     Raises:
@@ -50,7 +62,9 @@ def guided_feed(
     if graded:
         teacher.require_scores(by_id.train.labels, "config.soft_labels is set, but in the labels", 1.0)
     if taught.teaches:
-        scores = _by_code(teacher.read_scores(taught.path, train.num_examples, codes.num_classes), codes)
+        by_data = numbering or LabelCodes.identity(codes.num_classes)
+        scores = teacher.read_scores(taught.path, train.num_examples, by_data.num_classes)
+        scores = _by_code(scores, by_data, codes, task.head.label_space)
         if data.multilabel:
             train, graded, scores = _mixed(train, scores, taught, graded), True, None
     drawn = ALL if settings.sampling.name == "none" else sampling.drawn(known_labels(by_id.train), counts())
@@ -73,9 +87,7 @@ def guided_feed(
         classes = {"weight": codes.in_code_order(weights), "weight_from": np.int32(start)}
     adjust = None
     if settings.logit_adjustment:
-        # A class without examples counts as if it had one.
-        shares = np.maximum(codes.in_code_order(counts()), 1) / train.num_examples
-        prior = settings.logit_adjustment * np.log(shares)
+        prior = settings.logit_adjustment * log_prior(counts(), train.num_examples, codes)
         adjust = functools.partial(task.head.adjustment, prior.astype(np.float32))
     if not classes and adjust is None and scores is None:
         return feed
@@ -84,6 +96,22 @@ def guided_feed(
         scores = teacher.tempered(scores, taught.temperature)
         soft = top_of(scores, max(int(np.diff(scores.indptr).max(initial=0)), 1))
     return GuidedFeed(feed, classes, adjust, soft)
+
+
+def guides(settings: Settings) -> dict[str, pathlib.Path]:
+    """The files that guide a run beside its data, by the field that names them."""
+    taught, rule = build_distillation(settings.distillation), build_class_weights(settings.class_weights)
+    found = {"config.distillation.file": taught.file, "config.class_weights.path": rule.path}
+    return {field: pathlib.Path(path).expanduser() for field, path in found.items() if path}
+
+
+def log_prior(counts: np.ndarray, num_examples: int, codes: LabelCodes) -> np.ndarray:
+    """The logarithm of each code's share of the examples: int [C], by id -> float64 [codes].
+
+    A class without examples counts as if it had one, and so does a code without a class.
+    """
+    of_code = np.where(codes.classes_by_code < 0, 0, codes.in_code_order(counts))
+    return np.log(np.maximum(of_code, 1) / num_examples)
 
 
 class GuidedFeed(Feed):
@@ -145,9 +173,16 @@ def _check(settings: Settings, data: Any, task: Any, taught: teacher.Distillatio
         )
     if settings.class_weights.name == "propensity" and not many:
         raise ValueError("config.class_weights.name is 'propensity', of many labels an example: use 'balanced'")
+    if many and isinstance(data, ImageData) and (settings.soft_labels or taught.teaches):
+        raise ValueError(
+            "config.soft_labels and config.distillation are of texts and features where examples have many labels, not "
+            "of pictures"
+        )
+    if settings.sampling.name == "class_balanced":
+        _check_balance(settings)
     if not taught.teaches:
         return
-    if not one and not many:
+    if (not one and not many) or isinstance(task.head, MarginHead):
         raise ValueError("config.distillation.name is 'scores', but margins on angles learn from labels alone")
     augmentation = getattr(task, "augmentation", None)
     if one and augmentation is not None and augmentation.mixes:
@@ -164,6 +199,20 @@ def _check(settings: Settings, data: Any, task: Any, taught: teacher.Distillatio
         raise ValueError(
             f"{said}, with which a step goes twice through the table, but one that is owned (config.table_optimizer) "
             "moves on the way: use 1"
+        )
+
+
+def _check_balance(settings: Settings) -> None:
+    """Raises ValueError for what corrects for the frequency of classes beside a sampling that does so already."""
+    instead = ""
+    if settings.logit_adjustment:
+        instead = f"config.logit_adjustment is {settings.logit_adjustment}"
+    elif settings.class_weights.name == "balanced":
+        instead = "config.class_weights.name is 'balanced'"
+    if instead:
+        raise ValueError(
+            f"config.sampling.name is 'class_balanced' and {instead}: both make up for how frequent classes are, which "
+            "would count twice; use one of them"
         )
 
 
@@ -185,8 +234,12 @@ def _asked(settings: Settings) -> str:
     return f"config.logit_adjustment is {settings.logit_adjustment}"
 
 
-def _by_code(scores: scipy.sparse.csr_matrix, codes: LabelCodes) -> scipy.sparse.csr_matrix:
-    found = scipy.sparse.csr_matrix((scores.data, codes.codes(scores.indices), scores.indptr), scores.shape)
+def _by_code(
+    scores: scipy.sparse.csr_matrix, numbering: LabelCodes, codes: LabelCodes, space: LabelSpace
+) -> scipy.sparse.csr_matrix:
+    """A teacher's scores of the data's classes, by code, CSR [N, codes]; without those of classes that are retired."""
+    live = np.where(space.is_valid(np.arange(codes.num_codes)), codes.classes_by_code, -1)
+    found = columns(columns(scores, numbering), LabelCodes.placed(live, codes.num_classes))
     found.sort_indices()
     return found
 

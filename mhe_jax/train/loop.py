@@ -22,8 +22,9 @@ from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
 from mhe_jax.train.class_bands import class_bands
 from mhe_jax.train.evaluator import build_evaluator, has_answers
-from mhe_jax.train.guided_feed import guided_feed
+from mhe_jax.train.guided_feed import guided_feed, guides
 from mhe_jax.train.learner import build_learner
+from mhe_jax.train.numbered import numbering_of
 from mhe_jax.train.parallel import deterministic, distributed, fsdp
 from mhe_jax.train.parallel.interruption import Interruption
 from mhe_jax.train.parallel.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
@@ -132,8 +133,10 @@ def _train(
     if warming:
         config, workdir = warm_up.config_of(config), workdir / warm_up.FOLDER
     settings = Settings.from_config(config)
-    figures = data_digest.same_everywhere(splits, number, settings.peer_seconds)
+    figures = data_digest.same_everywhere(splits, number, settings.peer_seconds, guides(settings))
+    names = splits.class_names
     classes, codes, splits, begun = extension.classes_of(settings, workdir, data, splits, mesh)
+    numbering = numbering_of(workdir, classes, names, number) if classes.is_kept else None
     space = classes.space(settings.head, codes)
     task = experiment.build_task(settings, settings.head, data, classes.number, space=space)
     warmed_up = functools.partial(warm_up.learned, config, workdir, data, splits.train, mesh, space)
@@ -143,7 +146,7 @@ def _train(
         )
     by_id, splits = splits, relabelled(splits, codes)
     batch_size = settings.global_batch_size
-    train = guided_feed(settings, data, by_id, splits, codes, task, **parts)
+    train = guided_feed(settings, data, by_id, splits, codes, task, numbering, **parts)
     total_steps = settings.duration("total", train.steps_per_epoch)
     warm_steps = warm_up.steps(source, train.steps_per_epoch, total_steps)
     end_step = warm_steps if warming else total_steps

@@ -75,7 +75,7 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             features, backbone_vjp, batch_stats = jax.vjp(forward, params["backbone"], has_aux=True)
 
         wanted = _is_logged(options, step)
-        emphasis = long_tail.emphasis(classes, batch["label"], step)
+        emphasis, batch = long_tail.of_batch(classes, batch, step)
         of_classes = {"label_weights": emphasis.of_labels, "adjustment": classes.get("adjustment")}
         of_batch = {"weight": batch["weight"], "statistics": statistics, "want_value": wanted, **of_classes}
         context = Context(key=head_key, **of_batch)
@@ -91,7 +91,9 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
             weight = batch["weight"]
             # A head may skip the value of its loss where nobody reads it.
             read = weight * wanted if task.head.lazy_value else weight
-            sums = {**metrics.weighted({"loss": per_example}, read), **metrics.weighted(values, weight)}
+            others = {name: value for name, value in values.items() if name != "loss"}
+            logged = {"loss": values.get("loss", per_example)}
+            sums = {**metrics.weighted(logged, read), **metrics.weighted(others, weight)}
             scaled = per_example * weight * emphasis.of_examples
             return jnp.where(weight > 0, scaled, 0.0).sum() / total_weight, (sums, after)
 

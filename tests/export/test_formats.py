@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from safetensors.numpy import load_file
 
 from mhe_jax.export import output, torch_state
 from mhe_jax.export.formats import export
+from mhe_jax.labels import LabelSpace
 from mhe_jax.recipes import heads
 from mhe_jax.train import experiment
 from tests.command_line import mhe
@@ -130,3 +132,13 @@ def test_the_command_line_says_it_in_one_line(workdir, tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "error: --format=onyx: it must be one of stablehlo, onnx, safetensors, torch\n"
+
+
+def test_a_state_dict_has_one_row_for_each_class(tmp_path):
+    config = config_of("pictures")
+    config.backbone.name = "iresnet"
+    head = SimpleNamespace(label_space=LabelSpace(7, (7,)), sub_centers=3)
+    sizes = {"codes": SimpleNamespace(num_codes=7), "classes": SimpleNamespace(number=7)}
+    trained = SimpleNamespace(settings=config, task=SimpleNamespace(head=head), **sizes)
+    with pytest.raises(ValueError, match="--format=torch: config.head.sub_centers is 3, and the published models have"):
+        torch_state.write(trained, tmp_path)

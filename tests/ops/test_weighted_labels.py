@@ -34,6 +34,11 @@ def scattered(labels, values, classes, usual=0.0):
     return jax.vmap(lambda row, value: jnp.full(classes, usual).at[row].set(value, mode="drop"))(at, values)
 
 
+def weighted_bce(logits, targets, weights):
+    """The weights are those of the positive part alone."""
+    return -weights * targets * jax.nn.log_sigmoid(logits) - (1 - targets) * jax.nn.log_sigmoid(-logits)
+
+
 def dense_logits(features, kernel, bias):
     return features @ kernel.T + bias[None, :]
 
@@ -80,8 +85,8 @@ def test_the_sigmoids_of_graded_and_weighted_labels(given):
     def oracle(features, kernel, bias):
         hot = jnp.ones_like(targets) if options["targets"] is None else targets
         scale = jnp.ones_like(targets) if options["weights"] is None else weights
-        terms = optax.sigmoid_binary_cross_entropy(dense_logits(features, kernel, bias), scattered(labels, hot, 23))
-        return jnp.where(mask[None, :], terms * scattered(labels, scale, 23, 1.0), 0.0).sum(axis=1)
+        of = lambda z: weighted_bce(z, scattered(labels, hot, 23), scattered(labels, scale, 23, 1.0))
+        return jnp.where(mask[None, :], of(dense_logits(features, kernel, bias)), 0.0).sum(axis=1)
 
     assert_same(lambda *a: blocked_bce(*a, labels, mask, None, 7, **options), oracle, arrays)
 
@@ -95,10 +100,11 @@ def test_candidates_of_graded_and_weighted_labels():
     positive = jnp.ones((2, 2), bool)
     ours = multilabel.candidate_bce(logits, live, positive, slots, own, False, False, targets, weights)
     bce = optax.sigmoid_binary_cross_entropy
-    first = bce(logits[0, :5], jnp.array([0.25, 0, 0, 0, 1.0])) @ jnp.array([2.0, 1, 1, 1, 3])
+    first = bce(logits[0, 1:4], jnp.zeros(3)).sum() + 3 * bce(logits[0, 4], jnp.array(1.0))
+    first += weighted_bce(logits[0, 0], 0.25, 2)
     # The second label of the other row is missing, and takes the place of the first negative candidate.
-    second = bce(logits[1, 1:], jnp.array([0, 0.5, 0, 0, 0])) @ jnp.array([1, 0.5, 1, 1, 1])
-    second += 4 * bce(jnp.array(1.5), jnp.array(0.75))
+    second = bce(logits[1, jnp.array([1, 3, 4, 5])], jnp.zeros(4)).sum() + weighted_bce(logits[1, 2], 0.5, 0.5)
+    second += weighted_bce(1.5, 0.75, 4)
     np.testing.assert_allclose(ours, jnp.stack([first, second]), rtol=1e-5)
 
 
@@ -115,6 +121,14 @@ def test_shares_weigh_the_labels_of_a_document():
     lse, logits = jnp.array([2.0]), jnp.array([[1.0, 0.5, 9.0]])
     loss = multilabel.pick_all_labels(lse, (shares * logits).sum(axis=1), labels, False, shares=shares)
     np.testing.assert_allclose(loss, [1 * (2 - 1) + 3 * (2 - 0.5)], rtol=1e-6)
+
+
+def test_weights_do_not_cancel_in_the_mean_of_labels():
+    labels, targets, weights = jnp.array([[4, 8, -1]]), jnp.array([[0.5, 1.0, 1.0]]), jnp.array([[2.0, 3.0, 5.0]])
+    shares, mass = multilabel.shares(labels, targets, weights), multilabel.shares(labels, targets, None).sum(axis=1)
+    lse, logits = jnp.array([2.0]), jnp.array([[1.0, 0.5, 9.0]])
+    loss = multilabel.pick_all_labels(lse, (shares * logits).sum(axis=1), labels, True, shares=shares, mass=mass)
+    np.testing.assert_allclose(loss, [(1 * (2 - 1) + 3 * (2 - 0.5)) / 1.5], rtol=1e-6)
 
 
 def test_a_soft_cross_entropy_leaves_out_labels_that_do_not_compete():

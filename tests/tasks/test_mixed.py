@@ -19,7 +19,7 @@ from mhe_jax.recipes.pictures import OWN_AUGMENTATION
 from mhe_jax.settings import Settings
 from mhe_jax.tasks import mixed
 from mhe_jax.tasks.classification import Classification
-from mhe_jax.train import experiment
+from mhe_jax.train import experiment, long_tail
 from mhe_jax.train.parallel.mesh import make_mesh
 from tests import tiny_config, tiny_face_config, tiny_text_config
 
@@ -74,6 +74,24 @@ def test_the_loss_is_that_of_both_labels_by_their_shares(head):
     (ours, vjp), (theirs, wanted) = (jax.vjp(f, params, features) for f in (of_both, apart))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), vjp(cotangent), wanted(cotangent))
+
+
+def test_each_label_of_a_mixed_picture_counts_by_its_own_class():
+    task, rng = task_of("ohe", mixup=0.8), np.random.default_rng(0)
+    batch = batch_of(rng)
+    both = {**batch, "other_label": batch["label"][::-1], "share": jnp.linspace(0.2, 0.9, BATCH)}
+    params = jax.jit(task.init)(jax.random.key(0))[0]["head"]
+    features = jnp.asarray(rng.normal(size=(BATCH, DIM)), jnp.float32)
+    weights = rng.uniform(0.5, 3, CLASSES).astype(np.float32)
+    emphasis, given = long_tail.of_batch({"weight": weights, "weight_from": 0}, both, 0)
+    assert emphasis == (1.0, None)
+    loss, values, _ = task.head_loss(params, features, given, Context())
+    of = lambda labels: task.head_loss(params, features, {**batch, "label": labels}, Context())[0]
+    own, other, share = of(both["label"]), of(both["other_label"]), both["share"]
+    weight_of = lambda labels: weights[np.asarray(labels)]
+    expected = share * weight_of(both["label"]) * own + (1 - share) * weight_of(both["other_label"]) * other
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(values["loss"], share * own + (1 - share) * other, rtol=1e-5)
 
 
 def test_nothing_is_sent_from_device_to_device():

@@ -147,6 +147,15 @@ def test_how_data_is_read_may_change_between_starts(tmp_path, monkeypatch):
         assert of(**other) == expected
 
 
+def test_other_files_are_known_by_what_they_hold(tmp_path):
+    of = lambda: data_digest.of_files({"config.class_weights.path": tmp_path / "weights.txt"})
+    missing = of()
+    (tmp_path / "weights.txt").write_text("a 1\n")
+    before = of()
+    (tmp_path / "weights.txt").write_text("a 2\n")
+    assert differences(of(), before) == differences(before, missing) == ["config.class_weights.path differ"]
+
+
 def test_a_run_goes_on_with_its_own_data_only(tmp_path):
     config, classes = ConfigDict({"data": {"name": "synthetic"}}), experiment.Classes(3, ())
     claim = lambda examples: experiment.claim_workdir(tmp_path, config, classes, figures={"train examples": examples})

@@ -1,19 +1,24 @@
 """Runs that are guided by weights, priors, grades and a teacher; and all that does not go together."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.sparse
 
 from mhe_jax.data.build import build_data
+from mhe_jax.data.teacher import build_distillation
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.teach import write_scores
+from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.recipes import heads
-from mhe_jax.train import experiment, long_tail
+from mhe_jax.settings import Settings
+from mhe_jax.train import class_files, experiment, guided_feed, long_tail
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_config, tiny_face_config, tiny_text_config
 from tests.field_runs import with_fields
+from tests.train import extended
 from tests.train.saved import assert_same, final_weights
 
 
@@ -143,6 +148,21 @@ def test_texts_learn_from_grades_weights_and_a_teacher(tmp_path, head):
             "a step goes twice through the table",
         ),
         (pictures, {"eval_bands": "halves"}, "config.eval_bands is 'halves'"),
+        (
+            pictures,
+            {"sampling__name": "class_balanced", "class_weights__name": "balanced"},
+            "'class_balanced' and config.class_weights.name is 'balanced': both make up",
+        ),
+        (
+            pictures,
+            {"sampling__name": "class_balanced", "logit_adjustment": 0.5},
+            "'class_balanced' and config.logit_adjustment is 0.5: both make up",
+        ),
+        (
+            pictures,
+            {"head": {"name": "ohe", "margin": {"name": "cosface"}}, "distillation__name": "scores"},
+            "margins on angles learn from labels alone",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_an_error(tmp_path, make, fields, message):
@@ -166,3 +186,42 @@ def test_faces_have_no_teacher(tmp_path):
     )
     with pytest.raises(ValueError, match="margins on angles learn from labels alone"):
         train_and_evaluate(config, tmp_path / "run")
+
+
+def test_grades_and_teachers_are_not_of_pictures_with_many_labels():
+    settings = Settings.from_config(pictures(soft_labels=True))
+    data = build_data(settings.data)
+    task = SimpleNamespace(one_class=False, head=None)
+    with pytest.raises(ValueError, match="where examples have many labels, not of pictures"):
+        guided_feed._check(settings, data, task, build_distillation(settings.distillation))
+
+
+def test_a_code_without_a_class_has_the_prior_of_none():
+    codes = LabelCodes.placed([2, -1, 0, 1], 3)
+    found = guided_feed.log_prior(np.array([50, 0, 5]), 55, codes)
+    np.testing.assert_allclose(np.exp(found) * 55, [5, 1, 50, 1], rtol=1e-6)
+
+
+def test_scores_of_the_datas_classes_by_code():
+    """Class 1 of the data is not of the run, whose class 2 the data lacks; code 0 is retired, and code 2 is free."""
+    numbering, codes = LabelCodes.placed([2, 0, -1], 3), LabelCodes.placed([2, 1, -1, 0], 3)
+    scores = scipy.sparse.csr_matrix(np.array([[0.5, 0.25, 0.125], [0, 1, 0]], np.float32))
+    found = guided_feed._by_code(scores, numbering, codes, LabelSpace(4, (4,), (0, 2)))
+    assert found.has_sorted_indices
+    np.testing.assert_array_equal(found.toarray(), [[0, 0.5, 0, 0.125], [0, 0, 0, 0]])
+
+
+def test_a_teacher_with_a_list_of_its_own_speaks_of_the_datas_classes(tmp_path):
+    """The data calls a class otherwise now, and so has it in another place than the run."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    extended.write(data, extended.OLD)
+    train_and_evaluate(extended.config_of("ohe", data, total_steps=2, eval_every_steps=2), run)
+    config = experiment.usable_config(run)
+    write_scores(config, run, tmp_path / "before.npz", 10)
+    class_files.change(run, lambda classes: classes.renamed("n01", "n99"))
+    for split in ("train", "val"):
+        labels = np.load(data / split / "labels.npy")
+        np.save(data / split / "labels.npy", np.where(labels == "n01", "n99", labels))
+    write_scores(config, run, tmp_path / "after.npz", 10)
+    before, after = (scipy.sparse.load_npz(tmp_path / name).toarray() for name in ("before.npz", "after.npz"))
+    np.testing.assert_allclose(after, np.roll(before, -1, axis=1), rtol=1e-5)

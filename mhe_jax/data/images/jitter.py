@@ -17,11 +17,12 @@ def jitter(images: jax.Array, key: jax.Array, ranges: tuple[float, ...]) -> jax.
     """
     order_key, key = jax.random.split(key)
     changes = (brightness, contrast, color, hue)
+    # No factor is below 0, however large its range.
     draws = [
-        jax.random.uniform(one, (len(images), 1, 1, 1), minval=-largest, maxval=largest)
+        jax.random.uniform(one, (len(images), 1, 1, 1), minval=-min(largest, 1), maxval=largest)
         for one, largest in zip(jax.random.split(key, len(changes)), ranges, strict=True)
     ]
-    factors = jnp.stack([jnp.maximum(1 + draw, 0) for draw in draws[:3]] + draws[3:])
+    factors = jnp.stack([1 + draw for draw in draws[:3]] + draws[3:])
     order = jax.random.permutation(order_key, len(changes))
 
     def change(place, images):

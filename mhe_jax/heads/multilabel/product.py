@@ -33,5 +33,7 @@ class MultiLabelProductHead(DigitTable):
         log_z, label_logits, total, competing = self.softmax_parts(logits, digits)
         shares, mean = multilabel.shares(labels, context.targets, context.label_weights), self.reduction == "mean"
         target = (shares * label_logits).sum(axis=1)
-        loss = multilabel.pick_all_labels(log_z, target, labels, mean, total, competing, self.label_smoothing, shares)
+        mass = multilabel.shares(labels, context.targets, None).sum(axis=1)
+        others = total, competing, self.label_smoothing
+        loss = multilabel.pick_all_labels(log_z, target, labels, mean, *others, shares, mass)
         return loss, {}

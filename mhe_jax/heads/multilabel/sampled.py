@@ -57,7 +57,9 @@ class MultiLabelSampledHead(GroupTable):
         size = self.label_space.strides[0]
         num_valid = jnp.maximum(jnp.clip(self.num_competing - groups * size, 0, size).sum(), 1)
         mean = self.reduction == "mean"
-        loss = multilabel.pick_all_labels(lse, target, labels, mean, total, num_valid, self.label_smoothing, shares)
+        mass = None if is_plain else multilabel.shares(labels, context.targets, None).sum(axis=1)
+        others = total, num_valid, self.label_smoothing
+        loss = multilabel.pick_all_labels(lse, target, labels, mean, *others, shares, mass)
         return loss, {}
 
     def _groups(self, labels, key):

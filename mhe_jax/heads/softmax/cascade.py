@@ -147,13 +147,13 @@ class CascadeHead(Head):
         return total, {}
 
     def adjustment(self, log_prior: np.ndarray) -> tuple[np.ndarray, ...]:
-        """For each level, that of its nodes: the logarithm of the mean prior of a node's classes.
+        """For each level, that of its nodes: the logarithm of the mean prior of a node's classes, without free codes.
 
         The nodes of the last level are the classes, so that it is exact among those that compete there.
         """
-        ids = np.arange(len(log_prior))
+        ids = self.label_space.live_codes
         codes, strides = self.label_space.num_codes, self.label_space.strides
-        return tuple(log_mean_exp(log_prior, ids // stride, codes // stride) for stride in strides)
+        return tuple(log_mean_exp(log_prior[ids], ids // stride, codes // stride) for stride in strides)
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mhe_jax.heads.base import NOTHING, Context, Features, Labels, Losses
 from mhe_jax.heads.digit_table import DigitTable
@@ -54,6 +55,14 @@ class ProductHead(DigitTable):
             return per_example, {}
         guesses = jnp.stack([logit[:, 0].argmax(axis=-1) for logit in logits], axis=-1)
         return per_example, {"accuracy": (guesses == digits).all(axis=-1).astype(jnp.float32)}
+
+    def adjustment(self, log_prior: np.ndarray) -> np.ndarray:
+        if self.objective == "bce_concat":
+            raise ValueError(
+                "config.logit_adjustment is set, but config.head.objective 'bce_concat' has no softmax to adjust: set "
+                "it to 0"
+            )
+        return super().adjustment(log_prior)
 
     def log_scores(self, features):
         if self.objective == "ce_per_head":

@@ -33,8 +33,9 @@ class SampledHead(GroupTable):
         groups = self.sample_groups(labels, context.key)
         if self.sampler.one_set:
             groups = as_one_set(groups, self.label_space.head_sizes[0])
-        offsets = self.raised(self.minus_log_q(labels, groups), context.adjustment, groups)
-        offsets = None if offsets is None else context.cooled(offsets)
+        raised = None if context.adjustment is None else context.cooled(context.adjustment)
+        # The sampler's correction is of the sum over the classes, and so stays outside of the temperature.
+        offsets = self.raised(self.minus_log_q(labels, groups), raised, groups)
         visit = context.visits.get("weight")
         return self.loss_among(context.cooled(features), labels, groups, offsets, visit, context.targets), {}
 

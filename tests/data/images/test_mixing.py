@@ -167,6 +167,14 @@ def test_factors_of_jitter_are_uniform_and_its_changes_torchvisions(place, name)
     assert scipy.stats.kstest(factors, scipy.stats.uniform(0.595, 0.81).cdf).pvalue > 1e-4
 
 
+def test_a_range_above_one_draws_no_heap_of_factors_at_zero():
+    """Brightness is then uniform in 0 .. 3: few pictures of grey 100 are black, and a third is darker than before."""
+    images = jnp.full((400, 2, 2, 3), 100, jnp.uint8)
+    found = np.asarray(jitter.jitter(images, KEY, (2.0, 0.0, 0.0, 0.0)))[:, 0, 0, 0]
+    assert (found < 10).mean() < 0.1
+    assert abs((found < 100).mean() - 1 / 3) < 0.1
+
+
 def test_the_order_of_jitter_is_any():
     images = jnp.asarray(colours(1))
     ranges = (0.9, 0.9, 0.9, 0.4)

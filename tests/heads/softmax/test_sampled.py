@@ -171,3 +171,27 @@ def test_initial_values_are_normal():
     _, params = initialised(LabelSpace(1000, (10, 100)))
     assert params["weight"].shape == (10, 100, DIM)
     assert float(params["weight"].std()) == pytest.approx(1.0, rel=0.03)  # 100 times 0.01
+
+
+@pytest.mark.parametrize("sampler", [s for s in EVERY if getattr(s, "subtract_log_q", False)], ids=str)
+def test_a_temperature_divides_logits_and_not_the_samplers_correction(sampler):
+    head, params = initialised(SPACES[1], sampler=sampler)
+    features, labels = batch(SPACES[1])
+    adjustment = jnp.linspace(-3.0, 1.0, 40).reshape(8, 5)
+
+    def loss(features, **given):
+        context = Context(key=jax.random.key(5), **given)
+        return head.apply({"params": params}, features, labels, context, method="loss")[0]
+
+    cooled = loss(features, adjustment=adjustment, temperature=4.0)
+    np.testing.assert_allclose(cooled, loss(features / 4, adjustment=adjustment / 4), rtol=1e-5)
+
+
+def test_many_draws_at_a_temperature_are_near_the_whole_softmax():
+    space = LabelSpace(400, (400,))
+    head, params = initialised(space, sampler=RandomGroups(rate=0.5, subtract_log_q=True))
+    features, labels = batch(space)
+    context = Context(key=jax.random.key(5), temperature=4.0)
+    loss = head.apply({"params": params}, features, labels, context, method="loss")[0]
+    whole = optax.softmax_cross_entropy_with_integer_labels(logits_of_codes(params, features) / 4, labels)
+    np.testing.assert_allclose(loss, whole, rtol=0.03)

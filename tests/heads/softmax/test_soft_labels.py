@@ -7,6 +7,7 @@ import pytest
 
 from mhe_jax.heads import build_head
 from mhe_jax.heads.base import Context, log_mean_exp
+from mhe_jax.labels import LabelSpace
 
 CLASSES, DIM, BATCH = 11, 6, 5
 UNION = {"name": "batch_union"}
@@ -123,3 +124,21 @@ def test_a_head_without_a_softmax_is_not_adjusted():
     head = build_head("ohe", num_classes=CLASSES, features_dim=DIM, margin={"name": "arcface"})
     with pytest.raises(ValueError, match=r"config.logit_adjustment is set, but .* has no softmax"):
         head.adjustment(PRIOR)
+
+
+def test_sigmoids_of_digits_are_not_adjusted():
+    head = build_head("mhp", num_classes=12, features_dim=DIM, head_sizes=(4, 3), objective="bce_concat")
+    with pytest.raises(ValueError, match="config.logit_adjustment is set, but config.head.objective 'bce_concat' has"):
+        head.adjustment(np.zeros(12, np.float32))
+
+
+@pytest.mark.parametrize("name", ["mhp", "mhc"])
+def test_free_codes_are_in_no_mean_of_priors(name):
+    """Codes 1 and 2 of the first node, and all of the third, have no class."""
+    free = (1, 2, 6, 7, 8)
+    fields = {"objective": "candidates"} if name == "mhc" else {}
+    head = build_head(name, LabelSpace(CLASSES, (4, 3), free), DIM, **fields)
+    found = head.adjustment(PRIOR)
+    of_nodes = found[0] if name == "mhc" else found[:4]
+    priors = np.exp(PRIOR)
+    np.testing.assert_allclose(np.exp(of_nodes), [priors[0], priors[3:6].mean(), 1, priors[9:].mean()], rtol=1e-5)

@@ -6,7 +6,9 @@ import pytest
 import torch
 from ml_collections import ConfigDict
 
-from mhe_jax.train.optim.optimizer import build_optimizer
+from mhe_jax.models.images.vit import ViT
+from mhe_jax.recipes.pictures import recipe
+from mhe_jax.train.optim.optimizer import _decayed, build_optimizer
 from mhe_jax.train.optim.schedules import build_schedule
 
 STEPS = 20
@@ -126,6 +128,19 @@ def decayed(**fields):
     updates, _ = tx.transform.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
     leaves = jax.tree_util.tree_leaves_with_path(updates)
     return {jax.tree_util.keystr(path, simple=True, separator="/") for path, leaf in leaves if (leaf != 0).any()}
+
+
+def test_the_recipe_of_a_vit_decays_neither_its_class_token_nor_its_positions():
+    images = jnp.zeros((1, 8, 8, 3))
+    backbone = ViT(patch_size=4, width=8, depth=1, num_heads=2)
+    params = jax.eval_shape(lambda: backbone.init(jax.random.key(0), images, train=False))["params"]
+    mask = _decayed(False, recipe("vit_s16")["optimizer"]["no_decay"])(params)
+    spell = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+    left_out = {spell(path) for path, is_decayed in jax.tree_util.tree_leaves_with_path(mask) if not is_decayed}
+    leaves = {spell(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    others = {path for path in leaves if path.endswith(("/bias", "/scale"))}
+    assert left_out == {"class_token", "positions"} | others
+    assert {path for path, leaf in leaves.items() if leaf.ndim == 1} <= left_out
 
 
 def test_no_decay_names_the_exceptions():
