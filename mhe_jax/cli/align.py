@@ -9,7 +9,8 @@ from mhe_jax.data.faces.alignment import SIZE
 
 _EXAMPLES = """
 Each picture below FOLDER becomes OUT/<the same path>.png with its largest face, black where the picture ends. The
-command can be interrupted: given again, it keeps the faces that are there.
+command can be interrupted: given again, it keeps the faces that are there. Those of another --size or --landmarks, of
+which OUT/.align.json tells, are refused.
 
   mhe align ~/photos ~/faces/train                         # photos/<person>/*.jpg; needs `pip install 'mhe-jax[align]'`
   mhe align ~/photos ~/faces/train --landmarks=points.txt  # lines `picture x y x y x y x y x y`: eyes, nose, mouth
@@ -39,7 +40,8 @@ def main(argv: list[str]) -> int:
 
         if options.landmarks is not None:
             known = read_landmarks(options.landmarks)
-            outcome = align_folder(options.source, options.dest, lambda name, _: known.get(name), options.size)
+            find = lambda name, _: known.get(name)
+            outcome = align_folder(options.source, options.dest, find, options.size, known)
         else:
             from mhe_jax.inference.face_detection import FaceDetector
 

@@ -6,7 +6,6 @@ similar picture has a cosine of at least the threshold, which is that of `mhe ve
 cut out and aligned like those the run was trained on, as `mhe align` does.
 """
 
-import json
 import pathlib
 
 from absl import app, flags
@@ -27,7 +26,8 @@ def command(argv: list[str]) -> None:
     if len(argv) != 2 or values.workdir is None or values.gallery is None:
         raise app.UsageError("a picture or a folder, --workdir=RUN and --gallery=FOLDER are needed")
     from mhe_jax.inference.search import search
+    from mhe_jax.train.reporting.stored import as_text
 
     asked = pathlib.Path(values.workdir), pathlib.Path(values.gallery), argv[1], values.top_k, values.threshold
     for found in search(*asked):
-        print(json.dumps(found, ensure_ascii=False), flush=True)
+        print(as_text(found), flush=True)

@@ -84,10 +84,10 @@ class RangedFile:
         return int(self._info()["size"]) if is_remote(self.path) else os.fstat(self._descriptor).st_size
 
     def version(self) -> tuple[int, str]:
-        """Size and time of change, or what a store says in its place."""
+        """Size, and times of change and place on the disk, or what a store says in their stead."""
         if not is_remote(self.path):
             status = os.fstat(self._descriptor)
-            return status.st_size, str(status.st_mtime_ns)
+            return status.st_size, f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
         info = self._info()
         times = (info[name] for name in ("etag", "ETag", "mtime", "updated", "LastModified", "created") if name in info)
         return int(info["size"]), str(next(times, ""))
@@ -101,6 +101,8 @@ class RangedFile:
             data: bytes = store.cat_file(path, start=offset, end=offset + count)
         except Exception as error:
             raise OSError(0, one_reason(error)) from error
+        if len(data) > count:
+            raise OSError(0, f"the store answers with {len(data):,} bytes where {count:,} were asked for")
         return data
 
     def open(self) -> BinaryIO:

@@ -27,7 +27,7 @@ def held_out_split(data: Data, splits: Any, workdir: object) -> Any:
         if files is None:
             validation = split_folder(snapshot(data.path), EVAL_NAMES).name != "test"
         else:
-            validation = any(split_of(file) != "test" for file in files.evaluate)
+            validation = any(split_of(file, files.root) != "test" for file in files.evaluate)
     if not (own or validation or splits.test is not None):
         field = "valid_share" if hasattr(data, "valid_share") else "valid_examples"
         share = f"train with config.data.{field}=0.1, or " if hasattr(data, field) else ""

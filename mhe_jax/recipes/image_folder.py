@@ -46,6 +46,8 @@ def make(head, arg, small_codes=None):
         "on_bad_example": "raise",
         "last_batch": "drop",
     }
+    if not flags & {"tfds", "labels"}:
+        config.data.update(pictures.LAYOUT)
     if "tfds" in flags:
         config.data.update(name="tfds", dataset="oxford_flowers102", train_split="train", eval_split="test")
         config.data.update(image_key="image", label_key="label")

@@ -39,6 +39,8 @@ def make(head, arg, default_sizes=(40, 25)):
             "on_bad_example": "raise",
             "last_batch": "keep" if reference else "drop",
         }
+        if "tfds" not in flags:
+            config.data.update(pictures.LAYOUT)
     if "tfds" in flags:
         config.data.update(name="tfds", dataset="imagenet2012", train_split="train", eval_split="validation")
     config.backbone = {"name": "resnet", "depth": 50, "bn_groups": 1}

@@ -15,6 +15,9 @@ VIT_NO_DECAY = ("bias", "scale", "class_token", "positions")
 # Of a network that is only to be seen running.
 FEWER_LAYERS = {"resnet": {"depth": 18}, "vit": {"depth": 2}, "convnext": {"depths": (1, 1, 1, 1)}}
 
+# Of files with one label each: '' and 'auto' are what is usual and there.
+LAYOUT = {"layout": "auto", "image_key": "", "label_key": "", "valid_share": 0.0}
+
 # Every part of an augmentation, off, for flags to set: `config.augment` of the name 'own'.
 OWN_AUGMENTATION = {
     "name": "own",

@@ -75,6 +75,8 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         # That of `backbone.checkpoint` as long as no other is set, which leaves the encoder as it is.
         "tokenizer": checkpoint.identity(),
         "max_length": chosen["max_length"],
+        # Stands before every text.
+        "prefix": "",
         # The published rule lower-cases, cuts at white space, and keeps the first max_length words.
         "text_rule": "reference" if reference else "raw",
         "valid_examples": float(chosen["valid"] if reference else chosen["valid"] or own_valid),
@@ -97,6 +99,7 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         "pooling": "last" if encoder == "xlnet" and not reference else "mean" if encoder == "minilm" else "first",
         # Of ModernBERT's layers the last alone is normalised.
         "feature_layers": 1 if encoder in ("minilm", "modernbert") else 5,
+        "l2_normalize": False,
         "feature_dropout": feature_dropout,
         # Negative: as the checkpoint says.
         "hidden_dropout": -1.0,

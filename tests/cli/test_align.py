@@ -48,10 +48,28 @@ def test_faces_come_out_upright_and_what_is_there_is_kept(photos, tmp_path, caps
     kept = tmp_path / "out" / "a person" / "0.png"
     kept.write_bytes(b"mine")
     (tmp_path / "out" / "a person" / "1.png").unlink()
-    assert align(tmp_path, landmarks, "--size=56") == 0
+    assert align(tmp_path, landmarks) == 0
     assert kept.read_bytes() == b"mine"
-    assert cv2.imread(str(tmp_path / "out" / "a person" / "1.png")).shape == (56, 56, 3)
+    assert cv2.imread(str(tmp_path / "out" / "a person" / "1.png")).shape == (112, 112, 3)
     assert sorted(path.name for path in kept.parent.iterdir()) == ["0.png", "1.png"]
+
+
+def test_faces_of_another_size_or_by_other_landmarks_are_no_mixture(photos, tmp_path, capsys):
+    points = tmp_path / "points.txt"
+    first, second = points.read_text().splitlines()
+    points.write_text(f"{first}\n")
+    assert align(tmp_path, f"--landmarks={points}", "--size=56") == 0
+    assert align(tmp_path, f"--landmarks={points}") == 2
+    assert "out has faces of 56x56, but --size is 112: take another folder" in capsys.readouterr().err
+    points.write_text(f"{first}\n{second}\n")  # more of them
+    assert align(tmp_path, f"--landmarks={points}", "--size=56") == 0
+    words = first.split()
+    points.write_text(" ".join([*words[:-1], "9"]) + "\n")
+    assert align(tmp_path, f"--landmarks={points}", "--size=56") == 2
+    assert "out has a face of a person/0.png by other landmarks: take another folder" in capsys.readouterr().err
+    for dest in ("photos", "photos/faces"):
+        assert main(["mhe align", str(tmp_path / "photos"), str(tmp_path / dest), f"--landmarks={points}"]) == 2
+        assert f"{tmp_path}/{dest} lies in {tmp_path}/photos, whose pictures are read" in capsys.readouterr().err
 
 
 def test_pictures_without_a_face_are_named_and_left_out(photos, tmp_path, capsys):

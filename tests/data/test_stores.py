@@ -33,6 +33,15 @@ def test_patterns_find_files_once_and_name_what_is_missing(tmp_path):
     assert not stores.is_pattern(str(tmp_path / "a{b}.tar"))
 
 
+def test_a_store_that_ignores_ranges_is_told(monkeypatch):
+    store = fsspec.filesystem("memory")
+    store.pipe("/whole.bin", b"0123456789")
+    monkeypatch.setattr(type(store), "cat_file", lambda *_, **__: b"0123456789")
+    with pytest.raises(OSError, match=r"the store answers with 10 bytes where 4 were asked for"):
+        stores.RangedFile("memory://whole.bin").read(3, 4)
+    store.rm("/whole.bin")
+
+
 @pytest.mark.parametrize("protocol", ["", "file://", "memory://"])
 def test_files_are_read_by_ranges(protocol, tmp_path):
     folder = f"{protocol}{tmp_path}"

@@ -1,6 +1,7 @@
 """`mhe search` on a run of two steps, against the cosines of its embeddings."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -51,16 +52,25 @@ def test_people_are_named_by_their_most_similar_picture(workdir, people, capsys)
 
 
 def test_the_command_line_answers_the_others_and_names_what_it_cannot_read(workdir, people, tmp_path):
-    save(tmp_path / "asked" / "0.png", 4)
+    name = os.fsdecode(b"\xff0.png")  # no UTF-8
+    save(tmp_path / "asked" / name, 4)
     (tmp_path / "asked" / "1.png").write_bytes(b"no picture")
 
     def mhe(*arguments):
         command = [sys.executable, "main.py", "search", *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command,
+            env={**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:strict"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
     asked = mhe(tmp_path / "asked", f"--workdir={workdir}", f"--gallery={people}", "--top_k=1", "--threshold=-1")
     assert asked.returncode == 2
-    assert json.loads(asked.stdout)["people"] == [{"name": "person 2", "similarity": 1.0}]
+    found = json.loads(asked.stdout)
+    assert found["people"] == [{"name": "person 2", "similarity": 1.0}]
+    assert found["input"].endswith(name)
     assert "asked/1.png: cannot be decoded as an image" in asked.stderr
     assert "1 of 2 inputs cannot be read" in asked.stderr
     asked = mhe(f"--workdir={workdir}")

@@ -1,5 +1,7 @@
 """A folder of pictures of people, each turned into the upright face in it, as face models want them."""
 
+import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -19,6 +21,8 @@ from mhe_jax.data.lines import read_lines
 # None where there is no face.
 FindLandmarks = Callable[[str, np.ndarray], np.ndarray | None]
 
+_RECORD = ".align.json"  # in the folder of faces
+
 
 class Outcome(NamedTuple):
     """How many faces were written or there already, and a line for each picture without one."""
@@ -27,14 +31,30 @@ class Outcome(NamedTuple):
     left_out: list[str]
 
 
-def align_folder(source: pathlib.Path, dest: pathlib.Path, landmarks_of: FindLandmarks, size: int) -> Outcome:
+def align_folder(
+    source: pathlib.Path,
+    dest: pathlib.Path,
+    landmarks_of: FindLandmarks,
+    size: int,
+    known: Mapping[str, np.ndarray] | None = None,
+) -> Outcome:
     """Writes the aligned face of each picture in a folder as a PNG of the same place and name; those there are kept.
 
+    Args:
+      source: the folder of pictures.
+      dest: the folder of faces, outside of it.
+      landmarks_of: of a picture.
+      size: pixels per side of a face.
+      known: all that `landmarks_of` knows; None if it searches for faces.
+
     Raises:
-      DataError: if there is no picture, or two differ in the ending alone.
+      DataError: if there is no picture, or two differ in the ending alone, or `dest` lies in `source` or has faces of
+        another size or by other landmarks.
     """
     if not source.is_dir():
         raise DataError(f"{source} is not a folder")
+    if dest.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"{dest} lies in {source}, whose pictures are read: faces must have a folder outside of it")
     found, strays = list_pictures(source)
     tell_left_out(source, strays)
     names = [os.fsdecode(name) for name in found]
@@ -46,6 +66,7 @@ def align_folder(source: pathlib.Path, dest: pathlib.Path, landmarks_of: FindLan
         if target in targets:
             raise DataError(f"{source}: {targets[target]} and {name} would both become {target}")
         targets[target] = name
+    _remember(dest, targets, size, known)
     left_out, faces = [], 0
     for target, name in tqdm.tqdm(targets.items(), f"aligning {source}", disable=None, leave=False):
         if not target.is_file():
@@ -56,6 +77,37 @@ def align_folder(source: pathlib.Path, dest: pathlib.Path, landmarks_of: FindLan
                 continue
         faces += 1
     return Outcome(faces, left_out)
+
+
+def _remember(
+    dest: pathlib.Path, targets: Mapping[pathlib.Path, str], size: int, known: Mapping[str, np.ndarray] | None
+) -> None:
+    """Keeps the size and a digest of each picture's landmarks, and compares those of the faces that are there."""
+    path = dest / _RECORD
+    found: dict[str, str] = {}
+    if known is not None:
+        found = {name: hashlib.sha256(points.tobytes()).hexdigest()[:12] for name, points in known.items()}
+    if path.is_file():
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            old_size, searched, old = record["size"], record["searched"], dict(record["landmarks"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is damaged; remove it and the faces beside it") from error
+        there = [name for target, name in targets.items() if target.is_file()]
+        if there and old_size != size:
+            raise DataError(f"{dest} has faces of {old_size}x{old_size}, but --size is {size}: take another folder")
+        if there and searched != (known is None):
+            how = "by a search for faces" if searched else "by --landmarks"
+            raise DataError(f"{dest} has faces that were made {how}: take another folder")
+        for name in there:
+            if old.get(name, "") != found.get(name, old.get(name, "")):
+                raise DataError(f"{dest} has a face of {name} by other landmarks: take another folder")
+        found = {**old, **found}
+    dest.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    record = {"size": size, "searched": known is None, "landmarks": found}
+    partial.write_text(json.dumps(record), encoding="utf-8")
+    partial.replace(path)
 
 
 def _aligned(path: pathlib.Path, name: str, landmarks_of: FindLandmarks, size: int) -> np.ndarray:

@@ -60,7 +60,7 @@ def tell_large_groups(source: object) -> None:
     for path in source.paths:
         with opened_parquet(path) as opened:
             groups = [opened.metadata.row_group(number) for number in range(opened.metadata.num_row_groups)]
-        largest = max(group.total_byte_size for group in groups)
+        largest = max((group.total_byte_size for group in groups), default=0)
         if largest > _LARGE:
             warnings.warn(
                 f"{path} has row groups of up to {largest / 2**20:,.0f} MiB, one of which is decoded for each picture "
@@ -134,7 +134,12 @@ def _labels(layout: str, path: str, image_key: str, label_key: str) -> tuple[Col
     found = cells.to_pylist()
     if cells.null_count:
         raise DataError(f"{path}: row {found.index(None)} has no label")
-    return columns, np.array(found, np.int64 if columns.kind == "integers" else np.str_)
+    if columns.kind != "integers":
+        return columns, np.array(found, np.str_)
+    most = np.iinfo(np.int64).max
+    if max(found, default=0) > most:
+        raise DataError(f"{path}: row {next(i for i, label in enumerate(found) if label > most)}: a label is too large")
+    return columns, np.array(found, np.int64)
 
 
 def _names(path: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Which of the layouts of pictures a path holds, and which of its files belong to which split: by their names alone.
 
 Tar shards and tables are told by their endings, in the folder itself, in data/ below it, or in a folder for each split.
-The split is a word of the file's name, `imagenet-train-000.tar`, or the name of its folder.
+The split is a word of the file's name, `imagenet-train-000.tar`, or the name of its folder below the one that is given.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from mhe_jax.data import stores
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.images.listing import is_stray
+from mhe_jax.data.images.listing import EXTENSIONS, is_stray
 
 LAYOUTS = ("auto", "folders", "tar", "parquet", "arrow")
 TRAIN_NAMES = ("train",)
@@ -55,6 +55,12 @@ def find_files(path: str, layout: str) -> Files | None:
         if layout == "auto" and _has_class_folders(root):
             return None
         found = _in_folder(root)
+        classes = _folders_of_pictures(root) if layout == "auto" and found else []
+        if len(classes) > 1:
+            raise DataError(
+                f"{path} holds {found[0].rpartition('/')[2]}, and pictures in {' and '.join(classes)}: "
+                f"set config.data.layout to {layout_of(found[0])!r} or to 'folders'"
+            )
     kinds = {layout_of(file) for file in found} - {""} if layout == "auto" else {layout}
     if len(kinds) > 1:
         raise DataError(f"{path} holds files of several layouts, {', '.join(sorted(kinds))}: set config.data.layout")
@@ -65,7 +71,7 @@ def find_files(path: str, layout: str) -> Files | None:
         if layout == "auto":
             raise DataError(f"config.data.path is {path!r}, of which no file ends in {', '.join(_ENDINGS)}")
         raise DataError(f"config.data.layout is {layout!r}, but {path} holds no file that ends in .{layout}")
-    return Files(kinds.pop(), root, *_by_split(path, files))
+    return Files(kinds.pop(), root, *_by_split(path, root, files))
 
 
 def layout_of(file: str) -> str:
@@ -125,6 +131,20 @@ def _has_class_folders(root: str) -> bool:
     return any(is_folder and not is_stray(name) for name, is_folder in below.items())
 
 
+def _folders_of_pictures(root: str) -> list[str]:
+    """Two folders that may be those of classes, or fewer; a folder of examples beside shards is one."""
+    found: list[str] = []
+    if stores.is_remote(root):
+        return found
+    others = {"data", *TRAIN_NAMES, *EVAL_NAMES}
+    for name, is_folder in stores.entries(root).items():
+        if is_folder and name not in others and not is_stray(name) and len(found) < 2:
+            below = stores.entries(stores.joined(root, name))
+            if any(file.lower().endswith(EXTENSIONS) and not is_stray(file) for file in below):
+                found.append(name)
+    return found
+
+
 def snapshot(path: str) -> str:
     """Of a repository in the Hugging Face hub's cache the version that was fetched last, else the folder itself.
 
@@ -145,11 +165,11 @@ def snapshot(path: str) -> str:
     return stores.joined(root, f"snapshots/{named if named in versions else next(iter(versions))}")
 
 
-def _by_split(path: str, files: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _by_split(path: str, root: str, files: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The files to train on, and those of the first of `EVAL_NAMES` that has some."""
     splits: dict[str, list[str]] = {}
     for file in files:
-        splits.setdefault(split_of(file), []).append(file)
+        splits.setdefault(split_of(file, root), []).append(file)
     unnamed = splits.pop("", [])
     if not splits:
         return tuple(unnamed), ()
@@ -161,9 +181,14 @@ def _by_split(path: str, files: Sequence[str]) -> tuple[tuple[str, ...], tuple[s
     return tuple(train), tuple(next((splits[name] for name in EVAL_NAMES if name in splits), ()))
 
 
-def split_of(file: str) -> str:
-    """The split that a file's name has as a word, or else its folder's; '' for none."""
-    folder, _, name = file.rpartition("/")
+def split_of(file: str, root: str) -> str:
+    """The split that a file's name has as a word, or else its folder's below the root; '' for none."""
+    folder, _, name = _without_protocol(file).rpartition("/")
     names = TRAIN_NAMES + EVAL_NAMES
-    words = (*_WORD.findall(name.lower()), folder.rpartition("/")[2])
+    words = (*_WORD.findall(name.lower()), folder.removeprefix(_without_protocol(root)).rpartition("/")[2])
     return next((word for word in words if word in names), "")
+
+
+def _without_protocol(path: str) -> str:
+    """A path of a store as it may be compared: memory://a and memory:///a are one."""
+    return path.partition("://")[2].lstrip("/") if stores.is_remote(path) else path

@@ -1,5 +1,6 @@
 """From labels as files write them, integers or words, to the numbers and names of classes."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -8,11 +9,14 @@ import numpy as np
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.names import look_alike
 
+_INTEGER = re.compile(r"-?[0-9]+")
+
 
 class Written(NamedTuple):
     """The labels of a split.
 
-    values: int64 or str [N]. kind: 'integers', 'strings', or 'text': integers where all labels of all splits are.
+    values: int64 or str [N]; of the kind 'integers' either. kind: 'integers', 'strings', or 'text': integers where all
+      labels of all splits are.
     where: names example i in messages.
     """
 
@@ -27,7 +31,7 @@ def numbered(
     """(class names, the classes int32 [N] of each split), of which the first one is that of training.
 
     Integers are places among `names`, if there are any, and words are some of them. Without names, classes are what
-    training's labels are, in the order of numbers or of words.
+    training's labels are, in the order of numbers or of words; no integer is negative, as -1 mostly stands for none.
 
     Args:
       splits: training, and perhaps evaluation.
@@ -35,15 +39,15 @@ def numbered(
       named_by: the file that names come from.
 
     Raises:
-      DataError: for splits of different kinds, a label that is no class, and a name twice.
+      DataError: for splits of different kinds, a label that is no class, negative or too large, and a name twice.
     """
     kinds = {split.kind for split in splits}
-    if kinds == {"text"} and all(split.values.size and np.char.isdecimal(split.values).all() for split in splits):
-        splits = [split._replace(values=split.values.astype(np.int64)) for split in splits]
-    elif len(kinds) > 1:
+    if len(kinds) > 1:
         raise DataError(
             f"{splits[0].where(0)} has {splits[0].kind} as labels, but {splits[1].where(0)} {splits[1].kind}"
         )
+    if kinds == {"integers"} or (kinds == {"text"} and all(map(_holds_integers, splits))):
+        splits = [split._replace(values=_integers(split)) for split in splits]
     of_numbers = splits[0].values.dtype.kind == "i"
     if len(set(names)) < len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
@@ -57,6 +61,10 @@ def numbered(
                     f"which {named_by} names"
                 )
         return tuple(names), [split.values.astype(np.int32) for split in splits]
+    for split in splits if of_numbers else ():
+        wrong = np.flatnonzero(split.values < 0)
+        if len(wrong):
+            raise DataError(f"{split.where(wrong[0])}: the label {split.values[wrong[0]]} is negative")
     classes = np.array(names) if names else np.unique(splits[0].values)
     found, order = [], np.argsort(classes, kind="stable")
     for split in splits:
@@ -69,3 +77,17 @@ def numbered(
             raise DataError(f"{split.where(wrong[0])}: the class {value!r} is none of {whose}{hint}")
         found.append(order[places].astype(np.int32))
     return tuple(map(str, classes.tolist())), found
+
+
+def _holds_integers(split: Written) -> bool:
+    return split.values.size > 0 and all(map(_INTEGER.fullmatch, set(split.values.tolist())))
+
+
+def _integers(split: Written) -> np.ndarray:
+    """The labels as int64 [N]."""
+    try:
+        return split.values.astype(np.int64)
+    except OverflowError:
+        bounds = np.iinfo(np.int64)
+        wrong = next(i for i, value in enumerate(split.values) if not bounds.min <= int(value) <= bounds.max)
+        raise DataError(f"{split.where(wrong)}: the label {split.values[wrong][:40]} is too large") from None

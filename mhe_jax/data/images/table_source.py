@@ -47,13 +47,22 @@ class TableSource:
         except DataError as error:
             raise BadExample(f"{where}: {error}") from error
         if isinstance(cell, dict) and cell["bytes"] is None and cell.get("path"):
-            # As `datasets` writes pictures that it has not copied; beside the file, unless the path is a whole one.
-            path = os.path.join(os.path.dirname(self.paths[file]), cell["path"])
+            path = self._beside(file, cell["path"], where)
             return read_bytes(path), int(self.labels[index]), path
         data = cell["bytes"] if isinstance(cell, dict) else cell
         if data is None:
             raise BadExample(f"{where}: holds no bytes of a picture")
         return data, int(self.labels[index]), where
+
+    def _beside(self, file: int, name: str, where: str) -> str:
+        """The path of a picture that `datasets` has not copied: in the folder of the file, or below."""
+        if is_remote(self.paths[file]):
+            raise BadExample(f"{where}: holds a path for a picture, which is not read in a store")
+        folder = os.path.dirname(self.paths[file])
+        path = os.path.normpath(os.path.join(folder, name))
+        if not os.path.abspath(path).startswith(os.path.join(os.path.abspath(folder), "")):
+            raise BadExample(f"{where}: its path {name!r} leads out of the folder of the file")
+        return path
 
     def _picture(self, file: int, row: int) -> Any:
         """The cell: bytes, None, or {'bytes': ..., 'path': ...} of Hugging Face."""
@@ -125,7 +134,7 @@ class ParquetSource(TableSource):
         return self._group(file, group)[row - int(starts[group])].as_py()
 
     def _group(self, file: int, group: int) -> Any:
-        """The pictures of a row group, a pyarrow array."""
+        """The pictures of a row group, a pyarrow column: its chunks stay, as one array of bytes ends at 2 GiB."""
         place = file, group
         with self._lock:
             kept = self._kept.get(place)
@@ -139,7 +148,7 @@ class ParquetSource(TableSource):
             path = self.paths[file]
             with opened_parquet(path, metadata=self._files[file][0]) as opened, told(path, f"in row group {group}"):
                 table = opened.read_row_group(group, columns=[self.image], use_threads=False)
-                mine.set_result(table.column(self.image).combine_chunks())
+                mine.set_result(table.column(self.image))
         except BaseException as error:
             mine.set_exception(error)
             with self._lock:

@@ -4,6 +4,7 @@ A shard is in the layout of WebDataset: members `key.jpg` and `key.cls`, or `key
 any order; a key ends at the first dot of the member's name. Other members, such as `key.txt`, are not looked at.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -24,8 +25,9 @@ from mhe_jax.data.stores import RangedFile, one_reason
 BLOCK = tarfile.BLOCKSIZE
 LABEL_FIELDS = ("label", "cls", "class")
 _KEY = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)", re.DOTALL)
-_LONGEST_LABEL = 1 << 20  # bytes of a member with labels
-_VERSION = 1  # of what is kept
+_LONGEST = {"cls": 1 << 10, "json": 1 << 20}  # bytes of a member with a label
+_PIECE = 1 << 20  # bytes behind the end of a shard that are looked at together
+_VERSION = 2  # of what is kept
 
 
 class TarIndex(NamedTuple):
@@ -52,8 +54,8 @@ def index_of(path: str, image_key: str, label_key: str) -> TarIndex:
       label_key: the field of `key.json`; '' takes `key.cls`, or the first of `LABEL_FIELDS`.
 
     Raises:
-      DataError: naming the shard and the member, for a shard that is cut, damaged or empty, and for a key without
-        a picture or a label, or with two.
+      DataError: naming the shard and the member, for a shard that is cut, damaged, empty or several in one, for a
+        picture or a label that is a link or sparse, and for a key without a picture or a label, or with two.
     """
     file = RangedFile(path)
     whole = path if "://" in path else os.path.realpath(path)
@@ -85,20 +87,24 @@ def _read(path: str, file: RangedFile, image_key: str, label_key: str) -> TarInd
     pictures: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, tuple[str, str]] = {}
     with file.open() as opened:
-        for member, content in _members(path, opened):
+        for member, tar in _members(path, opened):
             split = _KEY.fullmatch(member.name.removeprefix("./"))
             if split is None or is_stray(member.name.rpartition("/")[2]):
                 continue
             key, extension = split.groups()
             if extension == image_key if image_key else f".{extension.lower()}" in EXTENSIONS:
-                if not member.isreg():
-                    raise DataError(f"{path}: member {member.name} is a link, not a picture")
+                _require_file(path, member)
                 if key in pictures:
                     raise DataError(f"{path}: two pictures have the key {key!r}: .{pictures[key][0]} and .{extension}")
                 pictures[key] = extension, member.offset_data, member.size
             elif extension == "json" or (extension == "cls" and not label_key):
-                where = f"{path}: member {member.name}"
-                found = _label(content.read(_LONGEST_LABEL), extension, label_key, where)
+                _require_file(path, member)
+                found = _label(
+                    _content(path, tar, member, _LONGEST[extension]),
+                    extension,
+                    label_key,
+                    f"{path}: member {member.name}",
+                )
                 if found is not None and (key not in labels or extension == "cls"):
                     labels[key] = found
     if not pictures:
@@ -124,28 +130,57 @@ def _read(path: str, file: RangedFile, image_key: str, label_key: str) -> TarInd
     )
 
 
-def _members(path: str, opened: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, Any]]:
-    """(member, its content) of everything but folders, to an end that is one: two blocks of zeros."""
+def _require_file(path: str, member: tarfile.TarInfo) -> None:
+    """A member's bytes lie in one piece behind its header."""
+    if member.issparse():
+        raise DataError(f"{path}: member {member.name} is sparse: write the shard without --sparse")
+    if not member.isreg():
+        raise DataError(f"{path}: member {member.name} is a link, not a file")
+
+
+def _content(path: str, tar: tarfile.TarFile, member: tarfile.TarInfo, longest: int) -> bytes:
+    if member.size > longest:
+        raise DataError(
+            f"{path}: member {member.name} has {member.size:,} bytes, more than the {longest:,} of a label at most"
+        )
+    opened = tar.extractfile(member)
+    assert opened is not None  # as a regular file
+    try:
+        return opened.read()
+    except tarfile.ReadError:
+        raise DataError(f"{path} is cut: it ends within member {member.name}") from None
+    except OSError as error:
+        raise DataError(f"{path} is damaged in member {member.name}: {one_reason(error)}") from error
+
+
+def _members(path: str, opened: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, tarfile.TarFile]]:
+    """(member, the shard) of everything but folders, to an end that is one: zeros alone, of a block at least."""
     last = ""
     try:
         with tarfile.open(fileobj=opened, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 last = f"member {member.name}"
                 if not member.isdir():
-                    yield member, tar.extractfile(member) if member.isreg() else opened
+                    yield member, tar
+                tar.members.clear()  # type: ignore[attr-defined]  # else all stay in memory
             opened.seek(tar.offset)
             end = opened.read(BLOCK)
+            goes_on = not end.strip(b"\0") and any(
+                piece.strip(b"\0") for piece in iter(functools.partial(opened.read, _PIECE), b"")
+            )
     except tarfile.ReadError as error:
         if last:
             raise DataError(f"{path} is cut: it ends within {last}") from None
         reason = one_reason(error)
         raise DataError(f"{path} is no tar file, or a compressed one, which has no offsets: {reason}") from None
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:  # the latter of PAX headers
         raise DataError(f"{path} is damaged after {last or 'its beginning'}: {one_reason(error)}") from error
     if len(end) < BLOCK:
         raise DataError(f"{path} is cut: it ends after {last}, without the blocks of zeros that end a tar file")
     if end.strip(b"\0"):
         raise DataError(f"{path} is damaged: no member begins at byte {tar.offset}, after {last}")
+    if goes_on:
+        raise DataError(f"{path} goes on after its end, byte {tar.offset}: are it several tar files in one?")
 
 
 def _label(content: bytes, extension: str, label_key: str, where: str) -> tuple[str, str] | None:

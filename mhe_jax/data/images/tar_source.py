@@ -1,17 +1,21 @@
 """Pictures of tar shards by number, read where they lie."""
 
+import collections
 import dataclasses
 import functools
 import os
 import tarfile
+import threading
+from typing import ClassVar
 
 import numpy as np
 
-from mhe_jax.data.dataset import BadExample
+from mhe_jax.data.dataset import BadExample, DataError
 from mhe_jax.data.stores import RangedFile
 
 _HEADER = tarfile.BLOCKSIZE
 _SIZE = slice(124, 136)  # of the member, in its header
+_MOST_OPEN = 128  # shards that a process keeps open
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,8 @@ class TarSource:
     sizes: np.ndarray
     labels: np.ndarray
 
+    _lock: ClassVar[threading.Lock] = threading.Lock()  # of the dictionaries alone
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -37,18 +43,28 @@ class TarSource:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @functools.cached_property
-    def _files(self) -> dict[int, RangedFile]:
-        return {}
+    def _files(self) -> "collections.OrderedDict[int, RangedFile]":
+        return collections.OrderedDict()
+
+    def _file(self, shard: int) -> RangedFile:
+        """The file of a shard. One that was not asked for lately is dropped: its last reader closes it."""
+        with self._lock:
+            file = self._files.pop(shard, None) or RangedFile(self.paths[shard])
+            self._files[shard] = file
+            if len(self._files) > _MOST_OPEN:
+                self._files.popitem(last=False)
+        return file
 
     def read(self, index: int) -> tuple[bytes, int, str]:
         shard, offset, size = int(self.shards[index]), int(self.offsets[index]), int(self.sizes[index])
         where = self.where(index)
-        file = self._files.get(shard) or self._files.setdefault(shard, RangedFile(self.paths[shard]))
         try:
-            data = file.read(offset - _HEADER, _HEADER + size)
+            data = self._file(shard).read(offset - _HEADER, _HEADER + size)
         except OSError as error:
             raise BadExample(f"{where}: cannot be read: {error.strerror}") from error
-        if len(data) < _HEADER + size or not _is_of_size(data, size):
+        except DataError as error:  # it cannot be opened
+            raise BadExample(f"{where}: {error}") from error
+        if len(data) != _HEADER + size or not _is_of_size(data, size):
             raise BadExample(f"{where}: is no longer at byte {offset}: the shard was changed while it was read")
         return data[_HEADER:], int(self.labels[index]), where
 

@@ -148,6 +148,27 @@ def test_files_of_no_split_beside_files_of_one_and_of_no_training(folder, tmp_pa
         opened(tmp_path / "a").load()
 
 
+@pytest.mark.parametrize("name", ["train", "val", "test"])
+def test_the_name_of_the_folder_itself_is_no_split(name, folder, tmp_path):
+    some = list(rows(folder / "train"))
+    write_tar(tmp_path / name / "0.tar", some)
+    for path in (tmp_path / name, tmp_path / name / "0.tar", tmp_path / name / "*.tar", f"file://{tmp_path}/{name}"):
+        assert len(opened(path, valid_share=0.3).sources()[0]) > 3
+    write_tar(tmp_path / name / "train" / "1.tar", some)
+    (tmp_path / name / "0.tar").rename(tmp_path / name / "val.tar")
+    assert len(opened(tmp_path / name).sources()[0]) == 9
+
+
+def test_an_archive_beside_class_folders_is_told(folder, tmp_path):
+    write_tar(folder / "train" / "backup.tar", [])
+    with pytest.raises(
+        DataError,
+        match=r"train holds backup.tar, and pictures in ant and bee: set config.data.layout to 'tar' or to 'fol",
+    ):
+        opened(folder / "train", valid_share=0.3).load()
+    assert opened(folder / "train", valid_share=0.3, layout="folders").sources()[2] == NAMES
+
+
 def test_damaged_pictures_are_told_with_shard_and_member_or_row_and_may_be_skipped(folder, tmp_path):
     (folder / "train" / "bee" / "1.png").write_bytes(b"no picture")
     for layout, where in (("tar", r"train-000001.tar: member bee/1.png"), ("parquet", r"of-00002.parquet: row 0")):

@@ -26,6 +26,8 @@ def test_words_are_sorted_and_integers_are_in_the_order_of_numbers():
     # One word makes words of all; so do numbers in JSON's quotes.
     assert numbers((), [written(["10", "2"], "text"), written(["2"], "text")])[0] == ("2", "10")
     assert numbers((), [written(["10", "2", "x"], "text"), written(["2"], "text")])[0] == ("10", "2", "x")
+    assert numbers((), [written(["10", "2", "0"], "integers")]) == (("0", "2", "10"), [[2, 1, 0]])  # as JSON has them
+    assert numbers(("z", "a"), [written(["1", "0"], "integers")]) == (("z", "a"), [[1, 0]])
     assert numbers((), [written(["10", "2"], "strings")]) == (("10", "2"), [[0, 1]])
 
 
@@ -60,6 +62,9 @@ def test_names_number_the_classes_in_their_own_order():
             [written([1], "integers"), written(["1"], "strings", "b.tar")],
             r"a.tar: 0 has integers .*, but b.tar: 0 str",
         ),
+        ((), [written(["1", "-1"], "text")], r"a.tar: 1: the label -1 is negative"),
+        ((), [written(["1", str(2**63)], "text")], r"a.tar: 1: the label 9223372036854775808 is too large"),
+        ((), [written([str(-(2**63) - 1)], "integers")], r"a.tar: 0: the label -9223372036854775809 is too large"),
     ],
 )
 def test_labels_that_are_no_class_are_told(names, splits, message):

@@ -2,12 +2,14 @@
 
 import pickle
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mhe_jax.data.dataset import BadExample, DataError
 from mhe_jax.data.images import table_source
+from mhe_jax.data.images.file_sources import tell_large_groups
 from tests.data.images.written import NAMES, opened, rows, saved, write, write_parquet
 
 
@@ -94,6 +96,16 @@ def test_large_row_groups_are_told_where_pictures_are_streamed(folder, tmp_path,
     opened(path, in_memory=True).load()
 
 
+def test_a_file_without_row_groups_and_labels_beyond_int64(tmp_path):
+    kind = pa.schema({"image": pa.binary(), "label": pa.uint64()})
+    with pq.ParquetWriter(tmp_path / "none.parquet", kind):
+        pass
+    tell_large_groups(table_source.ParquetSource((str(tmp_path / "none.parquet"),), (), *[np.zeros(0)] * 4))
+    pq.write_table(pa.table({"image": [b"", b""], "label": [1, 2**63]}, kind), tmp_path / "large.parquet")
+    with pytest.raises(DataError, match=r"large.parquet: row 1: a label is too large"):
+        opened(tmp_path / "large.parquet", valid_share=0.3).load()
+
+
 def test_row_groups_are_kept_within_a_memory(folder, tmp_path, monkeypatch):
     train, *_ = opened(write("parquet", tmp_path / "other", folder)).sources()
     expected = [train.read(index)[0] for index in range(9)]
@@ -114,6 +126,17 @@ def test_pictures_that_datasets_has_not_copied_are_read_where_they_are(folder, t
     pq.write_table(pa.table({"image": pa.array(images, kind), "label": labels}), tmp_path / "0.parquet")
     train, *_ = opened(tmp_path / "0.parquet", valid_share=0.3).sources()
     assert {train.read(index)[0] for index in range(len(train))} < {data for _, _, data, _ in some}
+    (tmp_path / "below").mkdir()
+    outside = pa.array([{**image, "path": f"../{image['path']}"} for image in images], kind)
+    pq.write_table(pa.table({"image": outside, "label": labels}), tmp_path / "below" / "0.parquet")
+    with pytest.raises(
+        BadExample, match=r"below/0.parquet: row \d: its path '../folder/train/.*' leads out of the folder"
+    ):
+        opened(tmp_path / "below" / "0.parquet", valid_share=0.3).sources()[0].read(0)
+    with pytest.raises(
+        BadExample, match=r"0.parquet: row \d: holds a path for a picture, which is not read in a store"
+    ):
+        opened(f"file://{tmp_path}/0.parquet", valid_share=0.3).sources()[0].read(0)
     (folder / "train" / "ant" / "1.png").unlink()
     (folder / "train" / "ant" / "2.png").unlink()
     with pytest.raises(BadExample, match=r"folder/train/ant/\d.png: cannot be read: No such file"):

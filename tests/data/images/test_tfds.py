@@ -168,10 +168,8 @@ def test_preparing_without_tensorflow_says_what_to_install(tmp_path):
 
 def test_a_set_is_trained_on_end_to_end(tmp_path):
     prepare(tmp_path, "tiny", {"train": 24, "test": 11})
-    config = load_config("image_folder_mhc:" + "small,smoke")
-    config.data.name = "tfds"
-    with config.unlocked():
-        config.data.update(path=str(tmp_path), dataset="tiny", in_memory=False, augmentation="flip_crop")
+    config = load_config("image_folder_mhc:small,tfds,smoke")
+    config.data.update(path=str(tmp_path), dataset="tiny", in_memory=False, augmentation="flip_crop")
     result = train_and_evaluate(config, tmp_path / "run")
     assert result["step"] == 2
     assert result["num_classes"] == 3
