@@ -34,7 +34,7 @@ def _split(split: Any, codes: LabelCodes) -> Any:
     if isinstance(split, ArraySplit) or (isinstance(split, FeatureSplit) and isinstance(split.labels, np.ndarray)):
         return dataclasses.replace(split, labels=codes.codes(split.labels))
     if isinstance(split, StreamSplit):
-        before = np.arange(codes.num_classes) if split.code_of_label is None else split.code_of_label
+        before = np.arange(codes.num_classes, dtype=np.int32) if split.code_of_label is None else split.code_of_label
         return dataclasses.replace(split, code_of_label=codes.codes(before))
     assert isinstance(split, TextSplit | FeatureSplit)
     filtered, propensity = split.filtered, split.inverse_propensity
