@@ -95,7 +95,9 @@ class _Order:
         at = ends[known]
         after = np.minimum(at + 1, len(self.score) - 1)
         last = (at + 1 >= len(self.score)) | (self.group[after] != self.group[at])
-        found[known] = np.where(last, self.score[at], (self.score[at] + self.score[after]) / 2)
+        middle = (self.score[at] + self.score[after]) / 2
+        # Of two scores without a number between them it is one of both.
+        found[known] = np.where(last | (middle <= self.score[after]), self.score[at], middle)
         return found
 
 
