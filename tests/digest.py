@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import pathlib
 import re
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ from mhe_jax.data.feeds import eval_feed
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
-from mhe_jax.train import experiment, warm_up
+from mhe_jax.train import experiment, extension, warm_up
 from mhe_jax.train.guided_feed import guided_feed
 from mhe_jax.train.optim import averages
 from mhe_jax.train.optim.averages import build_average
@@ -46,6 +47,7 @@ class Run:
 
     def __init__(self, config: ConfigDict):
         self.settings = settings = Settings.from_config(config)
+        extension.check(settings, pathlib.Path("nowhere"))
         self.mesh = make_mesh(settings.mesh)
         check_batch(self.mesh, settings)
         self.data = build_data(settings.data)
