@@ -4,13 +4,14 @@ Stores are opened anew in each process, when it first reads; a package that one 
 missing.
 """
 
+import contextlib
 import functools
 import glob
 import os
 import pathlib
 import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from mhe_jax.data.dataset import DataError
@@ -32,17 +33,27 @@ def file_system(path: str) -> tuple[Any, str]:
     """
     import fsspec
 
-    try:
-        return fsspec.core.url_to_fs(path)
-    except ImportError as error:
-        raise DataError(f"{path} cannot be read without another package: {one_reason(error)}") from None
-    except Exception as error:  # each store has errors of its own, for keys, projects and addresses
-        raise DataError(f"{path} cannot be opened: {one_reason(error)}") from error
+    with _told(path, "opened"):
+        try:
+            return fsspec.core.url_to_fs(path)
+        except ImportError as error:
+            raise DataError(f"{path} cannot be read without another package: {one_reason(error)}") from None
 
 
 def one_reason(error: Exception) -> str:
     """What an error of a library says, on one line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+@contextlib.contextmanager
+def _told(path: str, done: str, kind: Callable[[str], Exception] = DataError) -> Iterator[None]:
+    """Errors become those of a `kind` that say on one line what could not be done with the path."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # each store has errors of its own, for keys, projects and addresses
+        raise kind(f"{path} cannot be {done}: {one_reason(error)}") from error
 
 
 class RangedFile:
@@ -73,10 +84,9 @@ class RangedFile:
 
     def _info(self) -> dict[str, Any]:
         store, path = self._stored
-        try:
-            return store.info(path)
-        except Exception as error:
-            raise DataError(f"{self.path} cannot be read: {one_reason(error)}") from error
+        with _told(self.path, "read"):
+            found: dict[str, Any] = store.info(path)
+        return found
 
     @property
     def size(self) -> int:
@@ -97,23 +107,19 @@ class RangedFile:
         if not is_remote(self.path):
             return os.pread(self._descriptor, count, offset)
         store, path = self._stored
-        try:
+        with _told(self.path, "read", lambda reason: OSError(0, reason)):
             data: bytes = store.cat_file(path, start=offset, end=offset + count)
-        except Exception as error:
-            raise OSError(0, one_reason(error)) from error
         if len(data) > count:
             raise OSError(0, f"the store answers with {len(data):,} bytes where {count:,} were asked for")
         return data
 
     def open(self) -> BinaryIO:
         """The file from its beginning, for whoever reads most of it."""
-        try:
+        with _told(self.path, "read"):
             if not is_remote(self.path):
                 return open(self.path, "rb")
             store, path = self._stored
             file: BinaryIO = store.open(path, "rb", cache_type="readahead")
-        except Exception as error:
-            raise DataError(f"{self.path} cannot be read: {one_reason(error)}") from error
         return file
 
 
@@ -130,10 +136,8 @@ def entries(folder: str) -> dict[str, bool]:
     """
     if is_remote(folder):
         store, path = file_system(folder)
-        try:
+        with _told(folder, "listed"):
             found = store.ls(path, detail=True) if store.isdir(path) else []
-        except Exception as error:
-            raise DataError(f"{folder} cannot be listed: {one_reason(error)}") from error
         below = {info["name"].rstrip("/").rpartition("/")[2]: info["type"] == "directory" for info in found}
         return dict(sorted(below.items()))
     try:
