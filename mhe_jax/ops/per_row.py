@@ -14,6 +14,8 @@ from jax import export, lax
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
+from mhe_jax.ops import mapped
+
 _USUAL_ROWS = 64
 
 
@@ -54,4 +56,4 @@ def on_own_rows(function: Callable, *arrays: jax.Array, axes: tuple[str, ...] = 
     shards = math.prod(map(axis_size, axes))
     if shards == 1 or arrays[0].shape[0] % shards:
         return function(*arrays)
-    return jax.shard_map(function, in_specs=P(axes), out_specs=P(axes))(*arrays)
+    return mapped.shard_map(function, in_specs=P(axes), out_specs=P(axes))(*arrays)

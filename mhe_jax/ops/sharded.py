@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from mhe_jax.ops import blocked_bce, blocks, chunked, per_row, splits
+from mhe_jax.ops import blocked_bce, blocks, chunked, mapped, per_row, splits
 from mhe_jax.ops import candidate_logits as candidate_ops
 from mhe_jax.ops import cosines as cosine_ops
 from mhe_jax.ops import rows as row_ops
@@ -54,7 +54,7 @@ def lse(
     batch = P(over.axis)
     in_specs = (over.own, P("class"), P("class"), batch, P("class"), splits.visit_specs(visit), batch)
     arguments = features, kernel, bias, labels, mask, visit, weights
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
+    return mapped.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
 def bce(
@@ -84,7 +84,7 @@ def bce(
     batch = P(over.axis)
     in_specs = (over.own, P("class"), P("class"), batch, P("class"), P(), splits.visit_specs(visit), batch, batch)
     arguments = features, kernel, bias, labels, mask, want_value, visit, targets, weights
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
+    return mapped.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
 def topk(features, kernel, bias, mask, k: int, block_size: int | None, unit_rows: bool = False, centers: int = 1):
@@ -102,7 +102,7 @@ def topk(features, kernel, bias, mask, k: int, block_size: int | None, unit_rows
     # The candidates stay split over 'class' until here; k * shards numbers of each example go to its device.
     out_specs = (P(over.axis, "class"), P(over.axis, "class"), P(over.axis))
     in_specs = (over.own, P("class"), P("class"), P("class"))
-    best, ids, lse = jax.shard_map(local, in_specs=in_specs, out_specs=out_specs)(features, kernel, bias, mask)
+    best, ids, lse = mapped.shard_map(local, in_specs=in_specs, out_specs=out_specs)(features, kernel, bias, mask)
     if best.shape[1] == k:
         return best, ids, lse
     best, order = per_row.top_k(best, k)
@@ -137,7 +137,7 @@ def candidate_logits(table, queries, block_ids, row_ids, split: bool = True, uni
         return splits.sum_rows(over, score(table, queries, *ids))
 
     in_specs = (P("class"), over.own, P(over.axis), P(over.axis))
-    return jax.shard_map(local, in_specs=in_specs, out_specs=over.own)(table, queries, block_ids, row_ids)
+    return mapped.shard_map(local, in_specs=in_specs, out_specs=over.own)(table, queries, block_ids, row_ids)
 
 
 def group_lse(
@@ -188,7 +188,7 @@ def group_lse(
     batch = P(over.axis)
     in_specs = (over.own, P("class"), P(), batch, splits.visit_specs(visit), P(), batch)
     arguments = features, weight, groups, labels, visit, offsets, weights
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
+    return mapped.shard_map(local, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
 def cosines(
@@ -217,7 +217,7 @@ def cosines(
 
     batch = P(over.axis)
     in_specs = (over.own, P("class"), batch, P("class"), _hard_specs(hard, batch), splits.visit_specs(visit))
-    return jax.shard_map(local, in_specs=in_specs, out_specs=batch)(queries, table, labels, mask, hard, visit)
+    return mapped.shard_map(local, in_specs=in_specs, out_specs=batch)(queries, table, labels, mask, hard, visit)
 
 
 def group_cosines(
@@ -290,7 +290,7 @@ def group_cosines(
         P("class"),
     )
     arguments = queries, weight, groups, labels, hard, visit, offsets
-    return jax.shard_map(on_device, in_specs=in_specs, out_specs=batch)(*arguments)
+    return mapped.shard_map(on_device, in_specs=in_specs, out_specs=batch)(*arguments)
 
 
 def on_own_examples(function, tables, *examples):
@@ -307,7 +307,7 @@ def on_own_examples(function, tables, *examples):
         return function(jax.tree.map(lambda table: lax.pcast(table, axes, to="varying"), tables), *examples)
 
     in_specs = (P(), *[P(axes)] * len(examples))
-    return jax.shard_map(on_device, in_specs=in_specs, out_specs=P(axes))(tables, *examples)
+    return mapped.shard_map(on_device, in_specs=in_specs, out_specs=P(axes))(tables, *examples)
 
 
 def _hard_specs(hard, batch):

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
-from mhe_jax.ops import owned, per_row
+from mhe_jax.ops import mapped, owned, per_row
 from mhe_jax.ops.storage import STORAGES, Scaled
 
 # Arrays by name whose leading axis is that of the table, [P, ...].
@@ -238,7 +238,8 @@ def gather(tree: Any, blocks: jax.Array) -> Any:
     if not _on_devices(blocks):
         return jax.tree.map(lambda array: take(array, blocks), tree)
     local = lambda array, ids: take(array, ids - jax.lax.axis_index("class") * array.shape[0])
-    return jax.tree.map(lambda array: jax.shard_map(local, in_specs=_SPLIT, out_specs=_SPLIT[0])(array, blocks), tree)
+    on_devices = mapped.shard_map(local, in_specs=_SPLIT, out_specs=_SPLIT[0])
+    return jax.tree.map(lambda array: on_devices(array, blocks), tree)
 
 
 def held(blocks: jax.Array, num_blocks: int) -> jax.Array:
@@ -306,7 +307,7 @@ def _update(rule, table, slots, blocks, grads, learning_rate):
 
     split, of_blocks = _SPLIT[0], PartitionSpec("class") if blocks.ndim == 2 else PartitionSpec()
     in_specs = (split, split, of_blocks, of_blocks, PartitionSpec())
-    return jax.shard_map(on_device, in_specs=in_specs, out_specs=(split, split))(
+    return mapped.shard_map(on_device, in_specs=in_specs, out_specs=(split, split))(
         table, slots, blocks, grads, jnp.asarray(learning_rate, jnp.float32)
     )
 
