@@ -9,7 +9,6 @@ import jax
 import pytest
 
 from tests import shape_checks, whole_programs
-from tests.command_line import CommandLine
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The tests compile much and compute little: without LLVM's costly passes, with each program in one piece and, where XLA
@@ -35,11 +34,22 @@ gc.freeze()
 gc.set_threshold(100_000, 50, 50)
 
 
+made = 0  # programs since the last were forgotten
+
+
+@jax.monitoring.register_event_duration_secs_listener
+def _count(event, seconds, **_):
+    global made
+    made += event == "/jax/core/compile/backend_compile_duration"
+
+
 def pytest_runtest_teardown(item, nextitem):
-    """Forgets a file's compiled programs after it: with thousands of them in memory, all that follows takes longer."""
-    if nextitem is None or nextitem.path != item.path:
+    """Forgets compiled programs between files: with thousands of them in memory, all that follows takes longer."""
+    global made
+    if made > 500 and (nextitem is None or nextitem.path != item.path):
         jax.clear_caches()
         gc.collect()
+        made = 0
 
 
 @pytest.fixture(params=[(8, 1), (4, 2), (2, 4), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
@@ -48,11 +58,3 @@ def mesh(request):
     mesh = jax.make_mesh(request.param, ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
     with jax.set_mesh(mesh):
         yield mesh
-
-
-@pytest.fixture(scope="session")
-def command_line(tmp_path_factory):
-    """`python main.py FLAGS` without the time that its imports take, see tests/command_line.py."""
-    commands = CommandLine(tmp_path_factory.mktemp("command_line"))
-    yield commands
-    commands.close()

@@ -16,6 +16,7 @@ from mhe_jax.data.faces.formats.pairs_file import write_pairs
 from mhe_jax.data.texts.word_pieces import train_word_pieces
 from mhe_jax.interop import huggingface
 from mhe_jax.models import ENCODERS, build_backbone
+from tests import command_line
 from tests.command_line import ROOT
 from tests.data.features.rows import write_features
 from tests.data.texts.sparse import layouts
@@ -138,8 +139,8 @@ def flags_of(name, arg, data_folder, workdir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "arg"), RUNS, ids=lambda value: value)
-def test_two_steps_through_the_command_line(name, arg, data_folder, tmp_path, command_line):
-    run = start if (name, arg) in STARTED else command_line
+def test_two_steps_through_the_command_line(name, arg, data_folder, tmp_path):
+    run = start if (name, arg) in STARTED else command_line.main
     done = run(*flags_of(name, arg, data_folder, tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "result.json").exists()

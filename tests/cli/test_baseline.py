@@ -1,10 +1,7 @@
 """`mhe baseline` on each kind of data, in processes of its own."""
 
 import json
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,9 +17,9 @@ from mhe_jax.evaluation.baselines.neighbours import NearestRows
 from mhe_jax.evaluation.baselines.pixels import pixel_figures
 from mhe_jax.inference import ensemble
 from mhe_jax.inference.predictions import read_predictions
+from tests.command_line import mhe
 from tests.data.texts.sparse import layouts
 
-ROOT = pathlib.Path(__file__).parents[2]
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
 CONFIG = """
 from ml_collections import ConfigDict
@@ -32,8 +29,7 @@ def get_config():
 
 
 def baseline(folder, *flags):
-    command = [sys.executable, "-m", "mhe_jax", "baseline", f"--config={folder}/config.py", *flags]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return mhe("baseline", f"--config={folder}/config.py", *flags)
 
 
 @pytest.fixture
@@ -99,8 +95,7 @@ def test_what_is_kept_in_a_folder_is_for_ensembles(section, tmp_path):
             assert (found.split, found.scores.shape, found.top_k) == (split, (count, len(WORDS)), len(WORDS))
     # Every label is the word of its name.
     assert json.loads((folders[0] / "result.json").read_text())["test"]["P@1"] == 1
-    command = [sys.executable, "-m", "mhe_jax", "ensemble", *map(str, folders), "--weights=auto"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = mhe("ensemble", *folders, "--weights=auto")
     assert done.returncode == 0, done.stderr
     told, chosen, *_, line = done.stdout.splitlines()
     found = json.loads(line)

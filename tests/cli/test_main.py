@@ -13,6 +13,7 @@ import PIL.Image
 import pytest
 
 from mhe_jax.train.reporting import writers
+from tests import command_line
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -31,9 +32,9 @@ def start(workdir, *flags):
 
 
 @pytest.fixture(scope="module")
-def run(command_line):
+def run():
     def run(workdir, *flags, check=True, own_config=False):
-        done = command_line(*with_config(workdir, *flags, own_config=own_config))
+        done = command_line.main(*with_config(workdir, *flags, own_config=own_config))
         if check:
             assert done.returncode == 0, done.stderr[-3000:]
         return done

@@ -23,7 +23,7 @@ from mhe_jax.recipes import heads
 from mhe_jax.train import experiment
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_config, tiny_text_config
-from tests.command_line import mhe
+from tests.command_line import mhe_anew
 from tests.export.fake_hub import FakeHub
 from tests.export.untrained import config_of, untrained
 
@@ -247,7 +247,7 @@ def test_a_hub_and_back(runs, tmp_path, monkeypatch):
         env = hub_env(server.endpoint, tmp_path / "home")
         for name, value in env.items():
             monkeypatch.setenv(name, value)
-        done = mhe("push", f"--workdir={runs / 'texts'}", "--to=hub:someone/texts")
+        done = mhe_anew("push", f"--workdir={runs / 'texts'}", "--to=hub:someone/texts")
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"{server.endpoint}/someone/texts/commit/")
         there = {path for _, path in server.files}
@@ -265,7 +265,7 @@ def test_a_hub_that_cannot_be_reached(runs, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     push_there = ["push", f"--workdir={runs / 'texts'}", "--to=hub:someone/texts"]
     for command in (push_there, ["export", "--workdir=hub:someone/texts", "--format=torch", f"--output={tmp_path}"]):
-        done = mhe(*command)
+        done = mhe_anew(*command)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert done.stderr.startswith("error: hub:someone/texts")
 

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
@@ -11,6 +12,9 @@ from mhe_jax.evaluation.baselines.ranker import widest
 from mhe_jax.ops.ranking import drop_filtered, ranking_metrics
 
 KS = (1, 3, 5)
+# One program each: operation by operation, they would take seconds to compile.
+_drop_filtered = jax.jit(drop_filtered, static_argnums=3)
+_ranking_metrics = jax.jit(ranking_metrics, static_argnums=3)
 
 
 def measure(
@@ -36,12 +40,12 @@ def measure(
     true = labels.astype(bool).astype(np.float32)
     if filtered is not None:
         dropped = _padded(filtered.tocsr())
-        _, ranked = drop_filtered(jnp.zeros(ids.shape), ranked, jnp.asarray(dropped), max(KS))
+        _, ranked = _drop_filtered(jnp.zeros(ids.shape), ranked, jnp.asarray(dropped), max(KS))
         true = true - true.multiply(filtered)
     true.eliminate_zeros()
     true.sort_indices()
     weights = None if inverse is None else jnp.asarray(inverse)
-    parts = ranking_metrics(ranked, jnp.asarray(_padded(true, 1)), weights, KS)
+    parts = _ranking_metrics(ranked, jnp.asarray(_padded(true, 1)), weights, KS)
     sums = {name: [float(np.asarray(part, np.float64).sum()) for part in both] for name, both in parts.items()}
     return {
         name: numerator / denominator if denominator else math.nan for name, (numerator, denominator) in sums.items()
