@@ -44,9 +44,9 @@ def checkpoint(tmp_path_factory):
 
 def test_a_vector_is_the_direction_of_the_mean_of_a_names_tokens(checkpoint):
     folder, tokenizer, encoder, params = checkpoint
-    names = [*ANIMALS, "", "cat " * 40, *VEHICLES]
+    names = ["cat", "grey_wolf", "", "cat " * 40, "tiger"]
     found = name_vectors(names, folder)
-    assert found.shape == (16, 12)
+    assert found.shape == (5, 12)
     for name, vector in zip(names, found, strict=True):
         ids = jnp.asarray(tokenizer(name.replace("_", " "))["input_ids"])
         ids = jnp.concatenate([ids[:15], ids[-1:]]) if len(ids) > 16 else ids
@@ -55,7 +55,7 @@ def test_a_vector_is_the_direction_of_the_mean_of_a_names_tokens(checkpoint):
         )
         mean = np.asarray(states[-1][0]).mean(axis=0)
         np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(name_vectors(["tiger"], folder)[0], found[6], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(name_vectors(["tiger"], folder)[0], found[4], rtol=1e-4, atol=1e-5)
 
 
 def test_more_names_than_a_batch_keep_their_order(checkpoint):

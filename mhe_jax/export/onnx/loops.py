@@ -15,8 +15,12 @@ def _scan(graph: Graph, equation: Any, names: Sequence[str], converted: Callable
     params = equation.params
     if params["reverse"]:
         raise NotImplementedError("a scan from the end")
-    closed, split = params["jaxpr"], params["num_consts"]
-    end = split + params["num_carry"]
+    closed = params["jaxpr"]
+    if "ft_in" in params:  # since JAX 0.12
+        split, num_carry, _ = map(len, params["ft_in"].unpack())
+    else:
+        split, num_carry = params["num_consts"], params["num_carry"]
+    end = split + num_carry
     fixed, carried, rows = names[:split], names[split:end], names[end:]
     step, flag = graph.name("step"), graph.name("flag")
     inside = [graph.name("carry") for _ in carried]
