@@ -48,6 +48,12 @@ def _split(graph, equation, x):
     return [found] if count == 1 else found
 
 
+def _unstack(graph, equation, x):
+    axis = equation.params["axis"]
+    take = lambda place: graph.add("Gather", x, graph.constant(place, np.int64), axis=axis)
+    return [take(place) for place in range(len(equation.outvars))]
+
+
 def _slice(graph, equation, x):
     starts, limits = equation.params["start_indices"], equation.params["limit_indices"]
     steps = equation.params["strides"] or (1,) * len(starts)
@@ -103,6 +109,7 @@ RULES: dict[str, Callable] = {
     "concatenate": _concatenate,
     "stack": _stack,
     "split": _split,
+    "unstack": _unstack,
     "slice": _slice,
     "rev": _reversed,
     "pad": _pad,

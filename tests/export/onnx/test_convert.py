@@ -51,6 +51,7 @@ CASES = {
     "products": (attended, PICTURES),
     "reversed": (lambda x: x[:, :, ::-1], PICTURES),
     "strided": (lambda x: x[:, 1:-1:2, :3], PICTURES),
+    "unstacked": (lambda x: jnp.unstack(x, axis=1), PICTURES),
     "padded": (lambda x: jnp.pad(x, ((0, 0), (1, 2)), constant_values=-3), ROWS),
     "reductions": (lambda x: (x.sum(1), x.max(), x.min(0), x.argmax(1), (x > 0).any(1), (x > 0).all(1)), ROWS),
     "gelu": (lambda x: (jax.nn.gelu(x, approximate=False), jax.nn.gelu(x), jax.nn.log_sigmoid(x)), ROWS),
