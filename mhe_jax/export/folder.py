@@ -29,7 +29,7 @@ def write(trained: Trained, folder: pathlib.Path, license: str = "") -> None:
 
     Args:
       trained: of `mhe_jax.export.program.open_run`.
-      folder: claimed by `output.claim`.
+      folder: an empty one.
       license: for the card, an identifier such as apache-2.0.
     """
     number = trained.classes.number
@@ -48,7 +48,6 @@ def write(trained: Trained, folder: pathlib.Path, license: str = "") -> None:
     label_codes.keep(folder, trained.codes)
     output.write_reader(folder, trained)
     result = _result(trained.workdir)
-    (folder / "result.json").unlink(missing_ok=True)
     if result:
         write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
     card.card_of(trained, result, license).save(folder / "README.md")

@@ -41,17 +41,17 @@ def export(
         )
     trained = open_run(config, workdir)
     program = program_of(trained, top_k, kind == "onnx", table_dtype) if is_program else None
-    output.claim(folder, workdir)
     said = ""
-    if program is not None:
-        write = onnx_model.write if kind == "onnx" else stablehlo.write
-        said = f", at most {write(trained, program, folder):.1e} from JAX"
-    elif kind == "torch":
-        torch_state.write(trained, folder)
-    else:
-        folders.write(trained, folder)
+    with output.claimed(folder, workdir) as made:
+        if program is not None:
+            write = onnx_model.write if kind == "onnx" else stablehlo.write
+            said = f", at most {write(trained, program, made):.1e} from JAX"
+        elif kind == "torch":
+            torch_state.write(trained, made)
+        else:
+            folders.write(trained, made)
+        size = sum(path.stat().st_size for path in made.rglob("*") if path.is_file())
     if table_dtype:
         share, examples, source = agreement(trained, table_dtype)
         said += f", the best class is that of the whole table in {share:.2%} of {examples:,} examples ({source})"
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return f"{folder}: {kind}, {trained.classes.number:,} classes, {size / 2**20:.1f} MiB{said}"

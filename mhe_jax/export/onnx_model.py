@@ -31,17 +31,12 @@ def write(trained: Trained, program: Program, folder: pathlib.Path) -> float:
         raise ValueError(f"this run has no ONNX form: {error} is not translated; --format=stablehlo has it") from None
     apart = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > _MOST_INSIDE
     path = folder / FILE
-    try:
-        onnx.save(model, path, save_as_external_data=apart, location=WEIGHTS if apart else None)
-        onnx.checker.check_model(str(path))
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        names = [one.name for one in session.get_outputs()]
-        call = lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
-        difference = programs.check(program, call, "ONNX")
-    except BaseException:
-        for name in (FILE, WEIGHTS):
-            (folder / name).unlink(missing_ok=True)
-        raise
+    onnx.save(model, path, save_as_external_data=apart, location=WEIGHTS if apart else None)
+    onnx.checker.check_model(str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_outputs()]
+    call = lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+    difference = programs.check(program, call, "ONNX")
     output.write_classes(folder, trained)
     output.write_reader(folder, trained)
     facts = {

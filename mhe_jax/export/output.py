@@ -1,8 +1,10 @@
 """The folder that an export is written to: new, empty, or one that an earlier export wrote."""
 
+import contextlib
 import json
 import pathlib
-import shutil
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from mhe_jax.data.texts.dataset import TextData
@@ -20,20 +22,50 @@ CLASSES = "classes.txt"
 _MADE_BY = "made_by"
 
 
-def claim(folder: pathlib.Path, workdir: pathlib.Path) -> None:
-    """Makes the folder, without the files of an export that was there.
+@contextlib.contextmanager
+def claimed(folder: pathlib.Path, workdir: pathlib.Path) -> Iterator[pathlib.Path]:
+    """An empty folder for an export's files, which move to `folder` at the end, in the place of an earlier export's.
+
+    Where anything is raised before, the earlier export stays as it is.
 
     Raises:
-      ValueError: if it is the run's own, or holds what no export wrote.
+      ValueError: if the folder is the run's own, or holds what no export wrote; at the end, if a file of the export
+        would replace one of those.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; name a folder")
     if folder.resolve() == workdir.resolve():
         raise ValueError(f"{folder} is the run itself: choose another folder")
-    if folder.is_dir() and any(path.name != ".git" for path in folder.iterdir()):
-        for path in _exported(folder):
-            path.unlink(missing_ok=True)
+    is_used = folder.is_dir() and any(path.name != ".git" for path in folder.iterdir())
+    earlier = _exported(folder) if is_used else []
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
+            yield pathlib.Path(made)
+            _replace(folder, earlier, pathlib.Path(made))
+    except BaseException:
+        if is_new:
+            with contextlib.suppress(OSError):  # some files have moved
+                folder.rmdir()
+        raise
+
+
+def _replace(folder: pathlib.Path, earlier: list[pathlib.Path], made: pathlib.Path) -> None:
+    """Moves the files of `made` to `folder`, in the place of the `earlier` ones."""
+    moves = {path: folder / path.relative_to(made) for path in made.rglob("*") if path.is_file()}
+    for path in moves.values():
+        if path.exists() and path not in earlier:
+            raise ValueError(f"{path} is of no export, and stays as it is: choose another folder")
+    for path in earlier:
+        path.unlink(missing_ok=True)
+    above = {parent for path in earlier for parent in path.parents if folder in parent.parents}
+    for path in sorted(above, reverse=True):
+        with contextlib.suppress(OSError):  # there are other files
+            path.rmdir()
+    for path, place in moves.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
 
 
 def _exported(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -42,7 +74,7 @@ def _exported(folder: pathlib.Path) -> list[pathlib.Path]:
         manifest = stored.read_object(folder / MANIFEST)
         if not manifest[_MADE_BY].startswith("mhe_jax "):
             raise ValueError(manifest[_MADE_BY])
-        paths = [folder / name for name in manifest["bytes"]]
+        paths = [folder / name for name in (*manifest["bytes"], MANIFEST)]
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         raise ValueError(
             f"{folder} holds files that no export wrote, and stays as it is: choose another folder"
@@ -51,8 +83,8 @@ def _exported(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def write_manifest(folder: pathlib.Path, kind: str, trained: Trained, facts: dict[str, Any]) -> None:
-    """Writes manifest.json: the format, the versions, what was exported, and the files with their sizes."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts)
+    """Writes manifest.json: the format, the versions, what was exported, and the folder's files with their sizes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     content = {
         _MADE_BY: f"mhe_jax {__version__}",
         "format": kind,
@@ -62,7 +94,7 @@ def write_manifest(folder: pathlib.Path, kind: str, trained: Trained, facts: dic
         "head": trained.settings.head.name,
         "num_classes": trained.classes.number,
         **facts,
-        "bytes": {str(path.relative_to(folder)): path.stat().st_size for path in files if path.name != MANIFEST},
+        "bytes": {str(path.relative_to(folder)): path.stat().st_size for path in files},
     }
     write_atomically(folder / MANIFEST, json.dumps(content, indent=2) + "\n")
 
@@ -71,7 +103,6 @@ def write_reader(folder: pathlib.Path, trained: Trained) -> None:
     """Writes what turns texts into inputs: tokenizer/, vectorizer/, and encoder/ where features are made of texts."""
     readers = ((TOKENIZER, TextData, "save_tokenizer"), (VECTORIZER, WordFields, "save_vectorizer"))
     for name, kind, save in readers:
-        shutil.rmtree(folder / name, ignore_errors=True)  # of an earlier export
         if isinstance(trained.data, kind):
             getattr(trained.data, save)(folder / name)
     kept_encoder.copy(trained.workdir / kept_encoder.FOLDER, folder / kept_encoder.FOLDER)

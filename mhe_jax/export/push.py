@@ -30,14 +30,14 @@ def push(config: ConfigDict, workdir: pathlib.Path, to: str, license: str = "", 
     """
     if not to.startswith(hub.PREFIX):
         trained = open_run(config, workdir)
-        output.claim(pathlib.Path(to), workdir)
-        folders.write(trained, pathlib.Path(to), license)
+        with output.claimed(pathlib.Path(to), workdir) as made:
+            folders.write(trained, made, license)
         return to
     name = hub.repository(to)
     trained = open_run(config, workdir)
-    with tempfile.TemporaryDirectory() as made:
-        folders.write(trained, pathlib.Path(made), license)
-        return _uploaded(name, pathlib.Path(made), private)
+    with tempfile.TemporaryDirectory() as temporary:
+        folders.write(trained, pathlib.Path(temporary), license)
+        return _uploaded(name, pathlib.Path(temporary), private)
 
 
 def _uploaded(name: str, folder: pathlib.Path, private: bool) -> str:
@@ -46,6 +46,12 @@ def _uploaded(name: str, folder: pathlib.Path, private: bool) -> str:
     api = HfApi(library_name="mhe_jax")
     try:
         api.create_repo(name, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=name, folder_path=folder, commit_message="A run of mhe_jax"))
+        done = api.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            commit_message="A run of mhe_jax",
+            delete_patterns=hub.FILES,  # of a run that was there: codes, say, where this one has none
+        )
+        return str(done)
     except Exception as error:  # no network, in the words of whichever library found out; no token, no right to it
         raise ValueError(f"{hub.PREFIX}{name}: {hub.said(error)}") from error

@@ -27,6 +27,7 @@ from mhe_jax.inference import predictions
 from mhe_jax.inference.resources import cpu_seconds, peak_rss_gib
 from mhe_jax.inference.truth import Truth, chosen, present, true_splits
 from mhe_jax.train import experiment
+from mhe_jax.train.checkpoints.published import is_published
 from mhe_jax.train.reporting import report, stored
 from mhe_jax.train.reporting.writers import finite, write_atomically
 
@@ -112,7 +113,7 @@ def run(
       ValueError: for data of another kind, or if the folder holds a trained run.
     """
     started = time.monotonic()
-    if workdir is not None and experiment.is_begun(workdir):
+    if workdir is not None and (experiment.is_begun(workdir) or is_published(workdir)):
         raise ValueError(f"--workdir={workdir} holds a trained run, whose files would be lost: choose another folder")
     ranker = METHODS[method](**settings)
     data = build_data(config.data)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mhe_jax.evaluation.hierarchy import Hierarchy
-from mhe_jax.inference.decision import KEPT, Decision, model_of, read_decision
+from mhe_jax.inference.decision import KEPT, Decision, model_of, read_decision, require_decision
 from mhe_jax.inference.opened import Trained
 
 AUTO = "auto"
@@ -28,6 +28,7 @@ class Deciding:
         self._threshold = 0.0
         self._classes = trained.num_live
         if threshold == AUTO:
+            require_decision(trained.workdir)  # before all weights of a published run are read
             model = model_of(trained.workdir, trained.step, trained.classes)
             self._decision = read_decision(trained.workdir, model)
         elif threshold is not None:

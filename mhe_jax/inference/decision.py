@@ -73,6 +73,14 @@ class Decision:
             temporary.replace(path)
 
 
+def require_decision(workdir: pathlib.Path) -> pathlib.Path:
+    """The file of a run's decision; raises ValueError if there is none, naming the command."""
+    path = workdir / FILE
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: `mhe decide {workdir}` makes it")
+    return path
+
+
 def read_decision(workdir: pathlib.Path, model: dict[str, Any]) -> Decision:
     """The decision beside a run.
 
@@ -83,9 +91,7 @@ def read_decision(workdir: pathlib.Path, model: dict[str, Any]) -> Decision:
     Raises:
       ValueError: if there is none, it is damaged, or it is of another model; naming the file and the command.
     """
-    path, command = workdir / FILE, f"`mhe decide {workdir}`"
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: {command} makes it")
+    path, command = require_decision(workdir), f"`mhe decide {workdir}`"
     try:
         with safetensors.safe_open(path, "numpy") as file:
             metadata, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

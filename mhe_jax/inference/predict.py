@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 import jax
@@ -66,12 +67,14 @@ def predict(
       the number of examples.
 
     Raises:
-      ValueError: if the source is missing, empty or of another shape, or k exceeds the number of classes; at the end,
-        if inputs could not be read; of several processes, if the source is standard input, which one of them alone
-        could read.
+      ValueError: if the source is missing, empty, of another shape, or the output too, or k exceeds the number of
+        classes; at the end, if inputs could not be read; of several processes, if the source is standard input, which
+        one of them alone could read.
     """
     if source == "-" and jax.process_count() > 1:
         raise ValueError("--input=- : several processes cannot share standard input; name a file, or start one process")
+    if output and os.path.exists(source) and output.exists() and os.path.samefile(source, output):
+        raise ValueError(f"--output={output} is the input, which would be lost: name another file")
     if isinstance(build_data(config.data), FaceData):
         return write_embeddings(config, workdir, source, output)
     _check_top_k(k, workdir)
@@ -89,8 +92,13 @@ def predict(
         batches = ((names, trained.task.asked(batch)) for names, batch in rows)
     else:
         batches = pictures(source, data, BATCH_SIZE, unreadable)
+    answers = _lines(trained, batches, k, deciding, ahead=0 if source == "-" else 1)
+    # Before the output is emptied: inputs that cannot be read leave it as it is.
+    first = next(answers, [])
+    if not first:
+        unreadable.check(0)
     with _opened(output) as stream:
-        for lines in _lines(trained, batches, k, deciding, ahead=0 if source == "-" else 1):
+        for lines in itertools.chain([first], answers):
             stream.writelines(lines)
             stream.flush()
             count += len(lines)
@@ -121,7 +129,7 @@ def _opened(output: pathlib.Path | None) -> Iterator[TextIO]:
             yield stream
 
 
-def _lines(trained: Trained, batches: Batches, k: int, deciding: Deciding, ahead: int) -> Iterable[list[str]]:
+def _lines(trained: Trained, batches: Batches, k: int, deciding: Deciding, ahead: int) -> Iterator[list[str]]:
     """The lines of each batch."""
     top = trained.compiled(lambda weights, inputs: trained.task.predict(weights, inputs, deciding.asked(k)))
     for names, (scores, ids) in trained.results(top, batches, ahead):

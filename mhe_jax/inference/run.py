@@ -12,7 +12,6 @@ from mhe_jax.data.faces.dataset import FaceData
 from mhe_jax.inference import hub
 from mhe_jax.inference.asked import batches, blank, checked, count, cut, kind_of, shape_of
 from mhe_jax.inference.deciding import AUTO, Deciding
-from mhe_jax.inference.decision import FILE
 from mhe_jax.inference.embeddings import unit_length
 from mhe_jax.inference.opened import SIZES, Trained, opened
 from mhe_jax.labels import LabelCodes, LabelSpace
@@ -160,22 +159,31 @@ class Run:
 
     def decided(self, best: Sequence[Prediction]) -> list[Prediction]:
         """Of the best classes of one input, as `predict` gives them, those that it gives with `threshold='auto'`; of
-        one class an example `best` are `num_decided`."""
+        one class an example `best` are `num_decided`.
+
+        Raises:
+          ValueError: if the run had no decision, or one of another model, when this or `num_decided` was first asked.
+        """
+        if isinstance(self._decision, str):
+            raise ValueError(self._decision)
         ids, scores = np.array([[one.id for one in best]], np.int64), np.array([[one.score for one in best]])
-        kept = zip(*(part[0].tolist() for part in self._deciding(AUTO)(ids, scores, len(best))), strict=True)
+        kept = zip(*(part[0].tolist() for part in self._decision(ids, scores, len(best))), strict=True)
         return [Prediction(self._trained.classes.name(i), score, i) for i, score in kept if i >= 0]
 
     @functools.cached_property
     def num_decided(self) -> int:
         """How many of the best classes `decided` needs to answer as `predict` does: of a decision of one class an
         example, whose probabilities are calibrated by all of them; 0 where the run has no such decision."""
-        if not (self._trained.workdir / FILE).exists():
-            return 0
+        deciding = self._decision
+        return deciding.asked(0) if isinstance(deciding, Deciding) and deciding.decides_one else 0
+
+    @functools.cached_property
+    def _decision(self) -> Deciding | str:
+        """What `decided` and `num_decided` are about, or why there is none: read once, so that they are of one."""
         try:
-            deciding = self._deciding(AUTO)
-        except ValueError:
-            return 0
-        return deciding.asked(0) if deciding.decides_one else 0
+            return self._deciding(AUTO)
+        except ValueError as error:
+            return str(error)
 
     def embed(self, inputs: Input | Sequence[Input] | np.ndarray) -> np.ndarray:
         """The features of each input as the head sees them, float32 [N, D].

@@ -14,7 +14,7 @@ async def healthz() -> Response:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", response_class=PlainTextResponse)
+@router.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready"}})
 async def readyz(request: Request) -> Response:
     """200 when requests may be sent: the runs are loaded, and the server is not about to end."""
     ready = request.app.state.ready()

@@ -7,11 +7,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from mhe_jax.serving.refused import Refused
-from mhe_jax.serving.schemas import SparseRow
+from mhe_jax.serving.schemas import Error, SparseRow
 from mhe_jax.train.reporting import stored
 
 _LINE = 500  # characters of an error
 _WITHIN = tuple(SparseRow.model_fields)
+# Of any route that asks a run.
+_STATUSES = (401, 403, 404, 408, 413, 421, 422, 429, 504)
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -23,6 +25,11 @@ def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None)
 def refusal(error: Refused) -> Response:
     """`{"error": "..."}` with the status of the refusal."""
     return answer({"error": error.reason[:_LINE]}, error.status, error.headers)
+
+
+def refusals(*more: int) -> dict[int | str, dict[str, Any]]:
+    """The refusals of routes, with statuses that only some have, for the OpenAPI document."""
+    return {status: {"model": Error} for status in sorted((*_STATUSES, *more))}
 
 
 def first_mistake(error: RequestValidationError) -> Refused:

@@ -20,6 +20,7 @@ from mhe_jax.inference.run import Prediction, Run, load
 from mhe_jax.inference.verify import best_threshold
 from mhe_jax.serving import reading
 from mhe_jax.serving.batcher import Batcher, FullError
+from mhe_jax.serving.changes import signature
 from mhe_jax.serving.metrics import Metrics
 from mhe_jax.serving.options import Options
 from mhe_jax.serving.refused import Refused, busy
@@ -70,7 +71,7 @@ class Served:
         Raises:
           ValueError: if the folder is not a run's, holds no weights, or the gallery holds no picture.
         """
-        self._seen = self._signature()
+        self._seen = signature(self.workdir)
         self._take(*self._loaded())
         batcher = functools.partial(
             Batcher,
@@ -129,7 +130,7 @@ class Served:
                 raise Refused(422, f"{self.name}: {error}") from None
         return [[one for one in some if one.score >= threshold][:top_k] for some in found]
 
-    async def neighbours(self, class_id: int, top_k: int) -> list[Prediction]:
+    async def neighbours(self, class_id: int, top_k: int | None = None) -> list[Prediction]:
         """The classes most like a class; raises Refused, 422, for a number of no class or more than there are."""
         run = self._run
         if self._run.verifies:
@@ -139,6 +140,10 @@ class Served:
         if (state := run.class_states[class_id]) != TRAINED:
             raise Refused(422, f"{run.classes[class_id]!r} is {state}, and has no neighbours")
         most = _neighbours(run, self.options)
+        if not most:
+            raise Refused(422, f"{self.name} has one class, and no neighbours")
+        if top_k is None:
+            top_k = min(_USUAL_TOP_K, most)
         if top_k > most:
             raise Refused(422, f"top_k is {top_k}; {self.name} has answers of 1 to {most} neighbours")
         find = functools.partial(run.neighbours, [class_id], most)
@@ -216,8 +221,8 @@ class Served:
         """
         async with self._reloading:
             loop = asyncio.get_running_loop()
-            signature = await loop.run_in_executor(self._loader, self._signature)
-            if signature == self._seen:
+            found = await loop.run_in_executor(self._loader, signature, self.workdir)
+            if found == self._seen:
                 return False
             try:
                 loaded = await loop.run_in_executor(self._loader, self._loaded, _contract(self._run))
@@ -227,15 +232,15 @@ class Served:
                     _LOG.warning("%s keeps its weights of step %s: %s", self.name, self._run.step, reason)
                 self.stale = reason
                 if isinstance(error, _OtherRunError):
-                    self._seen = signature
+                    self._seen = found
                 return False
-            newer = loaded[0].step != self._run.step
-            self._seen, self.stale = signature, None
+            newer = loaded[0].step is None or loaded[0].step != self._run.step
+            self._seen, self.stale = found, None
             # Of the same step too: a run's threshold and metrics are known when it ends.
             self._take(*loaded)
             gc.freeze()
             if newer:
-                _LOG.info("%s has the weights of step %s", self.name, self._run.step)
+                _LOG.info("%s has newer weights, of step %s", self.name, self._run.step)
             return newer
 
     def _loaded(self, contract: tuple | None = None) -> tuple[Run, Gallery | None, float | None, dict[str, Any]]:
@@ -255,9 +260,13 @@ class Served:
         self._run, self._gallery, self.threshold, self._measured = run, gallery, threshold, measured
         self._when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
+    def require_few(self, number: int) -> None:
+        """Raises Refused, 422, for more inputs than a request may have."""
+        if number > self.options.max_inputs:
+            raise Refused(422, f"there are {number} inputs; a request may have {self.options.max_inputs}")
+
     async def _asked(self, batcher: Batcher, inputs: Sequence) -> list:
-        if len(inputs) > self.options.max_inputs:
-            raise Refused(422, f"there are {len(inputs)} inputs; a request may have {self.options.max_inputs}")
+        self.require_few(len(inputs))
         # Before pictures are decoded: a full server does no work for those whom it sends away.
         if batcher.pending + len(inputs) > self.options.max_queue:
             raise busy(f"{batcher.pending} inputs wait for {self.name} already")
@@ -304,15 +313,6 @@ class Served:
     def _require_faces(self) -> None:
         if not self._run.verifies:
             raise Refused(422, f"{self.name} is no run on faces")
-
-    def _signature(self) -> Any:
-        """Changes when the run has written a checkpoint, or its folder is gone."""
-        steps: list[str] = []
-        try:
-            steps = sorted(path.name for path in (self.workdir / "checkpoints").iterdir())
-            return steps, (self.workdir / "result.json").stat().st_mtime_ns
-        except OSError as error:
-            return steps, error.errno
 
 
 def _contract(run: Run) -> tuple:

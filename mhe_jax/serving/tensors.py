@@ -24,6 +24,9 @@ DTYPES = {
 }
 _LENGTH = 4  # bytes that say how long an element of BYTES is
 _DIGITS = 18  # of a number of bytes
+_AXES = 8  # of a tensor
+# Types of JSON by the kind of dtype that they are for: NumPy alone would make 1.7 and "3" whole numbers.
+_NUMBERS: dict[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 
 
 def parse(body: bytes, header_length: str | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -56,6 +59,8 @@ def parse(body: bytes, header_length: str | None) -> tuple[dict[str, Any], dict[
         where = f"inputs[{place}]"
         if not isinstance(one, dict) or not isinstance(one.get("name"), str):
             raise _bad(f"{where} must be a tensor with a name")
+        if one["name"] in tensors:
+            raise _bad(f"{where}: there is a tensor {one['name']!r} before it")
         size = _parameter(one, "binary_data_size", where)
         if size is None:
             tensors[one["name"]] = _of_json(one, where)
@@ -115,6 +120,8 @@ def _shape(one: dict, where: str) -> tuple[int, ...]:
     shape = one.get("shape")
     if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 2**31 for size in shape):
         raise _bad(f"{where}: shape must be a list of sizes")
+    if len(shape) > _AXES:
+        raise _bad(f"{where}: shape has {len(shape)} sizes; there may be {_AXES}")
     return tuple(shape)
 
 
@@ -127,11 +134,13 @@ def _of_json(one: dict, where: str) -> np.ndarray:
         if not all(isinstance(text, str) for text in flat):
             raise _bad(f"{where}: data must be strings")
         return _shaped(np.array([*flat, None], object)[:-1], shape, where)
-    dtype = _dtype(datatype, where)
+    dtype, flat = np.dtype(_dtype(datatype, where)), _flat(data, where)
     try:
+        if not set(map(type, flat)) <= _NUMBERS[dtype.kind]:
+            raise TypeError
         with np.errstate(over="ignore"):
-            array: np.ndarray = np.asarray(_flat(data, where), dtype)
-    except (TypeError, ValueError, OverflowError):
+            array: np.ndarray = np.asarray(flat, dtype)
+    except (TypeError, OverflowError):
         raise _bad(f"{where}: data must be numbers of {datatype}") from None
     return _shaped(array, shape, where)
 
@@ -167,7 +176,10 @@ def _of_bytes(one: dict, content: bytes, where: str) -> np.ndarray:
 def _shaped(array: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
     if array.size != math.prod(shape):
         raise _bad(f"{where} has {array.size} elements; its shape {list(shape)} has {math.prod(shape)}")
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except ValueError:  # without elements, and too large for NumPy all the same
+        raise _bad(f"{where}: the shape {list(shape)} is too large") from None
 
 
 def _as_bytes(array: np.ndarray) -> bytes:

@@ -8,13 +8,10 @@ from starlette.responses import Response
 from mhe_jax.inference.run import Prediction
 from mhe_jax.serving import schemas
 from mhe_jax.serving.refused import Refused
-from mhe_jax.serving.responses import answer
+from mhe_jax.serving.responses import answer, refusals
 from mhe_jax.serving.served import Served
 
-router = APIRouter(
-    prefix="/v1",
-    responses={status: {"model": schemas.Error} for status in (401, 403, 404, 408, 413, 421, 422, 429, 504)},
-)
+router = APIRouter(prefix="/v1", responses=refusals())
 
 
 def listed(inputs: Any) -> tuple[list, bool]:
@@ -74,7 +71,7 @@ async def neighbours(
     request: Request,
     id: Annotated[int, Query(ge=0, description="number of a class")],
     model: str | None = None,
-    top_k: Annotated[int, Query(ge=1, description="classes at most")] = 5,
+    top_k: Annotated[int | None, Query(ge=1, description="classes at most; 5 or what there are without")] = None,
 ) -> Any:
     """The classes that the weights of a class are most like, best first."""
     found = await find(request, model).neighbours(id, top_k)

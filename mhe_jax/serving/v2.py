@@ -13,22 +13,24 @@ from starlette.responses import Response
 from mhe_jax.inference.run import Prediction
 from mhe_jax.serving import tensors
 from mhe_jax.serving.refused import Refused
-from mhe_jax.serving.responses import answer
+from mhe_jax.serving.responses import answer, refusals
 from mhe_jax.serving.schemas import SparseRow
 from mhe_jax.serving.served import Served
 from mhe_jax.serving.v1 import find
 from mhe_jax.version import __version__
 
-router = APIRouter(prefix="/v2")
+router = APIRouter(prefix="/v2", responses=refusals(400))
 _CLASSES = (("labels", "BYTES"), ("ids", "INT64"), ("scores", "FP32"))
 _HEADER = "Inference-Header-Content-Length"
+_BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _BODY = {
     "required": True,
     "content": {
+        **_BINARY,
         "application/json": {
             "schema": {"type": "object", "required": ["inputs"]},
             "example": {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a text"]}]},
-        }
+        },
     },
 }
 
@@ -45,7 +47,7 @@ async def live() -> Response:
     return answer({"live": True})
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", responses={503: {"description": "Not ready"}})
 async def ready(request: Request) -> Response:
     """200 when requests may be sent."""
     is_ready = request.app.state.ready()
@@ -54,17 +56,17 @@ async def ready(request: Request) -> Response:
 
 @router.get("/models/{name}/versions/{version}/ready", include_in_schema=False)
 @router.get("/models/{name}/ready")
-async def model_ready(request: Request, name: str, version: str = "") -> Response:
+async def model_ready(request: Request, name: str) -> Response:
     """200 when the run is loaded."""
-    _find(request, name, version)
+    _find(request, name)
     return answer({"name": name, "ready": True})
 
 
 @router.get("/models/{name}/versions/{version}", include_in_schema=False)
 @router.get("/models/{name}")
-async def metadata(request: Request, name: str, version: str = "") -> Response:
+async def metadata(request: Request, name: str) -> Response:
     """The inputs and outputs of a run; -1 is the number of inputs or of what varies with them."""
-    served = _find(request, name, version)
+    served = _find(request, name)
     return answer(
         {
             "name": name,
@@ -79,13 +81,17 @@ async def metadata(request: Request, name: str, version: str = "") -> Response:
 
 
 @router.post("/models/{name}/versions/{version}/infer", include_in_schema=False)
-@router.post("/models/{name}/infer", openapi_extra={"requestBody": _BODY})
-async def infer(request: Request, name: str, version: str = "") -> Response:
+@router.post(
+    "/models/{name}/infer",
+    openapi_extra={"requestBody": _BODY},
+    responses={200: {"content": _BINARY}, **refusals(400, 415)},
+)
+async def infer(request: Request, name: str) -> Response:
     """The best classes of each input, or the embeddings of a run on faces.
 
     Pictures are the content of their files; in JSON, where bytes have no place, its base64.
     """
-    served = _find(request, name, version)
+    served = _find(request, name)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Refused(415, "compressed bodies are not read")
     asked, arrays = tensors.parse(await request.body(), request.headers.get(_HEADER))
@@ -93,6 +99,8 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
     if sorted(arrays) != sorted(expected):
         raise Refused(400, f"the inputs of {name} are {', '.join(expected)}; there are {', '.join(arrays)}")
     names, binary = tensors.wanted(asked, [output for output, _, _ in _outputs(served)])
+    # Before there is an object of each: rows of width 0 cost a client nothing.
+    served.require_few(max(len(array) if array.ndim else 0 for array in arrays.values()))
     inputs = _rows(served, arrays)
     if served.run.verifies:
         found = {"embeddings": await served.embed(inputs)}
@@ -108,10 +116,12 @@ async def infer(request: Request, name: str, version: str = "") -> Response:
     return Response(body, headers={_HEADER: str(head)}, media_type="application/octet-stream")
 
 
-def _find(request: Request, name: str, version: str) -> Served:
-    """The run of a name; raises Refused, 404, where there is none, or where its weights are of another step."""
+def _find(request: Request, name: str) -> Served:
+    """The run of a name; raises Refused, 404, where there is none, or where its weights are of another step than the
+    version in the path."""
     served = find(request, name)
-    if version not in ("", _version(served)):
+    version = request.path_params.get("version", _version(served))
+    if version != _version(served):
         raise Refused(404, f"{name} has the version {_version(served)}, and not {version!r}")
     return served
 

@@ -181,11 +181,14 @@ def test_words_of_a_run(section, tmp_path):
         (["omikuji", "--neighbors=3"], "--neighbors is of neighbours alone"),
         (["linear", "--min_df=99"], "no words to tell them apart"),
         (["linear", "--workdir=RUN"], "holds a trained run, whose files would be lost: choose another folder"),
+        (["linear", "--workdir=RUN_published"], "holds a trained run, whose files would be lost"),
     ],
 )
 def test_mistakes_on_texts(section, tmp_path, arguments, message):
     (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
     (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "run_published").mkdir()
+    (tmp_path / "run_published" / "model.safetensors").touch()
     run = baseline(tmp_path, *(argument.replace("RUN", f"{tmp_path}/run") for argument in arguments))
     assert (run.returncode, run.stdout) == (2, "")
     assert len(run.stderr.splitlines()) == 1

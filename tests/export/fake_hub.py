@@ -60,6 +60,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 entry = json.loads(line)
                 if entry["key"] == "file":
                     self.hub.files[name, entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+                elif entry["key"] == "deletedFile":
+                    del self.hub.files[name, entry["value"]["path"]]
             url = f"{self.hub.endpoint}/{name}/commit/{REVISION}"
             return self._json({"success": True, "commitOid": REVISION, "commitUrl": url, "hookOutput": ""})
         return self._missing(path)

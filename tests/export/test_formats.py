@@ -45,23 +45,49 @@ def test_formats_that_there_are_not(kind, options, message, workdir, tmp_path):
         export(experiment.usable_config(workdir), workdir, kind, tmp_path / "out", **options)
 
 
+def claim(folder, workdir, files=()):
+    """Exports files of the content 'new' to a folder."""
+    with output.claimed(folder, workdir) as made:
+        for name in files:
+            (made / name).write_text("new")
+
+
 def test_folders_of_others_stay(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years")
     with pytest.raises(ValueError, match="files that no export wrote"):
-        output.claim(tmp_path / "mine", tmp_path / "run")
+        claim(tmp_path / "mine", tmp_path / "run")
     with pytest.raises(ValueError, match="is a file"):
-        output.claim(tmp_path / "mine" / "thesis.tex", tmp_path / "run")
+        claim(tmp_path / "mine" / "thesis.tex", tmp_path / "run")
     (tmp_path / "mine" / "manifest.json").write_text('{"made_by": "somebody"}')
     with pytest.raises(ValueError, match="files that no export wrote"):
-        output.claim(tmp_path / "mine", tmp_path / "run")
+        claim(tmp_path / "mine", tmp_path / "run")
     (tmp_path / "mine" / "manifest.json").write_text("[")
     with pytest.raises(ValueError, match="files that no export wrote"):
-        output.claim(tmp_path / "mine", tmp_path / "run")
-    output.claim(tmp_path / "new" / "deep", tmp_path / "run")
+        claim(tmp_path / "mine", tmp_path / "run")
+    claim(tmp_path / "new" / "deep", tmp_path / "run")
     assert (tmp_path / "new" / "deep").is_dir()
     with pytest.raises(ValueError, match="is the run itself"):
-        output.claim(tmp_path / "new", tmp_path / "new")
+        claim(tmp_path / "new", tmp_path / "new")
+
+
+def test_an_earlier_export_stays_until_the_next_is_whole(tmp_path):
+    folder = tmp_path / "out"
+    (folder / "tokenizer").mkdir(parents=True)
+    made_by = {"made_by": "mhe_jax 1", "bytes": {"model": 1, "tokenizer/words": 1}}
+    texts = {"model": "old", "tokenizer/words": "old", "mine": "old", "manifest.json": json.dumps(made_by)}
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    here = lambda: {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(FileNotFoundError):
+        claim(folder, tmp_path / "run", ["model", "no/folder"])
+    assert here() == texts
+    with pytest.raises(ValueError, match="mine is of no export, and stays as it is"):
+        claim(folder, tmp_path / "run", ["model", "mine"])
+    assert here() == texts
+    claim(folder, tmp_path / "run", ["model", "manifest.json"])
+    assert here() == {"model": "new", "manifest.json": "new", "mine": "old"}
+    assert not (folder / "tokenizer").exists()
 
 
 def test_names_with_line_breaks_keep_their_lines(tmp_path):

@@ -9,7 +9,7 @@ from jax import export
 
 from mhe_jax.export import onnx_model, output, stablehlo
 from mhe_jax.export.program import program_of
-from mhe_jax.export.programs import random_inputs
+from mhe_jax.export.programs import check, random_inputs
 from mhe_jax.export.tables import DTYPES, agreement, narrow, widened
 from mhe_jax.inference.run import Run
 from mhe_jax.ops.storage import Scaled, widen
@@ -179,11 +179,27 @@ def test_what_no_program_can_be(kind, head, options, message, tmp_path):
 def test_a_program_that_differs_is_not_left_behind(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     trained = trained_of("features", "ohe", tmp_path / "run")
-    (tmp_path / "out").mkdir()
     monkeypatch.setattr("mhe_jax.export.programs.TOLERANCE", -1)
-    with pytest.raises(ValueError, match="differs from JAX"):
-        onnx_model.write(trained, program_of(trained, 3, float32=True), tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+    program = program_of(trained, 3, float32=True)
+    claimed = output.claimed(tmp_path / "out", tmp_path / "run")
+    with pytest.raises(ValueError, match="differs from JAX"), claimed as made:
+        onnx_model.write(trained, program, made)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_answer_that_is_no_number_is_a_difference():
+    class Doubled:
+        longest = 0
+
+        def zeros(self, batch, length=0):
+            return {"features": np.zeros((batch, 3), np.float32)}
+
+        def __call__(self, inputs):
+            return {"embeddings": 2 * inputs["features"]}
+
+    assert check(Doubled(), Doubled(), "ONNX") == 0
+    with pytest.raises(ValueError, match="the ONNX program differs from JAX by nan"):
+        check(Doubled(), lambda inputs: {"embeddings": np.nan * inputs["features"]}, "ONNX")
 
 
 def test_widened_floats_of_eight_bits_are_those_of_the_table():

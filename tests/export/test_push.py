@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from huggingface_hub import ModelCard
+from ml_collections import ConfigDict
 
 import mhe_jax
+from mhe_jax.data.teacher import build_distillation
 from mhe_jax.export.folder import write
 from mhe_jax.export.formats import export
 from mhe_jax.export.push import push
@@ -21,6 +23,7 @@ from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict
 from mhe_jax.recipes import heads
 from mhe_jax.train import experiment
+from mhe_jax.train.checkpoints.published import without_paths
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_config, tiny_text_config
 from tests.command_line import mhe_anew
@@ -134,7 +137,11 @@ def test_a_second_push_replaces_the_first_and_keeps_the_history(runs, tmp_path):
     pushed(runs / "texts", tmp_path / "out")
     (tmp_path / "out" / ".git").mkdir()
     (tmp_path / "out" / ".git" / "HEAD").write_text("ref")
+    (tmp_path / "out" / "notes.md").write_text("mine")
     pushed(runs / "pictures", tmp_path / "out")
+    assert "notes.md" not in json.loads((tmp_path / "out" / "manifest.json").read_text())["bytes"]
+    pushed(runs / "pictures", tmp_path / "out")
+    assert (tmp_path / "out" / "notes.md").read_text() == "mine"
     assert not (tmp_path / "out" / "tokenizer").exists()
     assert (tmp_path / "out" / ".git" / "HEAD").exists()
     assert mhe_jax.load(tmp_path / "out").config.data.name == "synthetic"
@@ -178,6 +185,18 @@ def test_no_path_is_taken_from_the_folder(published, tmp_path):
     path.write_text(json.dumps(content["run"]))
     with pytest.raises(ValueError, match="model_type must be 'mhe_jax'"):
         mhe_jax.load(tmp_path / "bad")
+
+
+def test_files_that_only_training_reads_are_not_told():
+    sections = {
+        "distillation": {"name": "scores", "file": "/home/me/scores.npz", "weight": 0.5, "temperature": 1.0},
+        "class_weights": {"name": "file", "path": "/home/me/weights.txt", "beta": 0.999, "start_epoch": 0.0},
+    }
+    found = without_paths(sections)
+    assert not build_distillation(ConfigDict(found["distillation"])).teaches
+    assert found["class_weights"] == {**sections["class_weights"], "name": "none", "path": ""}
+    balanced = {"class_weights": {**found["class_weights"], "name": "balanced"}}
+    assert without_paths(balanced) == balanced
 
 
 def test_an_evaluation_is_that_of_the_run_and_so_is_a_start_from_it(runs, published):
@@ -247,11 +266,14 @@ def test_a_hub_and_back(runs, tmp_path, monkeypatch):
         env = hub_env(server.endpoint, tmp_path / "home")
         for name, value in env.items():
             monkeypatch.setenv(name, value)
+        for name in ("codes.npy", "vectorizer/idf.npy", "notes.md"):  # of another run, and of its owner
+            server.files["someone/texts", name] = b"old"
         done = mhe_anew("push", f"--workdir={runs / 'texts'}", "--to=hub:someone/texts")
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"{server.endpoint}/someone/texts/commit/")
         there = {path for _, path in server.files}
-        assert {"README.md", "config.json", "model.safetensors", "tokenizer/tokenizer.json"} <= there
+        assert {"README.md", "config.json", "model.safetensors", "tokenizer/tokenizer.json", "notes.md"} <= there
+        assert not {"codes.npy", "vectorizer/idf.npy"} & there
         server.files["someone/texts", "evil.py"] = b"raise SystemExit('ran')"
         expected = asked(runs / "texts", tmp_path)
         assert asked("hub:someone/texts", tmp_path) == expected

@@ -12,6 +12,7 @@ import scipy.sparse
 from mhe_jax.evaluation.calibration import Calibration
 from mhe_jax.evaluation.hierarchy import Hierarchy
 from mhe_jax.inference.decide import decide
+from mhe_jax.inference.deciding import AUTO, Deciding
 from mhe_jax.inference.decision import FILE, PLOT, Decision, model_of, read_decision
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.figures import Figures
@@ -232,8 +233,37 @@ def test_a_decision_of_one_class_tells_how_many_it_needs(one):
     run = load(one)
     assert run.num_decided == 5
     assert [run.decided(ranked) for ranked in run.predict(["sea", "fog"])] == run.predict(["sea", "fog"], 1, "auto")
+    kept = (one / FILE).read_bytes()
     (one / FILE).unlink()
-    assert load(one).num_decided == 0
+    run = load(one)
+    assert run.num_decided == 0
+    # One that comes later would need more classes than were asked for.
+    (one / FILE).write_bytes(kept)
+    with pytest.raises(ValueError, match="does not exist: `mhe decide"):
+        run.decided(run.predict(["sea"])[0])
+
+
+def test_weights_are_not_read_where_there_is_no_decision(monkeypatch, tmp_path):
+    monkeypatch.setattr("mhe_jax.inference.deciding.model_of", lambda *_: pytest.fail("weights were read"))
+    with pytest.raises(ValueError, match="does not exist: `mhe decide"):
+        Deciding(SimpleNamespace(workdir=tmp_path, num_live=2), AUTO)
+
+
+def test_an_output_is_not_emptied_before_there_are_answers(many, tmp_path):
+    config, texts, answers = experiment.usable_config(many), tmp_path / "texts.txt", tmp_path / "answers.jsonl"
+    texts.write_text("sea\n")
+    answers.write_text("of yesterday\n")
+    with pytest.raises(ValueError, match=r"--output=.*texts.txt is the input, which would be lost"):
+        predict(config, many, str(texts), 3, texts)
+    assert texts.read_text() == "sea\n"
+    with pytest.raises(ValueError, match="there is no file"):
+        predict(config, many, str(tmp_path / "typo.txt"), 3, answers)
+    texts.with_suffix(".jsonl").write_text("no object\n")
+    with pytest.raises(ValueError, match="1 of 1 inputs cannot be read"):
+        predict(config, many, str(texts.with_suffix(".jsonl")), 3, answers)
+    assert answers.read_text() == "of yesterday\n"
+    predict(config, many, str(texts), 3, answers)
+    assert json.loads(answers.read_text())["input"]
 
 
 def test_a_number_stops_at_probabilities_as_they_are():

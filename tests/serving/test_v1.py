@@ -1,5 +1,6 @@
 """The routes of /v1 against what the same runs answer in Python."""
 
+import asyncio
 import base64
 import time
 from types import SimpleNamespace
@@ -11,11 +12,13 @@ import scipy.sparse
 from starlette.testclient import TestClient
 
 import mhe_jax
+from mhe_jax.export.push import push
 from mhe_jax.inference.verify import best_threshold
 from mhe_jax.serving.app import application
 from mhe_jax.serving.metrics import Metrics
 from mhe_jax.serving.options import Options
-from mhe_jax.serving.served import _ranked
+from mhe_jax.serving.served import Served, _ranked
+from mhe_jax.train.experiment import usable_config
 from tests.serving.conftest import OPTIONS, encoded, png
 
 TEXTS = ["3 4 5", "96 12", "", "7 " * 30]
@@ -218,6 +221,31 @@ def test_neighbours_that_there_are_not(client):
     assert "a run on faces" in refused(id=0, model="faces")
     assert refused(id=-1) == "id: Input should be greater than or equal to 0"
     assert refused() == "id: Field required"
+
+
+def test_neighbours_are_no_more_than_there_are(client, monkeypatch):
+    monkeypatch.setattr("mhe_jax.serving.served._neighbours", lambda run, options: 3)
+    assert len(client.get("/v1/neighbours", params={"id": 0}).json()) == 3
+    monkeypatch.setattr("mhe_jax.serving.served._neighbours", lambda run, options: 0)
+    assert error_of(client.get("/v1/neighbours", params={"id": 0})) == "pictures has one class, and no neighbours"
+
+
+def test_a_published_run_is_loaded_anew_when_it_is_replaced(workdirs, tmp_path):
+    config, folder = usable_config(workdirs["features"]), tmp_path / "published"
+    push(config, workdirs["features"], str(folder))
+    served = Served("features", folder, OPTIONS, Metrics())
+    served.open()
+
+    async def changes():
+        assert not await served.reload()
+        push(config, workdirs["features"], str(folder))
+        assert await served.reload()
+        (folder / "model.safetensors").write_bytes(b"half")
+        assert not await served.reload()
+        assert "model.safetensors" in served.stale
+        await served.close()
+
+    asyncio.run(changes())
 
 
 def test_the_document_says_that_a_token_is_asked_for():

@@ -111,12 +111,43 @@ GOOD = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["3 4"]}
         ([{**GOOD, "parameters": {"binary_data_size": 9}}], "inputs[0]: there are no 9 bytes"),
         ([{**GOOD, "parameters": 3}], "inputs[0]: parameters must be an object"),
         (["text"], "inputs[0] must be a tensor with a name"),
+        ([GOOD, GOOD], "inputs[1]: there is a tensor 'text' before it"),
+        ([{**GOOD, "shape": [1] * 65}], "inputs[0]: shape has 65 sizes; there may be 8"),
+        ([{**GOOD, "shape": [2**31 - 1] * 500}], "inputs[0]: shape has 500 sizes; there may be 8"),
+        ([{**GOOD, "shape": [0, *[2**31 - 1] * 4], "data": []}], "is too large"),
+        ([{**GOOD, "datatype": "INT64", "data": [1.7]}], "inputs[0]: data must be numbers of INT64"),
+        ([{**GOOD, "datatype": "INT64", "data": ["3"]}], "inputs[0]: data must be numbers of INT64"),
+        ([{**GOOD, "datatype": "INT64", "data": [True]}], "inputs[0]: data must be numbers of INT64"),
+        ([{**GOOD, "datatype": "UINT8", "data": [256]}], "inputs[0]: data must be numbers of UINT8"),
+        ([{**GOOD, "datatype": "BOOL", "data": [2]}], "inputs[0]: data must be numbers of BOOL"),
     ],
 )
 def test_tensors_that_are_wrong(client, inputs, says):
     response = infer(client, "texts", inputs)
     assert response.status_code == 400
     assert says in response.json()["error"]
+
+
+@pytest.mark.parametrize("model", ["features", "sparse"])
+def test_rows_without_width_are_counted_before_they_are_made(client, model, monkeypatch):
+    monkeypatch.setattr("mhe_jax.serving.v2._rows", lambda served, arrays: pytest.fail("rows were made"))
+    rows = {"shape": [2**31 - 1, 0], "data": []}
+    kinds = {"features": {"features": "FP32"}, "sparse": {"indices": "INT64", "values": "FP32"}}[model]
+    response = infer(client, model, [{"name": name, "datatype": kind, **rows} for name, kind in kinds.items()])
+    assert response.status_code == 422
+    assert response.json()["error"] == "there are 2147483647 inputs; a request may have 40"
+
+
+def test_the_document_names_refusals_and_binary_bodies(client):
+    document = client.get("/openapi.json").json()
+    assert "HTTPValidationError" not in json.dumps(document["paths"])
+    infer_it = document["paths"]["/v2/models/{name}/infer"]["post"]
+    assert {"400", "401", "404", "413", "415", "422", "429", "504"} <= infer_it["responses"].keys()
+    assert [one["name"] for one in infer_it["parameters"]] == ["name"]
+    for body in (infer_it["requestBody"], infer_it["responses"]["200"]):
+        assert body["content"].keys() == {"application/json", "application/octet-stream"}
+    for path in ("/readyz", "/v2/health/ready"):
+        assert "503" in document["paths"][path]["get"]["responses"]
 
 
 def test_requests_that_are_wrong(client):

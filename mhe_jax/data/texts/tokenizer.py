@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.texts.surrogates import whole
 
 TEXT_RULES = ("raw", "reference")
 
@@ -179,9 +180,7 @@ class TextTokenizer:
         try:
             return self._backend.encode_batch_fast(texts)
         except TypeError:
-            # Half of a surrogate pair, as a cut-off emoji leaves behind in JSON, is not text: U+FFFD stands for it.
-            whole = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
-            return self._backend.encode_batch_fast(whole)
+            return self._backend.encode_batch_fast([whole(text) for text in texts])
 
     def _join(self, ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ids = [row or [0] for row in ids]

@@ -12,6 +12,7 @@ import numpy as np
 
 from mhe_jax.data.texts.sparse.word_fields import FOLDER as VECTORIZER
 from mhe_jax.interop.state_files import read_checkpoint
+from mhe_jax.settings import defaults
 from mhe_jax.train.checkpoints import same_model
 from mhe_jax.train.parallel.mesh import put
 
@@ -41,6 +42,10 @@ def without_paths(fields: Mapping[str, Any]) -> dict[str, Any]:
         for name in names:
             if isinstance(found, dict) and name in found:
                 found[name] = ""
+    # Files that only training reads.
+    for section, name in (("distillation", "file"), ("class_weights", "path")):
+        if (fields.get(section) or {}).get(name):
+            fields[section] = defaults()[section].to_dict()
     # The encoder beside a bag of words.
     network = (fields.get("backbone") or {}).get("network")
     if isinstance(network, Mapping) and "checkpoint" in network:

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.texts.surrogates import whole
 
 FILE, WEIGHTS = "vectorizer.json", "idf.npy"
 
@@ -68,7 +69,7 @@ class Vectorizer:
                 counter = CountVectorizer(
                     min_df=words.min_documents, max_features=words.max_vocabulary or None, **_rules(words)
                 )
-                counts = counter.fit_transform(texts)
+                counts = counter.fit_transform(map(whole, texts))
                 self._numbers = counter.vocabulary_
         except ValueError as error:
             raise DataError(f"the training texts have no words to tell them apart: {error}") from error
@@ -96,10 +97,10 @@ class Vectorizer:
             hashing = HashingVectorizer(
                 n_features=self._words.hashed, alternate_sign=False, norm=None, **_rules(self._words)
             )
-            return hashing.transform(texts).tocsr()
+            return hashing.transform(map(whole, texts)).tocsr()
         numbers, counts, ends = array.array("i"), array.array("f"), array.array("q", [0])
         for text in texts:
-            known = (self._numbers.get(piece, -1) for piece in pieces(text, self._words))
+            known = (self._numbers.get(piece, -1) for piece in pieces(whole(text), self._words))
             row = collections.Counter(number for number in known if number >= 0)
             numbers.extend(row)
             counts.extend(row.values())

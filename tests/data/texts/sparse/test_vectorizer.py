@@ -25,6 +25,16 @@ def test_which_words_are_columns():
     assert Vectorizer(Words(max_vocabulary=2)).fit(TEXTS).shape == (2, 2)
 
 
+@pytest.mark.parametrize("hashed", [0, 64])
+def test_half_a_surrogate_pair_is_a_replacement_character(hashed, tmp_path):
+    pieces = Vectorizer(Words(analyzer="char_wb", hashed=hashed))
+    broken, whole = ["fox \ud83d", "fro\ude00"], ["fox \ufffd", "fro\ufffd"]
+    rows = pieces.fit(broken).toarray()
+    np.testing.assert_array_equal(rows, pieces.transform(whole).toarray())
+    np.testing.assert_array_equal(rows, pieces.transform(broken).toarray())
+    pieces.save(tmp_path)
+
+
 def test_other_texts_have_the_same_columns():
     words = Vectorizer(Words())
     words.fit(TEXTS)

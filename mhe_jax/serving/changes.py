@@ -1,0 +1,22 @@
+"""Whether the folder of a run has changed: what is compared from one look for newer weights to the next."""
+
+import pathlib
+from typing import Any
+
+from mhe_jax.train.checkpoints.published import WEIGHTS
+
+
+def signature(workdir: pathlib.Path) -> Any:
+    """Changes when the run has written a checkpoint, was published anew, or its folder is gone."""
+    steps = sorted(path.name for path in (workdir / "checkpoints").glob("*"))
+    # Checkpoints never change; the files of a published run, which has none, are replaced.
+    names = ("result.json",) if steps else (WEIGHTS, "config.json", "result.json")
+    return steps, [_state(workdir / name) for name in names]
+
+
+def _state(path: pathlib.Path) -> Any:
+    try:
+        found = path.stat()
+        return found.st_mtime_ns, found.st_size
+    except OSError as error:
+        return error.errno
