@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         print(f"error: there is no verb {verb!r}; there are: {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)
-    if module == "run":
+    if module in ("run", "extend"):
         # Before all imports, which take seconds. The mode is not known for certain until the flags are parsed.
         mode = next((text.partition("=")[2] for text in arguments if text.startswith("--mode=")), "train")
         interruption.leave_at_once(interruption.EXIT_CODE if mode == "train" else None)

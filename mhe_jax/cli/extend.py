@@ -7,7 +7,7 @@ everything. RUN is only read. An interrupted command goes on when it is given ag
 
     mhe extend runs/old --data=DATA --out=runs/new
     mhe extend runs/old --data=DATA --out=runs/new --epochs=0     # the new rows are begun and nothing is trained
-    mhe train --workdir=runs/new --config.total_epochs=3          # on with it
+    mhe train --workdir=runs/new                                  # on with it
 """
 
 import json
@@ -27,13 +27,17 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_float("epochs", 1.0, "Passes over the data; 0 begins the rows of the new classes and trains nothing.")
     flags.DEFINE_float("learning_rate", 0.0, "At its highest; 0: a tenth of the run's.")
     flags.mark_flag_as_required("data")
-    program.run(command, argv)
+    program.start(command, argv)
 
 
 def command(argv: list[str]) -> int:
     if len(argv) != 2:
         raise app.UsageError("one run is needed: mhe extend RUN --data=DIR")
-    workdir = pathlib.Path(argv[1])
+    program.quiet()
+    return program.status_of(lambda: extend(pathlib.Path(argv[1])))
+
+
+def extend(workdir: pathlib.Path) -> int:
     out = pathlib.Path(FLAGS.out) if FLAGS.out else workdir.with_name(f"{workdir.name}-extended")
     if FLAGS.epochs < 0:
         raise ValueError(f"--epochs is {FLAGS.epochs}; it must be 0 or more")

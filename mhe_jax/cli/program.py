@@ -1,6 +1,8 @@
 """What the command lines with absl's flags share: quiet libraries, configs by name, and one line for a mistake."""
 
+import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -24,6 +26,24 @@ def run(command: Command, argv: Sequence[str]) -> None:
 
     guarded.__module__ = command.__module__
     start(guarded, argv)
+
+
+def status_of(work: Callable[[], int]) -> int:
+    """What `work` of a training or evaluation returns, or the status of its error, which is one line.
+
+    What this package raised, and what the file system says, is for the user; the rest needs its traceback.
+    """
+    try:
+        return work()
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
+        raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        if pathlib.Path(__file__).parents[1] not in raised_in.parents and not isinstance(error, OSError):
+            raise
+        from mhe_jax.train.parallel import distributed
+
+        print(f"error: {error}", file=sys.stderr)
+        # A scheduler may try again what disks, networks and other processes did; a mistake stays one.
+        return distributed.leave(1 if isinstance(error, OSError) else 2)
 
 
 def quiet() -> None:

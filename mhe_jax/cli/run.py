@@ -4,9 +4,7 @@ import datetime
 import gc
 import json
 import pathlib
-import sys
 import time
-import traceback
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -98,18 +96,7 @@ def command(argv: list[str]) -> int:
     from mhe_jax.train.parallel import interruption
 
     interruption.leave_at_once(interruption.EXIT_CODE if FLAGS.mode == "train" else None)
-    from mhe_jax.train.parallel import distributed
-
-    try:
-        return run()
-    except (ValueError, OSError, ArithmeticError, ImportError) as error:
-        # What this package raised, and what the file system says, is for the user; the rest needs its traceback.
-        raised_in = pathlib.Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        if pathlib.Path(__file__).parents[1] not in raised_in.parents and not isinstance(error, OSError):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        # A scheduler may try again what disks, networks and other processes did; a mistake stays one.
-        return distributed.leave(1 if isinstance(error, OSError) else 2)
+    return program.status_of(run)
 
 
 def run() -> int:

@@ -45,7 +45,7 @@ def prices(
     step = np.full(len(room), max(float(np.ptp(low, axis=1).mean()), 1e-12), np.float32)
     sign, least = np.zeros(len(room)), np.inf
     for _ in range(rounds):
-        excess = np.bincount((costs + price).argmin(axis=1), minlength=len(room)) - room
+        excess = np.bincount(cheapest(costs, price), minlength=len(room)) - room
         overflow = np.maximum(excess, 0).sum()
         if overflow < least:
             least, best = overflow, price.copy()
@@ -55,6 +55,13 @@ def prices(
         step *= np.where(now * sign > 0, 1.3, np.where(now * sign < 0, 0.5, 1)).astype(np.float32)
         price, sign = np.maximum(price + step * now, 0).astype(np.float32), now
     return best
+
+
+def cheapest(costs: Float[np.ndarray, "n k"], price: Float[np.ndarray, "k"]) -> Int[np.ndarray, "n"]:
+    """The group of each point with the least cost plus price; a block of rows at a time, as costs may be 16 GiB."""
+    rows = max(1, _BLOCK // len(price))
+    blocks = [(costs[start : start + rows] + price).argmin(axis=1) for start in range(0, len(costs), rows)]
+    return np.concatenate(blocks)
 
 
 def assigned(

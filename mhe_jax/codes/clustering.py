@@ -12,7 +12,7 @@ import numpy as np
 import tqdm
 from jaxtyping import Bool, Float, Int
 
-from mhe_jax.codes.assignment import assigned, distances, prices
+from mhe_jax.codes.assignment import assigned, cheapest, distances, prices
 from mhe_jax.labels import LabelCodes, LabelSpace
 
 # Points that centres are found from, for each group.
@@ -137,7 +137,8 @@ def balanced_groups(
     for _ in range(_ITERATIONS):
         costs = distances(sample, centres)
         price = prices(costs, room, price, 3)
-        centres = _means(sample, (costs + price).argmin(axis=1), centres)
+        centres = _means(sample, cheapest(costs, price), centres)
+        del costs  # before the next ones are there
     price = prices(distances(sample, centres), room, price, 60)
     return assigned(points, centres, price, sizes)
 

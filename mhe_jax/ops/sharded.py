@@ -165,6 +165,7 @@ def group_lse(
 
     def among(features, weight, held, offsets, labels, num_codes, visit, weights):
         most_rows = blocks.most_rows(features, block_size)
+        held = jnp.where(held * weight.shape[1] < num_codes, held, -1)  # padding of the table, perhaps several times
         rows = row_ops.chosen(weight, held, labels, num_codes, most_rows, offsets)
         arguments = features, rows.table, rows.offsets, rows.labels, rows.mask, block_size, with_total, visit
         return chunked.blocked_lse(*arguments, weights)

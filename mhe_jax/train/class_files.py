@@ -7,7 +7,7 @@ import numpy as np
 
 from mhe_jax.labels import LabelCodes
 from mhe_jax.train import experiment, label_codes
-from mhe_jax.train.checkpoints import lock, published
+from mhe_jax.train.checkpoints import complete, lock, published
 from mhe_jax.train.classes import FILE, TRAINED, Classes
 from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.writers import write_atomically
@@ -35,7 +35,7 @@ def num_live(workdir: pathlib.Path) -> int:
 
 
 def _states(workdir: pathlib.Path, classes: Classes, codes: LabelCodes) -> np.ndarray:
-    steps = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
+    steps = complete.steps(workdir)
     has_to_train = bool(steps) and not any(steps)
     return classes.states(classes.before(codes)[1] if has_to_train else codes)
 

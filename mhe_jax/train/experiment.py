@@ -34,7 +34,7 @@ from mhe_jax.tasks.multilabel import MultiLabel
 from mhe_jax.tasks.verification import Verification
 from mhe_jax.train import data_digest, kept_encoder, label_codes, old_configs
 from mhe_jax.train.backbone import backbone_section, pretrained
-from mhe_jax.train.checkpoints import published
+from mhe_jax.train.checkpoints import complete, published
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.classes import FILE, Classes, check_same, of_fields
 from mhe_jax.train.parallel import distributed
@@ -168,7 +168,7 @@ def _as_stored(classes: Classes) -> str:
 
 def is_begun(workdir: pathlib.Path) -> bool:
     """Whether a run in `workdir` has trained: a start there goes on with it."""
-    return (workdir / "config.json").exists() and any(workdir.glob("checkpoints/*"))
+    return (workdir / "config.json").exists() and bool(complete.steps(workdir))
 
 
 def _lengthened(before: dict, config: Mapping[str, Any]) -> dict:

@@ -13,6 +13,7 @@ from mhe_jax.codes.files import FILE, read_kept, write_codes
 from mhe_jax.codes.sources import File, Frequency, Identity, Source, WarmUp, name_of
 from mhe_jax.heads import digits_of
 from mhe_jax.labels import LabelCodes, LabelSpace
+from mhe_jax.train.checkpoints import complete
 
 
 def stored(workdir: pathlib.Path, num_classes: int) -> LabelCodes:
@@ -58,7 +59,7 @@ def decided(
     """
     if isinstance(source, Identity):
         return LabelCodes.identity(space.num_classes)
-    if any(workdir.glob("checkpoints/*")):
+    if complete.steps(workdir):
         codes = stored(workdir, space.num_classes)
         _check_same_file(source, workdir, codes, space, names)
         return codes

@@ -277,6 +277,8 @@ def _train(
 
         if step and due(step, evaluate_every) and (meta["last"] or {}).get("step") != step:
             evaluate()  # which the start before this one could not, or had no time for
+            if step == last_step == checkpoints.latest_step:  # which no save will follow
+                checkpoints.replace_meta(step, meta)
         while step < last_step and not stopping:
             if stage is not current(stages, step):
                 stage = current(stages, step)

@@ -5,6 +5,7 @@ import json
 import pathlib
 from typing import Any
 
+from mhe_jax.train.checkpoints import complete
 from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.meter import NonFiniteLossError
 from mhe_jax.train.reporting.writers import write_atomically
@@ -34,7 +35,7 @@ class Skips:
           ValueError: if the file is damaged.
         """
         path = workdir / "skipped.json"
-        if not path.exists() or not any(workdir.glob("checkpoints/*")):
+        if not path.exists() or not complete.steps(workdir):
             return cls()
         try:
             failures = stored.parsed(path.read_bytes(), path.name)

@@ -83,7 +83,7 @@ def steps(source: Source, steps_per_epoch: int, total_steps: int) -> int:
 def learned(
     config: ConfigDict, workdir: pathlib.Path, data: Any, train: Any, mesh: Mesh, space: LabelSpace
 ) -> LabelCodes:
-    """The codes that a finished warm-up leads to: clusters of the class means of its features.
+    """The codes that a finished warm-up leads to: clusters of the class means of its features, by its best checkpoint.
 
     Args:
       config: of the run, as is `workdir`.
@@ -163,10 +163,6 @@ def _with_rate_of(opt_state: Any, step: jax.Array) -> Any:
     Moments that had been kept for the backbone alone would go with a count that lets the head's first steps, whose
     squares are not yet known, be several times too long.
     """
-    of_schedule = lambda node: isinstance(node, optax.ScaleByScheduleState)
-    of_adam = lambda node: isinstance(node, optax.ScaleByAdamState)
-    has_schedule = any(map(of_schedule, jax.tree.leaves(opt_state, is_leaf=of_schedule)))
-    # A rule without a schedule of its own takes the rate by the moments' count.
-    counts = of_schedule if has_schedule else of_adam
+    counts = lambda node: isinstance(node, optax.ScaleByScheduleState)
     at_step = lambda node: node._replace(count=jnp.copy(step).astype(node.count.dtype)) if counts(node) else node
     return jax.tree.map(at_step, opt_state, is_leaf=counts)

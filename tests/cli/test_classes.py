@@ -75,6 +75,21 @@ def test_a_mistake_is_one_line(run, arguments, message):
     assert not run.with_name("run-extended").joinpath("checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("--out=RUN/config.json/new",), 1, "config.json/new cannot be written"),
+        (("--out=OUT", "--learning_rate=1e38"), 2, "error: the loss is "),
+    ],
+)
+def test_an_extension_ends_with_the_codes_of_a_training(run, tmp_path, arguments, status, message):
+    paths = {"RUN": str(run), "OUT": str(tmp_path / "out")}
+    given = [_replaced(argument, paths) for argument in arguments]
+    done = mhe("extend", run, f"--data={run.parent / 'new'}", *given)
+    assert (done.returncode, done.stderr.count("error: ")) == (status, 1), done.stderr
+    assert message in done.stderr.splitlines()[-1]
+
+
 def _replaced(argument, paths):
     for name, path in paths.items():
         argument = argument.replace(name, path)

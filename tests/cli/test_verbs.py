@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -58,6 +59,15 @@ def test_the_version(capsys):
 def test_an_unknown_verb_is_named(capsys):
     assert status_of(cli.main, ["mhe", "trian"]) == 2
     assert capsys.readouterr().err.startswith("error: there is no verb 'trian'; there are: train, eval")
+
+
+@pytest.mark.parametrize(("verb", "code"), [("train", 75), ("extend", 75), ("eval", None)])
+def test_what_trains_is_ended_with_the_code_that_asks_for_another_start(verb, code, monkeypatch):
+    codes = []
+    monkeypatch.setattr(cli.interruption, "leave_at_once", codes.append)
+    monkeypatch.setattr(cli.importlib, "import_module", lambda name: types.SimpleNamespace(main=lambda argv: 0))
+    assert status_of(cli.main, ["mhe", verb]) == 0
+    assert codes == [code]
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)

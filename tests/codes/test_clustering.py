@@ -1,12 +1,13 @@
 """Balanced groups of vectors: exact sizes, the same from the same seed, and planted clusters found."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from mhe_jax.codes import clustering
+from mhe_jax.codes import assignment, clustering
 from mhe_jax.codes.assignment import distances, prices
 from mhe_jax.codes.clustering import balanced_groups, clustered
 from mhe_jax.labels import LabelSpace
@@ -23,6 +24,19 @@ def planted(groups, size, dims=8, noise=0.05, seed=0):
 def blocks(codes, stride):
     """The classes of each block of codes."""
     return [codes.id_of_code[start : start + stride] for start in range(0, codes.num_classes, stride)]
+
+
+def test_prices_are_found_without_a_copy_of_all_costs(monkeypatch):
+    monkeypatch.setattr(assignment, "_BLOCK", 2**14)
+    costs = np.random.default_rng(0).random((40_000, 32), np.float32)
+    price, room = np.linspace(0, 0.1, 32, dtype=np.float32), np.full(32, 1250.0)
+    np.testing.assert_array_equal(assignment.cheapest(costs, price), (costs + price).argmin(axis=1))
+    tracemalloc.start()
+    try:
+        prices(costs, room, price, 2)
+        assert tracemalloc.get_traced_memory()[1] < costs.nbytes / 2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.fixture(params=["small", "large", "in bunches"])

@@ -3,10 +3,11 @@
 import contextlib
 
 import numpy as np
+import pytest
 import scipy.sparse
 
 from mhe_jax.codes.relabel import relabelled
-from mhe_jax.data.dataset import ArraySplit, PairedSplit, StreamSplit
+from mhe_jax.data.dataset import ArraySplit, DataError, PairedSplit, StreamSplit
 from mhe_jax.data.feeds import eval_feed, train_feed
 from mhe_jax.data.images.dataset import Images
 from mhe_jax.data.texts.dataset import Texts, TextSplit
@@ -40,6 +41,14 @@ def test_pictures_in_memory_and_streamed():
         before, after = (chunk(feed(split, 5))[1] for split in (data.test, found.test))
         np.testing.assert_array_equal(after["label"], CODES.code_of_id[before["label"]])
         assert after["label"].dtype == before["label"].dtype
+
+
+def test_a_streamed_example_without_a_code_is_refused():
+    """Sources that know no labels beforehand, such as TFDS's, are seen through by nobody else."""
+    data = Images(pictures("stream"), None, ())
+    split = relabelled(data, LabelCodes.placed([0, 1, 2, 3, -1, 5, 6], 7)).train
+    with pytest.raises(DataError, match="example 4 is of the data's class 4, which this run has retired"):
+        chunk(eval_feed(split, 5))
 
 
 def test_the_identity_gives_back_the_data():

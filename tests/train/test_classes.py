@@ -132,6 +132,14 @@ def test_a_run_that_has_not_begun_takes_no_change(tmp_path):
         class_files.change(tmp_path, lambda classes: classes.without("a"))
 
 
+def test_a_folder_that_a_killed_save_left_is_no_checkpoint(tmp_path):
+    experiment.claim_workdir(tmp_path, config_of("mhs", tmp_path), Classes(2, ("a", "b")))
+    (tmp_path / "checkpoints" / "0.orbax-checkpoint-tmp").mkdir(parents=True)
+    assert not experiment.is_begun(tmp_path)
+    (tmp_path / "checkpoints" / "0").mkdir()
+    assert experiment.is_begun(tmp_path)
+
+
 def test_a_change_is_not_undone_by_a_start_that_read_the_list_before(tmp_path):
     config, read = config_of("mhs", tmp_path), Classes(2, ("a", "b"))
     experiment.claim_workdir(tmp_path, config, read)

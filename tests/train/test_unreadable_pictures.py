@@ -1,11 +1,15 @@
 """A streamed evaluation set with a picture that cannot be read: what a run does, and that nothing trained is lost."""
 
+import json
+
 import numpy as np
 import PIL.Image
 import pytest
 
 from mhe_jax.data.dataset import BadExample
+from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.recipes import heads
+from mhe_jax.train import experiment
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.reporting import writers
@@ -71,3 +75,6 @@ def test_a_picture_that_is_damaged_later_loses_nothing_trained(root, tmp_path):
     result = train_and_evaluate(config(root), run)
     assert result["last"] == straight["last"]
     assert result["best"] == straight["best"]
+    kept = json.loads((run / "checkpoints" / "6" / "meta" / "metadata").read_text())
+    assert {name: kept[name] for name in ("last", "best")} == {name: result[name] for name in ("last", "best")}
+    assert evaluate(experiment.usable_config(run), run)["step"] == result["best"]["step"]

@@ -84,17 +84,17 @@ def test_the_backbone_goes_on_and_the_head_begins_where_one_hot_has_got_to(tmp_p
     np.testing.assert_allclose(after["['params']['head']['table_1']"], table, atol=1e-4)
 
 
+@pytest.mark.parametrize("unfreeze_steps", [(), (0,)])
 @pytest.mark.parametrize("decay_after", [False, True])
-def test_the_rate_goes_on_and_moments_begin_anew(decay_after):
-    """Also of the AdamW whose rate hangs on the count of its moments."""
+def test_the_rate_goes_on_and_moments_begin_anew(decay_after, unfreeze_steps):
     schedule = lambda count: 0.1 / (1 + count)
-    params = {"backbone": jnp.ones(3), "head": jnp.ones(2)}
-    rule = adamw(schedule, weight_decay=0.0, decay_after=decay_after)
+    params = {"backbone": {"layer_0": jnp.ones(3)}, "head": jnp.ones(2)}
+    rule = adamw(schedule, weight_decay=0.0, decay_after=decay_after, unfreeze_steps=unfreeze_steps)
     state = warm_up._with_rate_of(rule.init(params), jnp.int32(9))
-    # With all gradients alike a corrected Adam moves by its rate. The other corrects by the count that it has.
-    (moved, _) = rule.update(jax.tree.map(jnp.ones_like, params), state, params)
-    length = 0.1 / 0.001**0.5 * (1 - 0.999**10) ** 0.5 / (1 - 0.9**10) if decay_after else 1.0
-    np.testing.assert_allclose(moved["head"], -schedule(9) * length, rtol=1e-3)
+    # With all gradients alike a corrected Adam moves by its rate.
+    for step in (9, 10):
+        moved, state = rule.update(jax.tree.map(jnp.ones_like, params), state, params)
+        np.testing.assert_allclose(moved["head"], -schedule(step), rtol=1e-3)
 
 
 @pytest.mark.parametrize("stops", [(2, 4), (3, 5)])

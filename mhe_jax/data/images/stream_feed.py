@@ -7,7 +7,7 @@ import weakref
 import jax
 import numpy as np
 
-from mhe_jax.data.dataset import BadExample, StreamSplit
+from mhe_jax.data.dataset import BadExample, DataError, StreamSplit
 from mhe_jax.data.feed import Feed, local_slice
 from mhe_jax.data.images.workers import Loader, Slots, Task, Workers, cores
 from mhe_jax.data.order import EpochOrder, EvalOrder
@@ -153,6 +153,14 @@ class StreamFeed(Feed):
         if batch.errors:
             raise batch.errors[min(batch.errors)]
         self._fill(batch)
+        codes, many = self._split.code_of_label, self._split.many
+        labels = batch.labels.copy() if codes is None else codes[batch.labels]
+        if codes is not None and (labels < 0).any():
+            row = int(np.argmax(labels < 0))
+            raise DataError(
+                f"example {batch.indices[row] % self.num_examples} is of the data's class {batch.labels[row]}, which "
+                "this run has retired or not trained on: take its examples out"
+            )
         self._coming.popleft()
         images = batch.images
         lent = self._num_slots - len(self._free) - len(self._coming) - 1
@@ -165,8 +173,6 @@ class StreamFeed(Feed):
         else:
             images = images.copy()
             self._free.append(batch.slot)
-        codes, many = self._split.code_of_label, self._split.many
-        labels = batch.labels.copy() if codes is None else codes[batch.labels]
         found = {"label": labels}
         if many is not None:
             found = {**many.of(labels, self._seed is None), "index": batch.indices.copy()}

@@ -1,6 +1,7 @@
 """Checkpoints of a run, through Orbax: asynchronous, atomic, sealed; the newest few, the best and every n-th kept."""
 
 import contextlib
+import json
 import pathlib
 import shutil
 import time
@@ -15,7 +16,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as managers
 
 from mhe_jax.labels import LabelCodes, LabelSpace
-from mhe_jax.train.checkpoints import same_model, seals
+from mhe_jax.train.checkpoints import complete, same_model, seals
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.reporting import report, writers
 
@@ -80,11 +81,18 @@ class Checkpoints:
           OSError: if this or an earlier save failed; the checkpoints that are complete stay.
         """
         self._best.step = meta["best"] and meta["best"]["step"]
-        items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(meta))
+        # The JSON is written later, and the caller's dict goes on changing.
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(dict(meta)))
         with self._writing():
             self._manager.wait_until_finished()
             self._saving = step, time.perf_counter()
             self._manager.save(step, args=items, force=True, custom_metadata={"sealed": True})
+
+    def replace_meta(self, step: int, meta: dict) -> None:
+        """Gives the checkpoint of `step`, which is on disk, other figures; raises OSError where that fails."""
+        if jax.process_index() == 0:
+            seals.replace(self.folder / str(step), seals.META, json.dumps(meta))
+        multihost_utils.sync_global_devices(f"checkpoint {step} has other figures")
 
     @property
     def latest_step(self) -> int | None:
@@ -271,10 +279,10 @@ class Checkpoints:
             if jax.process_index() == 0 and not self._read_only:
                 for temporary in self.folder.glob(f"*{_TEMPORARY}*"):
                     shutil.rmtree(temporary, ignore_errors=True)
-            complete = sorted(int(path.name) for path in self.folder.glob("*") if path.name.isdigit())
+            unharmed = ", ".join(map(str, complete.steps(self.folder.parent))) or "(none)"
             raise OSError(
                 f"checkpoints cannot be written to {self.folder}: {_brief(error)}; "
-                f"complete and unharmed are those of the steps {', '.join(map(str, complete)) or '(none)'}"
+                f"complete and unharmed are those of the steps {unharmed}"
             ) from error
 
 

@@ -7,13 +7,15 @@ import pathlib
 import time
 
 from mhe_jax.train.reporting import stored
+from mhe_jax.train.reporting.writers import write_atomically
 
 FILE = "digests.json"
 # Orbax writes these two after everything else, with the time and the final name.
 METADATA, _MARKER = "_CHECKPOINT_METADATA", "commit_success.txt"
 _THREADS = 8  # hashing lets go of the interpreter
 # One file of each item that Orbax always writes.
-_OF_ITEMS = ("state/_METADATA", "meta/metadata")
+META = "meta/metadata"
+_OF_ITEMS = ("state/_METADATA", META)
 # How long Orbax's own thread may take to write the metadata, on a disk behind a slow network.
 _METADATA_SECONDS = 600.0
 
@@ -45,6 +47,18 @@ def seal(folder: pathlib.Path, final: pathlib.Path) -> int:
     digests[METADATA] = _digest_of_fields(_settled_metadata(folder))
     write()
     return sum((folder / name).stat().st_size for name in names)
+
+
+def replace(folder: pathlib.Path, name: str, text: str) -> None:
+    """Writes one file of a complete checkpoint anew, and its digest; a crash between the two leaves it damaged.
+
+    Raises:
+      OSError: naming the file.
+    """
+    write_atomically(folder / name, text)
+    if (folder / FILE).exists():
+        digests = {**stored.read_object(folder / FILE), name: _digest(folder / name)}
+        write_atomically(folder / FILE, json.dumps(digests, indent=1) + "\n")
 
 
 def damage(folder: pathlib.Path, part: tuple[int, int] = (0, 1), item: str = "") -> str | None:

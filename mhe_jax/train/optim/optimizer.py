@@ -260,20 +260,23 @@ def _decayed(decay_all: bool, no_decay: tuple[str, ...]):
 def _transformers_adamw(learning_rate, b1, b2, eps, weight_decay, mask) -> optax.GradientTransformation:
     """With p' = p - rate * sqrt(1 - b2^t) / (1 - b1^t) * mean / (sqrt(square) + eps): p becomes (1 - rate * decay) p'.
 
-    `eps` is thus added before the bias correction, and weighs more in the first steps.
+    `eps` is thus added before the bias correction, and weighs more in the first steps. As in optax's own rules, t and
+    the step of the rate are counted apart.
     """
-    moments = optax.scale_by_adam(b1, b2)  # for its state alone
+    states = optax.chain(optax.scale_by_adam(b1, b2), optax.scale_by_schedule(learning_rate))  # for their states alone
 
     def update(updates, state, params):
-        count, rate = state.count + 1, learning_rate(state.count)
-        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, updates)
-        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, state.nu, updates)
+        moments, scheduled = state
+        count, rate = moments.count + 1, learning_rate(scheduled.count)
+        mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, moments.mu, updates)
+        square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g**2, moments.nu, updates)
         # 1 - b^t without the cancellation that float32 suffers for b near 1.
         correction = lambda b: -jnp.expm1(count * math.log(b))
         scale = rate * jnp.sqrt(correction(b2)) / correction(b1)
         moved = jax.tree.map(lambda m, v: -scale * m / (jnp.sqrt(v) + eps), mean, square)
         decayed = mask(params) if mask else jax.tree.map(lambda _: True, params)
         shrink = lambda u, p, on: u - rate * weight_decay * (p + u) if on else u
-        return jax.tree.map(shrink, moved, params, decayed), optax.ScaleByAdamState(count, mean, square)
+        new = optax.ScaleByAdamState(count, mean, square), optax.ScaleByScheduleState(scheduled.count + 1)
+        return jax.tree.map(shrink, moved, params, decayed), new
 
-    return optax.GradientTransformation(moments.init, update)
+    return optax.GradientTransformation(states.init, update)

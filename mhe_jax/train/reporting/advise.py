@@ -148,7 +148,10 @@ def advise(config: ConfigDict, target: Target | None, memory: int) -> Advice:
 
 
 def as_text(advice: Advice) -> str:
-    """A table of the choices in MiB of a device, and the command that trains the best one on data of one's own."""
+    """A table of the choices in MiB of a device, and the command that trains the best one on data of one's own.
+
+    The figures are of the asked config's network; the command is of a shipped config, with its own.
+    """
     lines = [
         f"{advice.num_classes:,} classes, batch {advice.batch_size}, at most {_mebibytes(advice.memory)} MiB on a "
         "device; the most accurate first:",
@@ -165,7 +168,8 @@ def as_text(advice: Advice) -> str:
     command = (
         f"mhe train --config={best.shipped} --config.data.path=DATA --config.global_batch_size={advice.batch_size}"
     )
-    return "\n".join([*lines, "", f"{command}{flags}"])
+    whose = f"Compiled on the asked network, which may not be that of {best.shipped}; `mhe describe` compiles it:"
+    return "\n".join([*lines, "", whose, f"{command}{flags}"])
 
 
 def _choices(config: ConfigDict, target: Target | None) -> Iterator[Choice]:

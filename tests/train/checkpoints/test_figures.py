@@ -1,0 +1,37 @@
+"""The figures of a checkpoint: those of its save, and others afterwards."""
+
+import contextlib
+import json
+import time
+import warnings
+
+import orbax.checkpoint as ocp
+
+from mhe_jax.train.checkpoints.checkpoint import Checkpoints
+from tests.train.checkpoints.test_checkpoint import SPACE, made, meta, save_all, shapes_of
+
+
+def test_the_figures_are_those_of_the_save_however_late_they_are_written(tmp_path, monkeypatch):
+    write = ocp.JsonCheckpointHandler._save_fn
+
+    async def slowly(self, x, directory):
+        time.sleep(0.2)
+        await write(self, x, directory)
+
+    monkeypatch.setattr(ocp.JsonCheckpointHandler, "_save_fn", slowly)
+    figures = meta()
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(made(1), 1, figures)
+        figures["best"] = {"step": 2}
+    assert json.loads((tmp_path / "checkpoints" / "1" / "meta" / "metadata").read_text()) == meta()
+
+
+def test_a_checkpoint_with_other_figures_is_whole(tmp_path):
+    save_all(tmp_path, (1, 2), best=1)
+    wanted = {"params": shapes_of(made(0)).params, "batch_stats": {}}
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        assert checkpoints.restore_weights(wanted, SPACE)[1] == 1
+        checkpoints.replace_meta(2, meta(best=2))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert checkpoints.restore_weights(wanted, SPACE)[1] == 2
