@@ -13,8 +13,11 @@ from tests import shape_checks, whole_programs
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The tests compile much and compute little: without LLVM's costly passes, with each program in one piece and, where XLA
 # still has the choice, with its older emitters of fused loops, they take about a quarter of the time.
-FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
-FLAGS.append("--xla_cpu_parallel_codegen_split_count=1")
+FLAGS = [
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
 if jax.__version_info__ < (0, 11):
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))

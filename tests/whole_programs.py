@@ -14,7 +14,8 @@ import numpy as np
 
 ARRAYS = jax.Array, np.ndarray, np.generic
 PLACE = object()  # of an array among the arguments
-# What says that the Python code wants values: it then gets them.
+# What says that the Python code wants values, or that an argument has no hash: it is then called as it is, and raises a
+# mistake of its own once more.
 WANTS_VALUES = jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError, TypeError
 
 

@@ -20,6 +20,7 @@ from mhe_jax.version import __version__
 MANIFEST = "manifest.json"
 CLASSES = "classes.txt"
 _MADE_BY = "made_by"
+_TEMPORARY = ".export-"
 
 
 @contextlib.contextmanager
@@ -36,12 +37,14 @@ def claimed(folder: pathlib.Path, workdir: pathlib.Path) -> Iterator[pathlib.Pat
         raise ValueError(f"{folder} is a file; name a folder")
     if folder.resolve() == workdir.resolve():
         raise ValueError(f"{folder} is the run itself: choose another folder")
-    is_used = folder.is_dir() and any(path.name != ".git" for path in folder.iterdir())
+    # An export that was killed leaves its temporary folder behind.
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    is_used = any(name != ".git" and not name.startswith(_TEMPORARY) for name in names)
     earlier = _exported(folder) if is_used else []
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as made:
+        with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as made:
             yield pathlib.Path(made)
             _replace(folder, earlier, pathlib.Path(made))
     except BaseException:

@@ -102,6 +102,8 @@ def write_embeddings(config: ConfigDict, workdir: pathlib.Path, source: str, out
     for some, images in embed.pictures(source, unreadable):
         names += some
         parts.append(embed(images))
+    if not names:
+        unreadable.check(0)  # and an earlier output stays
     if distributed.is_main():
         np.save(path, unit_length(np.concatenate(parts)))
         listed = stored.as_text(names, indent=0) + "\n"

@@ -3,12 +3,13 @@
 import pathlib
 from typing import Any
 
+from mhe_jax.train.checkpoints import complete
 from mhe_jax.train.checkpoints.published import WEIGHTS
 
 
 def signature(workdir: pathlib.Path) -> Any:
     """Changes when the run has written a checkpoint, was published anew, or its folder is gone."""
-    steps = sorted(path.name for path in (workdir / "checkpoints").glob("*"))
+    steps = complete.steps(workdir)
     # Checkpoints never change; the files of a published run, which has none, are replaced.
     names = ("result.json",) if steps else (WEIGHTS, "config.json", "result.json")
     return steps, [_state(workdir / name) for name in names]

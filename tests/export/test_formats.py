@@ -67,6 +67,9 @@ def test_folders_of_others_stay(tmp_path):
         claim(tmp_path / "mine", tmp_path / "run")
     claim(tmp_path / "new" / "deep", tmp_path / "run")
     assert (tmp_path / "new" / "deep").is_dir()
+    (tmp_path / "killed" / ".export-x").mkdir(parents=True)
+    claim(tmp_path / "killed", tmp_path / "run", ["model"])
+    assert (tmp_path / "killed" / "model").exists()
     with pytest.raises(ValueError, match="is the run itself"):
         claim(tmp_path / "new", tmp_path / "new")
 

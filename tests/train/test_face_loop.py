@@ -129,6 +129,10 @@ def test_embeddings_of_ones_own_pictures(run, tmp_path):
     embeddings = np.load(tmp_path / "out.npy")
     assert json.loads((tmp_path / "out.json").read_text()) == [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="1 of 1 inputs cannot be read"):
+        predict(config, workdir, str(tmp_path / "bad.png"), 5, tmp_path / "out.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), embeddings)
     embed = opened_embedder(config, workdir)
     images = np.stack([embed.read(tmp_path / name) for name in ("a.png", "b.png")])
     both = embed(images) + embed(images[:, :, ::-1])

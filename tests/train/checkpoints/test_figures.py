@@ -6,7 +6,9 @@ import time
 import warnings
 
 import orbax.checkpoint as ocp
+import pytest
 
+from mhe_jax.train.checkpoints import seals
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from tests.train.checkpoints.test_checkpoint import SPACE, made, meta, save_all, shapes_of
 
@@ -24,6 +26,25 @@ def test_the_figures_are_those_of_the_save_however_late_they_are_written(tmp_pat
         checkpoints.save(made(1), 1, figures)
         figures["best"] = {"step": 2}
     assert json.loads((tmp_path / "checkpoints" / "1" / "meta" / "metadata").read_text()) == meta()
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+def test_a_checkpoint_is_whole_wherever_the_writing_of_other_figures_ends(tmp_path, writes, monkeypatch):
+    save_all(tmp_path, (1,), best=1)
+    folder, write, left = tmp_path / "checkpoints" / "1", seals.write_atomically, iter(range(writes))
+
+    def at_most(path, text):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        write(path, text)
+
+    monkeypatch.setattr(seals, "write_atomically", at_most)
+    with contextlib.suppress(KeyboardInterrupt):
+        seals.replace(folder, seals.META, json.dumps(meta(best=2)))
+    assert seals.damage(folder) is None
+    assert (json.loads((folder / seals.META).read_text()) == meta(best=2)) == (writes >= 2)
+    (folder / seals.META).write_text("{}")
+    assert seals.damage(folder) == "meta/metadata is not what was written"
 
 
 def test_a_checkpoint_with_other_figures_is_whole(tmp_path):
