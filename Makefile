@@ -4,14 +4,21 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= runs/demo
 
-.PHONY: demo test test-fast lint format docs wheel lock clean
+.PHONY: demo test test-fast test-slow test-all lint format docs wheel lock clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python main.py --config=configs/glyphs_mhp.py --workdir=$(DEMO)
 	$(BIN)/python -m mhe_jax baseline --config=configs/glyphs_mhp.py --compare=$(DEMO)/result.json
 
+# All but a twelfth of the tests, in half of the time.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# The others: those that train more than one run, start processes, or repeat a test on one more mesh.
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+test-all: test test-slow
 
 # What a change usually breaks: readers, configs, layout, optimizers, metrics; no network is compiled.
 FAST := tests/data tests/ops/test_ranking.py tests/ops/test_sampling.py tests/train/optim tests/train/test_sections.py \

@@ -55,7 +55,10 @@ def pytest_runtest_teardown(item, nextitem):
         made = 0
 
 
-@pytest.fixture(params=[(8, 1), (4, 2), (2, 4), (1, 8)], ids=lambda shape: "x".join(map(str, shape)))
+MESHES = [pytest.param((8, 1), marks=pytest.mark.slow), (4, 2), pytest.param((2, 4), marks=pytest.mark.slow), (1, 8)]
+
+
+@pytest.fixture(params=MESHES, ids=lambda shape: "x".join(map(str, shape)))
 def mesh(request):
     """Each way to lay eight devices out over ('data', 'class'), installed as the ambient mesh."""
     mesh = jax.make_mesh(request.param, ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)

@@ -240,6 +240,7 @@ def _files(tmp_path_factory):
 
 
 # The pictures are resized on purpose, so that the fields about it change something.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*pictures looked at are not:UserWarning")
 @pytest.mark.parametrize(("run", "path", "default"), CASES, ids=[f"{run}-{path}" for run, path, _ in CASES])
 def test_a_field_of_a_section_is_read_or_free_or_an_error(run, path, default):

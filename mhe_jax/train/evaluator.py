@@ -36,7 +36,8 @@ def make_evaluation(task, select: Callable, mesh: Mesh, keep: Keep | None = None
     """The program that evaluates a batch, its results whole on every process; `select` as of a feed."""
     step = make_eval_step(task, select)
     piece = lambda chunk: jax.tree.map(lambda x: x[0], chunk)
-    sums = lambda weights, resident, chunk: step(weights, resident, piece(chunk))
+    # Jitted, so that it is traced once for the shapes and the program.
+    sums = jax.jit(lambda weights, resident, chunk: step(weights, resident, piece(chunk)))
 
     def add(before, weights, resident, chunk):
         found = keep(weights, select(resident, piece(chunk))) if keep else {}

@@ -20,6 +20,8 @@ from mhe_jax.inference.predictions import read_predictions
 from tests.command_line import mhe
 from tests.data.texts.sparse import layouts
 
+pytestmark = pytest.mark.slow
+
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
 CONFIG = """
 from ml_collections import ConfigDict

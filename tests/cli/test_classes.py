@@ -9,6 +9,8 @@ from mhe_jax.train.loop import train_and_evaluate
 from tests.command_line import mhe
 from tests.train.extended import NEW, OLD, config_of, write
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -66,6 +66,7 @@ def test_more_names_than_a_batch_keep_their_order(checkpoint):
         np.testing.assert_allclose(found[i], name_vectors([names[i]], folder)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pictures", "texts"])
 def test_a_run_takes_its_codes_from_names_and_keeps_them(kind, checkpoint, tmp_path, monkeypatch):
     config = (tiny_config if kind == "pictures" else tiny_text_config).get_config()

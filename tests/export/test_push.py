@@ -30,6 +30,8 @@ from tests.command_line import mhe_anew
 from tests.export.fake_hub import FakeHub
 from tests.export.untrained import config_of, untrained
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 # Prints the predictions of a run with all bits of their scores.
 ASK = """

@@ -15,6 +15,8 @@ from mhe_jax.train import experiment
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_labels_config
 
+pytestmark = pytest.mark.slow
+
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (90, 90, 90)}
 
 

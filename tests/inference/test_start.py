@@ -15,6 +15,8 @@ from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_bag_config, tiny_config, tiny_features_config, tiny_text_config
 from tests.data.features.rows import WIDTH, write_features
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 # None of them is needed to predict, and each takes long to import.
 SLOW = ("sklearn", "transformers", "optax", "matplotlib", "tensorflow", "tensorflow_datasets", "torch", "pandas")

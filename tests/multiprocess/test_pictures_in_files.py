@@ -47,6 +47,7 @@ def config_of(path, **fields):
     return config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_every_layout_trains_as_class_folders_do(folder, tmp_path, in_memory):
     for name, path in write_all(tmp_path, folder).items():

@@ -9,6 +9,8 @@ from mhe_jax.serving.load import Connection, closed_loop, open_loop
 from tests.command_line import mhe
 from tests.serving.conftest import encoded, png
 
+pytestmark = pytest.mark.slow
+
 BODIES = [json.dumps({"inputs": [encoded(png(seed=seed))], "top_k": 3}).encode() for seed in range(5)]
 
 

@@ -9,6 +9,8 @@ from mhe_jax.train.reporting import writers
 from tests import tiny_config
 from tests.train.saved import final_weights
 
+pytestmark = pytest.mark.slow
+
 
 def make(**fields):
     config = tiny_config.get_config()

@@ -10,6 +10,8 @@ from mhe_jax.data.texts.feed import TextFeed
 from mhe_jax.train import loop
 from tests import tiny_config, tiny_text_config
 
+pytestmark = pytest.mark.slow
+
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 

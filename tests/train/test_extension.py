@@ -20,6 +20,8 @@ from tests import tiny_face_config, tiny_features_config
 from tests.train.extended import NEW, OLD, WIDTH, config_of, write
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 HEADS = ("ohe", "mhc", "mhs", "mhp")
 # What does not depend on the head is seen with one.
 OF_ONE = pytest.mark.parametrize("head", ["mhc"], indirect=True)

@@ -17,6 +17,8 @@ from tests import tiny_features_config
 from tests.data.features.rows import CLASSES, ROWS, WIDTH, write_features
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("", "multilabel")
 
 
@@ -83,7 +85,6 @@ def test_it_is_the_same_run_with_the_classes_over_the_devices(whole, folders, ki
     assert_same(final_weights(tmp_path), final_weights(whole[0]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("source", ["warmup", "labels"])
 def test_codes_are_found_and_do_not_move_ids(folders, kind, source, tmp_path):
     config = tiny(folders, kind, **{"codes.name": source, "codes.epochs": 0.5 if source == "warmup" else 2.0})

@@ -14,6 +14,8 @@ from mhe_jax.train.reporting import writers
 from tests import tiny_config, tiny_text_config
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 KINDS = {"pictures": (tiny_config, heads.ohe), "texts": (tiny_text_config, heads.xmc_ohe)}
 
 

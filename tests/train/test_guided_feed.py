@@ -21,6 +21,8 @@ from tests.field_runs import with_fields
 from tests.train import extended
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 
 def pictures(**fields):
     config = tiny_config.get_config()

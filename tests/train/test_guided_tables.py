@@ -9,6 +9,8 @@ from mhe_jax.train.loop import train_and_evaluate
 from tests.train.saved import final_weights
 from tests.train.test_owned_tables import losses, make
 
+pytestmark = pytest.mark.slow
+
 GUIDED = {
     "pictures": {"logit_adjustment": 1.0, "class_weights.name": "effective_number", "class_weights.beta": 0.9},
     "texts": {"soft_labels": True, "class_weights.name": "propensity"},

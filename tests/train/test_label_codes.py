@@ -17,6 +17,8 @@ from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_config, tiny_text_config
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 KINDS = {"pictures": tiny_config, "texts": tiny_text_config}
 # One-hot, of two digits that it does not look at: codes then change nothing but where a row lies.
 HEADS = {"pictures": heads.ohe((4, 5)), "texts": heads.xmc_ohe((11, 5))}

@@ -14,6 +14,8 @@ from mhe_jax.train import experiment, left_to_data
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.reporting.describe import describe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("examples", "size"),

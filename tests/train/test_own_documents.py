@@ -17,6 +17,8 @@ from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.reporting import writers
 from tests import tiny_text_config
 
+pytestmark = pytest.mark.slow
+
 WORDS = ("sea", "law", "act", "tax", "fish", "port", "ship")
 
 

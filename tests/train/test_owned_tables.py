@@ -13,6 +13,8 @@ from mhe_jax.train.reporting import writers
 from tests import tiny_config, tiny_face_config, tiny_text_config
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 OWNED = {"name": "sgd", "updates": "owned", "storage": "float32", "rate": 1.0, "weight_decay": 0.0}
 PLAIN = {"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
 KINDS = {

@@ -20,6 +20,8 @@ from mhe_jax.train.reporting.describe import describe
 from tests import tiny_side_by_side_config, tiny_text_config
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("sea", "law", "tax", "fish", "port", "ship", "wine", "coal", "iron")
 KINDS = ("features", "encoder")
 

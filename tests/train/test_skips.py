@@ -17,6 +17,8 @@ from mhe_jax.train.skips import Skips
 from tests.train.saved import assert_same, final_weights
 from tests.train.test_loop import tiny
 
+pytestmark = pytest.mark.slow
+
 
 class Poisoned(Synthetic):
     """Batch 4 of the first epoch holds a picture that is not a number."""

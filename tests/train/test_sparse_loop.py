@@ -16,6 +16,8 @@ from tests import tiny_bag_config
 from tests.data.texts.sparse import layouts
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 TEXTS = {"train": 40, "test": 9}
 NAMES = ("sea", "law", "tax", "fish", "port", "ship", "wine", "coal", "iron")
 

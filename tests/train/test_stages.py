@@ -21,6 +21,8 @@ from tests import tiny_config, tiny_face_config, tiny_text_config
 from tests.train.saved import assert_same, final_weights
 from tests.train.test_compilations import counted
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     "pictures": (tiny_config, heads.mhs),
     "texts": (tiny_text_config, heads.xmc_mhs),

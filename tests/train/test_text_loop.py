@@ -113,6 +113,7 @@ def test_the_lazy_loss_is_the_loss_of_the_logged_steps(tmp_path):
         assert loss == pytest.approx(losses[1][step], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_dropout_can_be_off_for_the_rest_of_an_epoch(tmp_path):
     """With every step of an epoch but the first without dropout, rates 0 and 0.5 differ by that first step alone."""
     losses = {}
@@ -190,18 +191,20 @@ def test_texts_from_a_file_and_on_the_spot(trained, tmp_path, capsys):
 def test_a_bad_line_is_named_and_the_others_are_answered(trained, tmp_path, capsys):
     workdir, _ = trained
     config, _ = experiment.read_workdir(workdir)
-    ask = lambda source: predict(config, workdir, str(source), 2, tmp_path / "out.jsonl")
+    ask = lambda source: predict(config, workdir, str(source), 2, output)
     for name, text, message, answers in (
         ("a.jsonl", b'{"text": "5"}\n{"txt": "6"}\n', "a.jsonl:2: the field 'text' is missing", ["5"]),
         ("b.jsonl", b'{"text": null}\n', "b.jsonl:1: the field 'text' must be a string", []),
         ("c.txt", b"5 6\n\xff\n7\n", "c.txt:2: byte 1 of the line is not UTF-8", ["5 6", "7"]),
     ):
         (tmp_path / name).write_bytes(text)
+        output = tmp_path / f"answers_{name}"
         with pytest.raises(ValueError, match=f"1 of {len(answers) + 1} inputs cannot be read; each is named above"):
             ask(tmp_path / name)
         assert f"left out: {tmp_path}/{message}" in capsys.readouterr().err
-        lines = (tmp_path / "out.jsonl").read_text().splitlines()
+        lines = output.read_text().splitlines() if answers else []
         assert [json.loads(line)["input"] for line in lines] == answers
+        assert output.exists() == bool(answers)
     with pytest.raises(ValueError, match="--input: there is no file textz.txt"):
         ask("textz.txt")
     assert ask("5 6 7 " * 200) == ask("5/6") == 1

@@ -18,6 +18,8 @@ from mhe_jax.train.reporting import writers
 from tests import tiny_config, tiny_face_config, tiny_text_config
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 HEADS = {
     tiny_config: heads.mhc((4, 5)),
     tiny_text_config: {**heads.xmc_mhc((11, 5)), "num_candidates": 4, "hidden_dim": 8},

@@ -24,6 +24,11 @@ if TYPE_CHECKING:  # the optimizers come with it, and predicting takes none
     from mhe_jax.train.state import TrainState
 
 _TEMPORARY = ".orbax-checkpoint-tmp"  # Orbax's name for a folder that is being written
+# The replicas of an array write a slice of it each, where it has 4 MiB: cutting a smaller one takes a program for its
+# shape, and longer than writing it whole.
+_ARRAYS = ocp.type_handlers.create_type_handler_registry(
+    (jax.Array, ocp.type_handlers.ArrayHandler(min_slice_bytes_for_replica_parallel=1 << 22))
+)
 
 
 class DamagedCheckpointError(ValueError):
@@ -63,7 +68,10 @@ class Checkpoints:
             read_only=read_only,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
-        handlers = {"state": ocp.PyTreeCheckpointHandler(), "meta": ocp.JsonCheckpointHandler()}
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(type_handler_registry=_ARRAYS),
+            "meta": ocp.JsonCheckpointHandler(),
+        }
         with self._writing():
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         for path in sorted(self.folder.glob(f"*/{seals.METADATA}")):

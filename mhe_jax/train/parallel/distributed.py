@@ -11,7 +11,7 @@ import threading
 import time
 import types
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,8 @@ from mhe_jax.data.feed import Feed
 from mhe_jax.train.parallel.ending import end_at_once
 from mhe_jax.train.parallel.mesh import BATCH, whole
 
-# How long a process that failed waits for the others to fail in the same way, as they do over a mistake in a config.
+# How long a process that failed waits for the others to fail in the same way, as they do over a mistake in a config;
+# and for threads of its own.
 _LEAVING_SECONDS = 5.0
 
 # What tells that a scheduler is there, and what JAX wants of it besides, which the scheduler's own starter sets.
@@ -219,23 +220,34 @@ class Agreement:
 
 
 def leave(code: int) -> int:
-    """Ends a process that failed: returns `code` if all failed, and else ends at once, without waiting for the others.
+    """Ends a process that failed: returns `code` if nothing holds it up, and else ends at once.
 
-    An ordinary exit would wait for processes that wait for this one; they are ended by its silence.
+    An ordinary exit would wait for processes that wait for this one, which are ended by its silence, and for threads of
+    a save that failed, which wait five minutes for one another.
     """
-    if global_state.client is None:
-        return code
-    try:
-        barrier("the end after an error", _LEAVING_SECONDS)
-    except MissingProcessError as error:
-        print(
-            f"error: {error}: it is gone, or it waits for this process, and ends when it misses its heartbeats",
-            file=sys.stderr,
-        )
-        sys.stdout.flush()
-        sys.stderr.flush()
-        end_at_once(code)
+    if global_state.client is not None:
+        try:
+            barrier("the end after an error", _LEAVING_SECONDS)
+        except MissingProcessError as error:
+            print(
+                f"error: {error}: it is gone, or it waits for this process, and ends when it misses its heartbeats",
+                file=sys.stderr,
+            )
+            _end(code)
+    until = time.monotonic() + _LEAVING_SECONDS
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            # Not Orbax's own method, which raises.
+            threading.Thread.join(thread, max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                _end(code)
     return code
+
+
+def _end(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    end_at_once(code)
 
 
 def _alone(message: str) -> None:

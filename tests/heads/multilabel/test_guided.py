@@ -45,6 +45,7 @@ def found(name):
     return jax.device_get((value, grads))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_a_mesh_gives_the_result_of_one_device(name):
     one = found(name)

@@ -1,69 +1,31 @@
-"""Checkpoints by themselves: what is kept, what damage does, full and read-only disks, other meshes."""
+"""Checkpoints by themselves: what is kept, what damage does, other meshes."""
 
 import contextlib
 import json
-import os
 import pathlib
 import re
 import shutil
-import subprocess
 import time
 import warnings
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from orbax.checkpoint._src.metadata import checkpoint as orbax_metadata
 from orbax.checkpoint._src.metadata import step_metadata_serialization
 
-from mhe_jax.labels import LabelSpace
-from mhe_jax.train.checkpoints import lock, seals
+from mhe_jax.train.checkpoints import seals
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
-from mhe_jax.train.state import TrainState
+from tests.train.checkpoints.small_checkpoints import (
+    SPACE,
+    made,
+    mesh_of,
+    restored_step,
+    save_all,
+    shapes_of,
+)
 
-SPACE = LabelSpace(19, (4, 5))
 # What Orbax has in a checkpoint's metadata until its last write to them.
 BEFORE = {"item_handlers": None, "custom_metadata": {}}
-
-
-def mesh_of(data, classes):
-    devices = np.array(jax.devices()[: data * classes]).reshape(data, classes)
-    return Mesh(devices, ("data", "class"), axis_types=(AxisType.Auto,) * 2)
-
-
-def made(step, mesh=None, rows=8, width=6):
-    """A state that tells its step, with a table that is split over 'class'."""
-    mesh = mesh or mesh_of(2, 2)
-    sharded = lambda array, *spec: jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec)))
-    table = np.zeros((rows, width), np.float32)
-    table[:7] = step + np.arange(7 * width).reshape(7, width)
-    params = {"backbone": {"kernel": sharded(np.full((3, width), step, np.float32))}, "head": {}}
-    params["head"]["table"] = sharded(table, "class")
-    return TrainState(sharded(jnp.int32(step)), params, {}, {"momentum": sharded(np.full(5, step, np.float32))})
-
-
-def shapes_of(state):
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), state)
-
-
-def meta(best=None):
-    return {"label_space": "19 as 4x5", "best": best and {"step": best}, "last": None, "seconds": 0.0}
-
-
-def save_all(workdir, steps, best=None, **options):
-    with contextlib.closing(Checkpoints(workdir, **options)) as checkpoints:
-        for step in steps:
-            checkpoints.save(made(step), step, meta(best if best and best <= step else None))
-    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
-
-
-def restored_step(workdir, **options):
-    with contextlib.closing(Checkpoints(workdir, **options)) as checkpoints:
-        state, _ = checkpoints.restore(shapes_of(made(0)), SPACE)
-    assert float(state.params["backbone"]["kernel"].sum()) == 18 * int(state.step)
-    return int(state.step)
 
 
 def test_the_newest_the_best_and_every_nth_are_kept(tmp_path):
@@ -153,7 +115,6 @@ FILES = {
     "array index": "state/d/*",
     "array manifest": "state/manifest.ocdbt",
     "array manifest of a process": "state/ocdbt.process_0/manifest.ocdbt",
-    "array metadata": "state/array_metadatas/*",
     "tree metadata": "state/_METADATA",
     "shardings": "state/_sharding",
     "meta": "meta/metadata",
@@ -287,53 +248,3 @@ def test_a_state_moves_to_another_mesh(two, data, classes):
     np.testing.assert_array_equal(state.params["head"]["table"][:7], expected.params["head"]["table"][:7])
     np.testing.assert_array_equal(state.opt_state["momentum"], expected.opt_state["momentum"])
     assert state.params["head"]["table"].sharding == abstract.params["head"]["table"].sharding
-
-
-@contextlib.contextmanager
-def full_disk(folder):
-    """A file system of four MiB in memory; needs the right to mount."""
-    folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-MAY_MOUNT = os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
-
-
-@pytest.mark.skipif(not MAY_MOUNT, reason="needs the right to mount a small file system")
-def test_a_full_disk_stops_with_a_message_and_leaves_the_last_checkpoint(tmp_path):
-    noise = np.random.default_rng(0).normal(size=2**21).astype(np.float32)  # 8 MiB that do not compress
-    with full_disk(tmp_path / "disk") as workdir:
-        save_all(workdir, (1, 2), keep=2)
-        large = made(3).replace(opt_state={"momentum": jnp.asarray(noise)})
-        with contextlib.closing(Checkpoints(workdir, keep=2)) as checkpoints:
-            checkpoints.save(large, 3, meta())
-            message = r"cannot be written to .*No space left.* those of the steps 1, 2"
-            with pytest.raises(OSError, match=message):
-                checkpoints.wait()
-        assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["1", "2"]
-        assert restored_step(workdir) == 2
-        save_all(workdir, (3,), keep=2)
-        assert restored_step(workdir) == 3
-
-
-@pytest.mark.skipif(not MAY_MOUNT, reason="needs the right to mount a folder read-only")
-def test_a_workdir_that_becomes_read_only(tmp_path):
-    with full_disk(tmp_path / "disk") as workdir:
-        save_all(workdir, (1, 2), keep=2)
-        checkpoints = Checkpoints(workdir, keep=2)
-        subprocess.run(["mount", "-o", "remount,ro", str(workdir)], check=True)
-        with pytest.raises(OSError, match=r"cannot be written to .*Read-only file system.* those of the steps 1, 2"):
-            save_and_wait(checkpoints, 3)
-        checkpoints.close()
-        assert restored_step(workdir, read_only=True) == 2
-        with pytest.raises(OSError, match=r"workdir .*disk cannot be written: .*Read-only file system"):
-            lock.held(workdir).__enter__()
-
-
-def save_and_wait(checkpoints, step):
-    checkpoints.save(made(step), step, meta())
-    checkpoints.wait()

@@ -10,7 +10,7 @@ import pytest
 
 from mhe_jax.train.checkpoints import seals
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
-from tests.train.checkpoints.test_checkpoint import SPACE, made, meta, save_all, shapes_of
+from tests.train.checkpoints.small_checkpoints import SPACE, made, meta, save_all, shapes_of
 
 
 def test_the_figures_are_those_of_the_save_however_late_they_are_written(tmp_path, monkeypatch):

@@ -16,6 +16,8 @@ from mhe_jax.train.reporting import report, writers
 from mhe_jax.train.reporting.programs import build_model, compile_train
 from tests.train.saved import assert_same, final_weights
 
+pytestmark = pytest.mark.slow
+
 SPLIT = ("data", "class")
 
 

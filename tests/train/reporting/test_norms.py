@@ -21,6 +21,8 @@ from mhe_jax.train.state import abstract_state, create_state
 from mhe_jax.train.step import StepOptions, make_train_step
 from tests.field_runs import pictures, texts
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[3]
 RATE = 0.05
 PLAIN = {"name": "sgd", "momentum": 0.0, "weight_decay": 0.0, "nesterov": False}
@@ -75,7 +77,6 @@ print("the same")
 """
 
 
-@pytest.mark.slow
 def test_the_norms_change_no_bit_of_the_parameters():
     """In a process with XLA's own way to compile loops, which takes a while: the tests' older one rounds otherwise."""
     flags = " ".join(flag for flag in os.environ["XLA_FLAGS"].split() if "emitters" not in flag)
