@@ -3,8 +3,10 @@
 There is no pickle in it, no code, and no path of this machine.
 """
 
+import dataclasses
 import json
 import pathlib
+import sys
 from typing import Any
 
 import safetensors.numpy
@@ -12,6 +14,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.export import card, output
+from mhe_jax.inference import decision
 from mhe_jax.inference.opened import Trained
 from mhe_jax.train import experiment, label_codes
 from mhe_jax.train.checkpoints import published
@@ -24,8 +27,8 @@ MOST_NAMED = 10_000
 
 
 def write(trained: Trained, folder: pathlib.Path, license: str = "") -> None:
-    """Writes config.json, model.safetensors, classes.json, classes.txt, codes.npy, what reads texts, result.json and a
-    card, README.md.
+    """Writes config.json, model.safetensors, classes.json, classes.txt, codes.npy, what reads texts, the decision,
+    result.json and a card, README.md.
 
     Args:
       trained: of `mhe_jax.export.program.open_run`.
@@ -47,6 +50,7 @@ def write(trained: Trained, folder: pathlib.Path, license: str = "") -> None:
     output.write_classes(folder, trained)
     label_codes.keep(folder, trained.codes)
     output.write_reader(folder, trained)
+    _pass_on_decision(trained, folder)
     result = _result(trained.workdir)
     if result:
         write_atomically(folder / "result.json", json.dumps(result, indent=2) + "\n")
@@ -63,6 +67,22 @@ def _as_used(trained: Trained) -> ConfigDict:
         with config.unlocked():
             config.data.tokenizer = published.TOKENIZER
     return config
+
+
+def _pass_on_decision(trained: Trained, folder: pathlib.Path) -> None:
+    """Writes the run's decision, if it is of these weights, as one of the folder's."""
+    if not (trained.workdir / decision.FILE).is_file():
+        return
+    try:
+        found = decision.read_decision(trained.workdir, _model_of(trained, trained.workdir))
+    except ValueError as error:
+        print(f"left out: {error}", file=sys.stderr)
+    else:
+        dataclasses.replace(found, model=_model_of(trained, folder)).save(folder)
+
+
+def _model_of(trained: Trained, folder: pathlib.Path) -> dict[str, Any]:
+    return decision.model_of(folder, trained.step, trained.classes)
 
 
 def _result(workdir: pathlib.Path) -> dict[str, Any]:

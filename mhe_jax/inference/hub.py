@@ -4,13 +4,14 @@ import os
 import pathlib
 
 from mhe_jax.data.texts.sparse.word_fields import FOLDER as VECTORIZER
+from mhe_jax.inference import decision
 from mhe_jax.train.checkpoints.published import TOKENIZER, WEIGHTS, is_published
 from mhe_jax.train.kept_encoder import FOLDER as ENCODER
 
 PREFIX = "hub:"
 # What is downloaded: what a run is read from, and nothing that could run.
 FILES = [
-    *("config.json", "classes.json", "codes.npy", "result.json", WEIGHTS),
+    *("config.json", "classes.json", "codes.npy", "result.json", WEIGHTS, decision.FILE),
     *(f"{TOKENIZER}/*.{ending}" for ending in ("json", "txt", "model")),
     *(f"{VECTORIZER}/*.{ending}" for ending in ("json", "npy")),
     *(f"{ENCODER}/*.{ending}" for ending in ("json", "txt", "model", "safetensors")),

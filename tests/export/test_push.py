@@ -1,5 +1,6 @@
 """A run pushed to a folder and to a hub on loopback, and what is loaded from there: bit for bit the run."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -15,10 +16,13 @@ from ml_collections import ConfigDict
 
 import mhe_jax
 from mhe_jax.data.teacher import build_distillation
+from mhe_jax.evaluation.calibration import Calibration
 from mhe_jax.export.folder import write
 from mhe_jax.export.formats import export
+from mhe_jax.export.program import open_run
 from mhe_jax.export.push import push
 from mhe_jax.inference import hub
+from mhe_jax.inference.decision import Decision, model_of
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict
 from mhe_jax.recipes import heads
@@ -97,6 +101,25 @@ def test_pictures_by_codes_are_the_same(runs, published):
     assert not there.codes.is_identity
     assert there.codes.digest == here.codes.digest
     assert there.classes == here.classes
+
+
+def test_a_decision_goes_with_the_weights_that_it_is_of(runs, tmp_path, capsys):
+    workdir = shutil.copytree(runs / "pictures", tmp_path / "run")
+    trained = open_run(experiment.usable_config(workdir), workdir)
+    model = model_of(workdir, trained.step, trained.classes)
+    decision = Decision(
+        Calibration("temperature", 0.25), np.array([0.2]), np.zeros(19, np.int32), one_class=True, model=model, facts={}
+    )
+    decision.save(workdir)
+    pushed(workdir, tmp_path / "out")
+    pictures = np.random.default_rng(0).integers(256, size=(9, 8, 8, 1), dtype=np.uint8)
+    ask = lambda folder: mhe_jax.load(folder).predict(pictures, top_k=7, threshold="auto")
+    assert ask(tmp_path / "out") == ask(workdir) != mhe_jax.load(workdir).predict(pictures, top_k=7)
+    assert "left out" not in capsys.readouterr().err
+    dataclasses.replace(decision, model={**model, "weights": "of another step"}).save(workdir)
+    pushed(workdir, tmp_path / "out")
+    assert not (tmp_path / "out" / "decision.safetensors").exists()
+    assert "left out: " in capsys.readouterr().err
 
 
 def test_the_command_line_answers_the_same(runs, published, tmp_path):
