@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mhe_jax.serving.app import application
 from mhe_jax.serving.gate import Gate
@@ -21,7 +23,8 @@ from mhe_jax.serving.served import Served
 _BACKLOG = 2048
 _SWITCH_SECONDS = 5e-4
 _CLOSING_SECONDS = 1.0  # for clients to ask once more on the connections that they have
-_IDLE_SECONDS = 30  # that a connection may say nothing
+_IDLE_SECONDS = 30  # that a connection may say nothing, or take to say what it wants
+_TICKS = 10  # of uvicorn in a second
 
 
 class Server(uvicorn.Server):
@@ -35,6 +38,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, gate: Gate, drain_seconds: float):
         super().__init__(config)
         self._gate, self._drain_seconds, self._end = gate, drain_seconds, float("inf")
+        self._waiting: dict[tuple[Any, Any], float] = {}  # since when, by connection and its last request
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -56,7 +60,21 @@ class Server(uvicorn.Server):
             self._end += _CLOSING_SECONDS
         elif self._gate.closing:
             self.should_exit |= time.monotonic() >= self._end or not self.server_state.connections
+        if counter % _TICKS == 0:
+            self._close_the_silent()
         return await super().on_tick(counter)
+
+    def _close_the_silent(self) -> None:
+        """Closes connections whose next request does not come, or has a head without an end: uvicorn would wait on."""
+        now = time.monotonic()
+        idle = []
+        for connection in cast(set[HttpToolsProtocol], self.server_state.connections):
+            if not connection.cycle or connection.cycle.response_complete:
+                idle.append((connection, connection.cycle))
+        self._waiting = {key: self._waiting.get(key, now) for key in idle}
+        for (connection, _), since in self._waiting.items():
+            if now - since > _IDLE_SECONDS:
+                connection.transport.close()
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -83,6 +101,7 @@ def serve(models: Sequence[Served], options: Options, metrics: Metrics, listenin
     gate = application(models, options, metrics)
     config = uvicorn.Config(
         gate,
+        http=HttpToolsProtocol,
         backlog=_BACKLOG,
         log_level="error",
         access_log=False,
