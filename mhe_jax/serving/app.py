@@ -59,12 +59,14 @@ def application(models: Sequence[Served], options: Options, metrics: Metrics) ->
 
 
 def _require_token(app: FastAPI, options: Options) -> None:
-    """Says in the OpenAPI document that the gate asks for a token, where it does."""
+    """Says in the OpenAPI document what the gate asks a token of, where it does."""
     document = app.openapi()
     if options.token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
-        for path in document["paths"].keys() & OPEN:
+    for path in document["paths"].keys() & OPEN:
+        document["paths"][path]["get"]["responses"].pop("401", None)
+        if options.token:
             document["paths"][path]["get"]["security"] = []
 
 
