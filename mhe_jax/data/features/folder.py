@@ -32,18 +32,12 @@ class FeatureFolder(FeatureData):
         folders = split_folders(self.path)
         names = files.read_names(folders[TRAIN].parent)
         features = {name: read_features(self, folder) for name, folder in folders.items()}
-        labelled = {name: labels_beside(folder) for name, folder in folders.items()}
-        paths = {name: files.label_file(folder) for name, folder in labelled.items()}
+        labelled = {name: labels_beside(folder, self.multilabel) for name, folder in folders.items()}
+        paths = {name: file.path for name, file in labelled.items()}
         where: object = folders[TRAIN].parent / files.NAMES if names else paths[TRAIN]
-        found = {name: files.read_one(folder, len(features[name])) for name, folder in labelled.items()}
-        named = found[TRAIN].dtype.kind == "U"
-        for name, labels in found.items():
-            if (labels.dtype.kind == "U") != named:
-                raise DataError(
-                    f"{paths[name]} holds {labels.dtype} labels, but that of {TRAIN}/ "
-                    f"{found[TRAIN].dtype}: all splits need strings, or all integers"
-                )
-        if named:
+        found = {name: files.read_one(file.folder, len(features[name]), file.path) for name, file in labelled.items()}
+        files.require_one_kind({name: (paths[name], labels) for name, labels in found.items()})
+        if found[TRAIN].dtype.kind == "U":
             names = names or tuple(np.unique(found[TRAIN]).tolist())
             if len(set(names)) < len(names):
                 raise DataError(f"{where} lists a name twice, but labels are names: make them differ")
@@ -75,24 +69,25 @@ class MultiLabelFolder(MultiLabelData):
         folders = split_folders(self.path)
         names = files.read_names(folders[TRAIN].parent)
         features = {name: read_features(self, folder) for name, folder in folders.items()}
-        labelled = {name: labels_beside(folder) for name, folder in folders.items()}
-        paths = {name: files.label_file(folder, files.MANY) for name, folder in labelled.items()}
+        labelled = {name: labels_beside(folder, self.multilabel) for name, folder in folders.items()}
+        paths = {name: file.path for name, file in labelled.items()}
         where = folders[TRAIN].parent / files.NAMES if names else paths[TRAIN]
-        read = {name: files.read_many(folder, len(features[name])) for name, folder in labelled.items()}
+        read = {name: files.read_many(file.folder, len(features[name]), file.path) for name, file in labelled.items()}
         names, found = files.matrices(read, names, where)
         filtered = {
             name: files.read_filtered(folder, len(features[name])) for name, folder in folders.items() if name != TRAIN
         }
         number = len(names) or found[TRAIN].shape[1]
-        for which, matrices in ((files.MANY, found), (files.FILTERED, filtered)):
+        beside = {name: folder / files.FILTERED for name, folder in folders.items()}
+        for at, matrices in ((paths, found), (beside, filtered)):
             for name, matrix in matrices.items():
                 if matrix is not None and matrix.shape[1] != number:
                     raise DataError(
-                        f"{folders[name] / which} has {matrix.shape[1]} columns, but {where} {number} labels: a column "
-                        "for each is needed"
+                        f"{at[name]} has {matrix.shape[1]} columns, but {where} {number} labels: a column for each is "
+                        "needed"
                     )
         if not found[TRAIN].nnz:
-            raise DataError(f"{folders[TRAIN] / files.MANY}: none of the {found[TRAIN].shape[0]} rows has a label")
+            raise DataError(f"{paths[TRAIN]}: none of the {found[TRAIN].shape[0]} rows has a label")
         self.accept_classes(number, str(where))
         inverse = inverse_propensity(found[TRAIN], *self.propensity)
         splits = {
@@ -123,7 +118,7 @@ def split_folders(path: str) -> dict[str, pathlib.Path]:
 
 def read_features(data: FeatureData, folder: pathlib.Path) -> np.ndarray:
     """The features of a split, [N, D]; D becomes that of the data set, if it has none yet."""
-    path = features_file(folder)
+    path = features_file(folder, data.multilabel)
     features = open_features(path, data.features_dim)
     data.features_dim = features.shape[1]
     if data.check_finite:
@@ -131,8 +126,8 @@ def read_features(data: FeatureData, folder: pathlib.Path) -> np.ndarray:
     return features
 
 
-def features_file(folder: pathlib.Path) -> pathlib.Path:
-    """Where the features of a split are; of Parquet files, what they were decoded into.
+def features_file(folder: pathlib.Path, several: bool) -> pathlib.Path:
+    """Where the features of a split are; of Parquet files, what they were decoded into, with labels as `parquet` says.
 
     Raises:
       DataError: if there are none, or in more than one form.
@@ -141,14 +136,42 @@ def features_file(folder: pathlib.Path) -> pathlib.Path:
     there = [path.name for path in (folder / FILE, folder / TENSOR) if path.exists()]
     if len(there) + bool(tables) > 1:
         raise DataError(f"{folder} holds {', '.join([*there, *(path.name for path in tables)][:4])}: leave one of them")
-    return parquet.decoded(tables) / FILE if tables else folder / (there or [FILE])[0]
+    return parquet.decoded(tables, several) / FILE if tables else folder / (there or [FILE])[0]
 
 
-def labels_beside(folder: pathlib.Path) -> pathlib.Path:
-    """The folder with the labels of a split: its own, or what Parquet files with labels were decoded into."""
+@dataclasses.dataclass(frozen=True)
+class LabelsBeside:
+    """Where the labels of a split are: the folder that holds their file, and what messages name."""
+
+    folder: pathlib.Path
+    path: pathlib.Path
+
+
+def labels_beside(folder: pathlib.Path, several: bool) -> LabelsBeside:
+    """The labels of a split: a file of its own, or what Parquet files with labels were decoded into.
+
+    Args:
+      folder: of the split.
+      several: whether a row has any number of labels.
+
+    Raises:
+      DataError: if there are both, or Parquet files have labels of the other kind alone.
+    """
+    own = files.label_file(folder, files.MANY if several else files.ONE)
     tables = sorted(folder.glob("*.parquet"))
-    own = any((folder / name).exists() for name in (files.ONE, files.MANY, files.LINES))
-    return parquet.decoded(tables) if tables and not own else folder
+    if not tables:
+        return LabelsBeside(folder, own)
+    decoded = parquet.decoded(tables, several)
+    if not files.label_file(decoded, files.LINES if several else files.ONE).exists():
+        if not any((folder / name).exists() for name in (files.ONE, files.MANY, files.LINES)):
+            parquet.require_no_other_labels(tables[0], several)
+        return LabelsBeside(folder, own)
+    if own.exists():
+        raise DataError(
+            f"{folder} holds {own.name}, and {tables[0].name} labels in the column {parquet.LABELS[several]!r}: leave "
+            "one of them"
+        )
+    return LabelsBeside(decoded, tables[0] if len(tables) == 1 else folder / "*.parquet")
 
 
 def fits_device(data: FeatureData, features: np.ndarray) -> bool:

@@ -4,6 +4,7 @@ labels.jsonl stands for either: a label a line, or a list of labels.
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -17,6 +18,7 @@ import scipy.sparse
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.files import mapped_array, require_file
 from mhe_jax.data.lines import read_lines
+from mhe_jax.data.multi_hot import ListedRows, one_width, read_multi_hot
 from mhe_jax.data.names import look_alike
 
 ONE, MANY, LINES, FILTERED, NAMES = "labels.npy", "labels.npz", "labels.jsonl", "filtered.npz", "classes.txt"
@@ -26,7 +28,7 @@ ONE, MANY, LINES, FILTERED, NAMES = "labels.npy", "labels.npz", "labels.jsonl", 
 class Listed:
     """Labels of rows as a file lists them.
 
-    path: the file.
+    path: the file, for messages.
     labels: of all rows end to end, integers or strings [M].
     counts: how many each row has, int64 [N].
     """
@@ -45,15 +47,20 @@ def read_names(root: pathlib.Path) -> tuple[str, ...]:
     return names
 
 
-def read_one(folder: pathlib.Path, num_rows: int) -> np.ndarray:
+def read_one(folder: pathlib.Path, num_rows: int, named: pathlib.Path | None = None) -> np.ndarray:
     """labels.npy or labels.jsonl: integers or strings [N].
+
+    Args:
+      folder: where it is.
+      num_rows: N.
+      named: what it was decoded from, for messages.
 
     Raises:
       DataError: if it is missing, of other rows, or holds anything else.
     """
     path = label_file(folder)
     if path.name == LINES:
-        listed = _listed(path, num_rows, several=False)
+        listed = _listed(path, num_rows, several=False, named=named)
         return listed.labels
     if not path.exists() and (folder / MANY).exists():
         raise DataError(
@@ -63,7 +70,7 @@ def read_one(folder: pathlib.Path, num_rows: int) -> np.ndarray:
     found = np.asarray(mapped_array(path))
     if found.ndim != 1 or found.dtype.kind not in "iuU":
         raise DataError(f"{path} holds {found.dtype} {list(found.shape)}; labels must be integers or strings [N]")
-    _require_rows(path, len(found), num_rows)
+    _require_rows(named or path, len(found), num_rows)
     return found
 
 
@@ -75,7 +82,7 @@ def label_file(folder: pathlib.Path, usual: str = ONE) -> pathlib.Path:
     return folder / (LINES if LINES in there else usual)
 
 
-def _listed(path: pathlib.Path, num_rows: int, several: bool) -> Listed:
+def _listed(path: pathlib.Path, num_rows: int, several: bool, named: pathlib.Path | None) -> Listed:
     """A line of JSON for each row: a label, or with `several` a list of labels."""
     rows: list[list[Any]] = []
     kind: type | None = None
@@ -92,6 +99,7 @@ def _listed(path: pathlib.Path, num_rows: int, several: bool) -> Listed:
         if not all(type(label) is kind for label in row):
             raise DataError(f"{path}:{number}: labels are integers, or strings, in all lines; not both")
         rows.append(row)
+    path = named or path
     _require_rows(path, len(rows), num_rows)
     flat = list(itertools.chain.from_iterable(rows))
     try:
@@ -109,11 +117,15 @@ def matrices(
     """Labels of splits as CSR float32 [N, L], the split to train on first, and the names of the labels.
 
     Without `names` listed strings are named by those to train on, sorted, and numbers end at the highest of all splits.
+    Rows of noughts and ones are read as such, see `read_multi_hot`.
 
     Raises:
-      DataError: naming the row of a label that is none of these.
+      DataError: naming the row of a label that is none of these, and the file if labels are not all of one kind.
     """
     listed = {name: labels for name, labels in found.items() if isinstance(labels, Listed)}
+    require_one_kind({name: (labels.path, labels.labels) for name, labels in listed.items()})
+    if multi_hot := _multi_hot(listed):
+        return names, {name: multi_hot.get(name, labels) for name, labels in found.items()}
     first = next(iter(found.values()))
     if isinstance(first, Listed) and first.labels.dtype.kind == "U":
         names = names or tuple(np.unique(first.labels).tolist())
@@ -132,6 +144,43 @@ def matrices(
         matrix.data[:] = 1  # of a label that is listed twice
         made[name] = matrix
     return names, made
+
+
+def require_one_kind(found: Mapping[str, tuple[pathlib.Path, np.ndarray]]) -> None:
+    """Raises DataError unless the labels of all splits are strings, or integers; where there are none, both are right.
+
+    Args:
+      found: by split, that to train on first: where labels come from, and these.
+    """
+    some = {name: (path, labels) for name, (path, labels) in found.items() if len(labels)}
+    first, (_, of_first) = next(iter(some.items()), ("", (None, np.zeros(0))))
+    for path, labels in some.values():
+        if (labels.dtype.kind == "U") != (of_first.dtype.kind == "U"):
+            raise DataError(
+                f"{path} holds {labels.dtype} labels, but that of {first}/ {of_first.dtype}: all splits need strings, "
+                "or all integers"
+            )
+
+
+def _multi_hot(listed: Mapping[str, Listed]) -> dict[str, scipy.sparse.csr_matrix]:
+    """The splits whose rows are noughts and ones; none if those of the first one are lists of labels."""
+    if not listed or not one_width(next(iter(listed.values())).counts):
+        return {}
+    values, places = np.unique(np.concatenate([some.labels for some in listed.values()]), return_inverse=True)
+    ends = np.cumsum([len(some.labels) for some in listed.values()])[:-1]
+    splits = [
+        ListedRows(some.counts, columns, functools.partial("{}: row {}".format, some.path))
+        for some, columns in zip(listed.values(), np.split(places, ends), strict=True)
+    ]
+    multi_hot = read_multi_hot(values.tolist(), splits)
+    if multi_hot is None:
+        return {}
+    width, found = multi_hot
+    made = {}
+    for name, (counts, columns) in zip(listed, found, strict=True):
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        made[name] = scipy.sparse.csr_matrix((np.ones(len(columns), np.float32), columns, ends), (len(counts), width))
+    return made
 
 
 def ids_of(
@@ -178,14 +227,15 @@ def ids_of(
     return labels.astype(np.int32)
 
 
-def read_many(folder: pathlib.Path, num_rows: int) -> scipy.sparse.csr_matrix | Listed:
+def read_many(
+    folder: pathlib.Path, num_rows: int, named: pathlib.Path | None = None
+) -> scipy.sparse.csr_matrix | Listed:
     """labels.npz: CSR float32 [N, L], columns sorted and none repeated, no stored 0; or labels.jsonl as it is.
 
-    Raises:
-      DataError: as `read_one`.
+    Args and errors are those of `read_one`.
     """
     if label_file(folder).name == LINES:
-        return _listed(folder / LINES, num_rows, several=True)
+        return _listed(folder / LINES, num_rows, several=True, named=named)
     if not (folder / MANY).exists() and (folder / ONE).exists():
         raise DataError(
             f"{folder} holds {ONE}, one label for each row: set config.data.name = 'features', as the shipped configs "

@@ -17,32 +17,34 @@ from mhe_jax.data.features.arrays import FILE
 from mhe_jax.data.features.labels import LINES, ONE
 from mhe_jax.data.parquet import open_parquet, told
 
-FEATURES, LABELS = ("features", "embedding"), ("label", "labels")
+FEATURES = ("features", "embedding")
+LABELS = ("label", "labels")  # one a row, several a row
 _ROWS = 8192  # decoded together
-_VERSION = 1  # of what is kept
+_VERSION = 2  # of what is kept
 
 
-def decoded(files: Sequence[pathlib.Path]) -> pathlib.Path:
+def decoded(files: Sequence[pathlib.Path], several: bool) -> pathlib.Path:
     """The folder with the rows of Parquet files, one file after the other, as features.npy and labels.
 
     The column `features`, or `embedding`, holds lists of float16, float32 or float64, all of one length; float64
-    becomes float32. The column `label` of integers or strings becomes labels.npy, or `labels`, lists of these,
-    labels.jsonl; there may be none. The folder lies under $XDG_CACHE_HOME or ~/.cache, by the files' paths, sizes and
-    times of change: files that have changed are decoded anew, and old folders may be removed at any time.
+    becomes float32. The column `label` of integers or strings becomes labels.npy, or with `several` the column
+    `labels`, lists of these, labels.jsonl; there may be none. The folder lies under $XDG_CACHE_HOME or ~/.cache, by
+    the files' paths, sizes and times of change and by `several`: files that have changed are decoded anew, and old
+    folders may be removed at any time.
 
     Raises:
       DataError: naming the file, and the row, if columns are missing or hold anything else, or a file is damaged.
     """
     known = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     root = cache_root() / "features"
-    folder = root / hashlib.sha256(json.dumps([_VERSION, known]).encode()).hexdigest()[:32]
+    folder = root / hashlib.sha256(json.dumps([_VERSION, known, several]).encode()).hexdigest()[:32]
     if folder.is_dir():
         return folder
     try:
         root.mkdir(parents=True, exist_ok=True)
         made = pathlib.Path(tempfile.mkdtemp(dir=root))
         try:
-            _decode(files, made, folder)
+            _decode(files, several, made, folder)
             try:
                 made.rename(folder)
             except OSError:
@@ -55,9 +57,20 @@ def decoded(files: Sequence[pathlib.Path]) -> pathlib.Path:
     return folder
 
 
-def _decode(files: Sequence[pathlib.Path], into: pathlib.Path, folder: pathlib.Path) -> None:
+def require_no_other_labels(path: pathlib.Path, several: bool) -> None:
+    """Raises DataError if a file has the column of labels that is not the one of `several`."""
+    other = LABELS[not several]
+    if other in open_parquet(path).schema_arrow.names:
+        what, name = ("one label", "features") if several else ("many labels", "features_multilabel")
+        raise DataError(
+            f"{path} has the column {other!r}, {what} for each row, and none {LABELS[several]!r}: set config.data.name "
+            f"= {name!r}, for which the shipped configs have {'no' if several else 'the'} argument `multilabel`"
+        )
+
+
+def _decode(files: Sequence[pathlib.Path], several: bool, into: pathlib.Path, folder: pathlib.Path) -> None:
     opened = [open_parquet(path) for path in files]
-    columns = [_columns(path, file.schema_arrow) for path, file in zip(files, opened, strict=True)]
+    columns = [_columns(path, file.schema_arrow, several) for path, file in zip(files, opened, strict=True)]
     if len(set(columns)) > 1:
         raise DataError(f"{files[0].parent}: the Parquet files have other columns, {' and '.join(map(str, columns))}")
     features, label, _ = columns[0]
@@ -100,7 +113,7 @@ def _batches(path: pathlib.Path, file: Any, columns: list[str]) -> Iterator[Any]
         yield batch
 
 
-def _columns(path: pathlib.Path, schema: Any) -> tuple[str, str, str]:
+def _columns(path: pathlib.Path, schema: Any, several: bool) -> tuple[str, str, str]:
     """The names of the columns with features and with labels, and what labels are; '' without labels. Checks types."""
     import pyarrow.types as kinds
 
@@ -112,7 +125,7 @@ def _columns(path: pathlib.Path, schema: Any) -> tuple[str, str, str]:
     kind = schema.field(features).type
     if not is_list(kind) or not kinds.is_floating(kind.value_type):
         raise DataError(f"{path}: the column {features!r} is {kind}; it must hold lists of floating point numbers")
-    label, of_labels = next((name for name in LABELS if name in schema.names), ""), ""
+    label, of_labels = LABELS[several] if LABELS[several] in schema.names else "", ""
     if label:
         kind = schema.field(label).type
         inner = kind.value_type if label == LABELS[1] and is_list(kind) else kind

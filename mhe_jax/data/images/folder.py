@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -147,23 +148,23 @@ def tell_unevaluated(evaluate: Pictures, where: object) -> None:
 
 def part(source: Pictures, share: float, where: object) -> tuple[Pictures, Pictures]:
     """The pictures to train on, and those held out; DataError if no class has two."""
-    out = held_out(source, share)
+    out = held_out([source.name(index) for index in range(len(source))], source.labels, share)
     if not out.any():
         raise DataError(f"{where}: no class has two pictures, of which config.data.valid_share takes one")
     return source.take(~out), source.take(out)
 
 
-def held_out(source: Pictures, share: float) -> np.ndarray:
+def held_out(names: Iterable[bytes], labels: np.ndarray, share: float) -> np.ndarray:
     """bool [N]: about a share of the pictures, by a hash of their names; of each class one at least, and never all."""
-    places = np.array([_place(source.name(index)) for index in range(len(source))])
-    out, by_class = places < share, np.argsort(source.labels, kind="stable")
-    for rows in np.split(by_class, np.flatnonzero(np.diff(source.labels[by_class])) + 1):
+    places = np.array([*map(place_of, names)])
+    out, by_class = places < share, np.argsort(labels, kind="stable")
+    for rows in np.split(by_class, np.flatnonzero(np.diff(labels[by_class])) + 1):
         order = rows[np.argsort(places[rows])]
         out[order[0]], out[order[-1]] = True, False  # of one picture the latter
     return out
 
 
-def _place(name: bytes) -> float:
+def place_of(name: bytes) -> float:
     """A number of [0, 1) that a picture has by its name."""
     digest = hashlib.blake2b(name, digest_size=6).digest()
     return int.from_bytes(digest) / 2**48

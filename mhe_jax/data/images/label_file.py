@@ -1,16 +1,17 @@
 """A file that says which labels each picture of a folder has: CSV, TSV, JSON lines or Parquet."""
 
+import dataclasses
 import functools
 import os
 import pathlib
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.images.listing import list_pictures, tell_left_out
 from mhe_jax.data.lines import json_field, read_json_lines
-from mhe_jax.data.tables.columns import Columns, find_labels
+from mhe_jax.data.tables.columns import Columns, Labels, find_labels
 from mhe_jax.data.tables.label_cells import Cells
 from mhe_jax.data.tables.one_kind import json_labels, require_one_kind
 from mhe_jax.data.tables.rows import labels_of_row, named_rows
@@ -31,6 +32,25 @@ class Row(NamedTuple):
     where: str
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelFile:
+    """What a file says.
+
+    rows: by their pictures, each of which is there, as every picture has a row.
+    columns: how a table holds labels; None of JSON lines.
+    layout: the same for people.
+    """
+
+    rows: dict[bytes, Row]
+    columns: Labels | None
+    layout: str
+
+    @property
+    def ones(self) -> tuple[str, ...]:
+        """The columns of noughts and ones, each of which is a label."""
+        return () if self.columns is None else self.columns.ones
+
+
 def find_label_file(folder: pathlib.Path) -> pathlib.Path | None:
     """The labels of a folder's pictures, if a file says them; raises DataError where several do."""
     there = [path for stem in STEMS for ending in ENDINGS if (path := folder / f"{stem}{ending}").is_file()]
@@ -39,12 +59,13 @@ def find_label_file(folder: pathlib.Path) -> pathlib.Path | None:
     return there[0] if there else None
 
 
-def read_label_file(path: pathlib.Path, asked: Columns) -> dict[bytes, Row]:
-    """The rows of a file by their pictures, each of which is there, as every picture has a row.
+def read_label_file(path: pathlib.Path, asked: Columns, columns: Labels | None = None) -> LabelFile:
+    """Reads a file of labels.
 
     Args:
       path: the file; pictures are named by their paths below its folder.
       asked: what the config says of the columns of a table.
+      columns: how the table of the training pictures holds labels, which those of other splits do, too; None finds out.
 
     Raises:
       DataError: naming the row, for one that is malformed, or whose picture is not there or has a row already, and for
@@ -53,30 +74,35 @@ def read_label_file(path: pathlib.Path, asked: Columns) -> dict[bytes, Row]:
     pictures, left_out = list_pictures(path.parent)
     tell_left_out(path.parent, left_out)
     there, missing = set(pictures), []
-    rows: dict[bytes, Row] = {}
+    found: dict[bytes, Row] = {}
     kinds: set[Any] = set()  # a label or two, by which others are of one kind
-    for row in _json_rows(path) if path.suffix == ".jsonl" else _table_rows(path, asked):
+    if path.suffix == ".jsonl":
+        columns, layout, rows = None, f"{path.name}; labels: 'labels'", _json_rows(path)
+    else:
+        tables = open_tables(path)
+        columns = columns or _find_labels(tables[0], asked)
+        told = columns.told(columns.columns(tables[0], _with_file_column(tables[0], asked)))
+        layout, rows = f"{path.name}; {told}", _table_rows(tables, columns, asked)
+    for row in rows:
         require_one_kind([*row.labels, *row.ignored], kinds, functools.partial(str, row.where))
         kinds.update(row.labels[:1] or row.ignored[:1])
-        if both := [label for label in row.ignored if label in row.labels]:
-            raise DataError(f"{row.where}: {both[0]!r} is a label and ignored: leave it in one of them")
         file = os.fsencode(posixpath.normpath(row.file)) if row.file else b""
-        if file in rows:
-            raise DataError(f"{row.where}: the picture {row.file} has a row already, {rows[file].where}")
-        rows[file] = row
+        if file in found:
+            raise DataError(f"{row.where}: the picture {row.file} has a row already, {found[file].where}")
+        found[file] = row
         if file not in there:
             missing.append(row)
     if missing:
-        more = f" ({len(missing)} of {len(rows)} pictures are missing)" if len(missing) > 1 else ""
+        more = f" ({len(missing)} of {len(found)} pictures are missing)" if len(missing) > 1 else ""
         raise DataError(f"{missing[0].where}: the picture {missing[0].file!r} is not in {path.parent}{more}")
-    if without := sorted(there - rows.keys()):
+    if without := sorted(there - found.keys()):
         raise DataError(
             f"{path}: {len(without)} of {len(there)} pictures beside it have no row, such as "
             f"{os.fsdecode(without[0])!r}: add rows, without labels where there are none, or move them away"
         )
-    if not rows:
+    if not found:
         raise DataError(f"{path} names no picture")
-    return rows
+    return LabelFile(found, columns, layout)
 
 
 def _json_rows(path: pathlib.Path) -> Iterator[Row]:
@@ -87,10 +113,15 @@ def _json_rows(path: pathlib.Path) -> Iterator[Row]:
         yield Row(file, json_labels(record, "labels", path, number), ignored, f"{path}:{number}")
 
 
-def _table_rows(path: pathlib.Path, asked: Columns) -> Iterator[Row]:
-    for table in open_tables(path):
+def _find_labels(table: Table, asked: Columns) -> Labels:
+    here = _with_file_column(table, asked)
+    others = [here.text, IGNORED] if IGNORED in table.names else [here.text]
+    return find_labels(table, dataclasses.replace(here, text=",".join(others)))
+
+
+def _table_rows(tables: Sequence[Table], labels: Labels, asked: Columns) -> Iterator[Row]:
+    for table in tables:
         asked_here = _with_file_column(table, asked)
-        labels = find_labels(table, asked_here)
         columns = labels.columns(table, asked_here)
         extra = [IGNORED] if IGNORED in table.names else []
         unknown = labels.cells or Cells(";")

@@ -16,6 +16,7 @@ _ENDLESS = 2**53  # steps of training that a stream offers; the loop stops long 
 _MOST_THREADS = 8
 _SMALLEST_PIECE, _LARGEST_PIECE = 8, 32  # rows that a worker loads at a time
 _LENT = 2  # slots that whoever takes batches may keep
+_MOST_LOST = 100  # steps in a row without an example that can be read: then it is no single picture that is damaged
 
 
 @dataclasses.dataclass
@@ -113,7 +114,7 @@ class StreamFeed(Feed):
             self._finish(workers, batch)
             self._free.append(batch.slot)
         self._coming.clear()
-        self._next_asked = step
+        self._next_asked, self._lost = step, 0
         self._ask(workers)
 
     def _ask(self, workers: Workers) -> None:
@@ -179,13 +180,19 @@ class StreamFeed(Feed):
         return {"image": images, **found, "weight": batch.weight}
 
     def _fill(self, batch: _Batch) -> None:
-        """Rows of weight 0 get a good example: batch statistics then see no artificial image."""
+        """Rows of weight 0 get a good example: batch statistics then see no artificial image.
+
+        Raises:
+          BadExample: where for many steps no example of this process could be read.
+        """
         self.bad.update((batch.indices[list(batch.bad)] % self.num_examples).tolist())
         batch.weight[list(batch.bad)] = 0.0
         good = np.flatnonzero(batch.weight)
-        if batch.real and not len(good):
+        if batch.real:
+            self._lost = 0 if len(good) else self._lost + 1
+        if self._lost == _MOST_LOST:
             last = batch.bad[max(batch.bad)]
-            raise BadExample(f"no example of step {batch.step} can be read; the last one: {last}")
+            raise BadExample(f"no example of {_MOST_LOST} steps in a row can be read; the last one: {last}")
         empty = np.flatnonzero(batch.weight == 0)
         if len(empty):
             image, label = (batch.images[good[0]], batch.labels[good[0]]) if len(good) else self._example

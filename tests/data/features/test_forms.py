@@ -122,7 +122,40 @@ def test_labels_beside_parquet_are_taken(folder):
     as_parquet(folder, label=lambda number: 0)
     for split, labels in rows.items():
         np.save(folder / split / "labels.npy", labels)
+    with pytest.raises(DataError, match=r"holds labels\.npy, and part0\.parquet labels in .* 'label': leave one"):
+        load(folder)
+    for path in folder.glob("*/*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns("label"), path)
     assert_same(load(folder), expected, np.float32)
+
+
+@pytest.mark.parametrize("name", ["features"], indirect=True)
+def test_of_two_columns_of_labels_each_kind_of_data_takes_its_own(folder):
+    expected = load(folder)
+    as_parquet(folder)
+    with pytest.raises(DataError, match=r"part0\.parquet has the column 'label', one label .* = 'features', for which"):
+        load(folder, "features_multilabel")
+    for path in folder.glob("*/*.parquet"):
+        table = pq.read_table(path)
+        several = [[label, (label + 1) % CLASSES] for label in table["label"].to_pylist()]
+        pq.write_table(table.append_column("labels", pa.array(several)), path)
+    assert_same(load(folder), expected, np.float32)
+    many = load(folder, "features_multilabel")
+    for split in ("train", "eval", "test"):
+        one = getattr(expected, split).labels
+        found = getattr(many, split).labels
+        assert (found.sum(axis=1) == 2).all()
+        assert (found[np.arange(len(one)), one] == 1).all()
+
+
+def test_messages_name_the_parquet_file(tmp_path):
+    write_features(tmp_path / "data")
+    as_parquet(tmp_path / "data", parts=1)
+    path = tmp_path / "data/val/part0.parquet"
+    table = pq.read_table(path).drop_columns("label")
+    pq.write_table(table.append_column("label", pa.array([-1] * len(table))), path)
+    with pytest.raises(DataError, match=r"val/part0\.parquet: row 0 has label -1, but .*train/part0\.parquet says"):
+        load(tmp_path / "data")
 
 
 def tensors(path, **arrays):
@@ -249,6 +282,40 @@ def test_another_line_is_named(tmp_path, case):
     (tmp_path / "data/val/labels.jsonl").write_text(text)
     with pytest.raises(DataError, match=message):
         data(tmp_path / "data", num_classes=CLASSES).load()
+
+
+def several(folder, **lines):
+    """Features of as many rows as there are lines, and these as labels.jsonl."""
+    for split, rows in lines.items():
+        (folder / split).mkdir(exist_ok=True)
+        np.save(folder / split / "features.npy", np.ones((len(rows), 2), np.float32))
+        (folder / split / "labels.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return load(folder, "features_multilabel")
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_rows_of_noughts_and_ones_are_read_as_such(tmp_path, kind):
+    hot = [[0, 0, 1], [1, 0, 1]]
+    train = [*([*map(kind, row)] for row in hot), []]
+    found = several(tmp_path, train=train, val=[[], train[0]])
+    assert found.train.labels.toarray().tolist() == [*hot, [0, 0, 0]]
+    assert found.eval.labels.toarray().tolist() == [[0, 0, 0], hot[0]]
+    (tmp_path / "classes.txt").write_text("cat\ndog\nemu\n")
+    assert several(tmp_path, train=train).class_names == ("cat", "dog", "emu")
+    with pytest.raises(DataError, match=r"val/labels\.jsonl: row 1 is no row of 3 noughts and ones"):
+        several(tmp_path, train=train, val=[train[0], train[0][:1]])
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(DataError, match=r"train/labels\.jsonl has 3 columns, but .*classes\.txt 2 labels"):
+        several(tmp_path, train=train, val=train)
+
+
+def test_lists_are_of_one_kind_in_all_splits(tmp_path):
+    with pytest.raises(
+        DataError,
+        match=r"val/labels\.jsonl holds int64 labels, but that of train/ <U3: all splits need strings",
+    ):
+        several(tmp_path, train=[["cat", "dog"], ["emu"]], val=[[0], []])
+    assert several(tmp_path, val=[[], []]).class_names == ("cat", "dog", "emu")
 
 
 def test_lists_name_the_row_of_a_label_that_is_none(tmp_path):

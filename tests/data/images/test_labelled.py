@@ -213,3 +213,72 @@ def test_a_split_without_any_label_has_no_classes(tmp_path, in_memory):
     write(tmp_path / "val", [("a.png", [], [])])
     with pytest.raises(DataError, match=": no picture of eval has a label: config.data.single_label asks for one"):
         data(tmp_path, in_memory=in_memory, single_label=True).load()
+
+
+MULTI_HOT = [("a.png", [1, 0, 0, 0], []), ("b.png", [0, 1, 1, 0], []), ("c.png", [], [])]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_rows_of_noughts_and_ones_are_read_as_such(tmp_path, kind):
+    for split, rows in (("train", MULTI_HOT), ("val", MULTI_HOT[1:2])):
+        write(tmp_path / split, rows, "jsonl" if kind == "csv" else kind)
+        if kind == "csv":
+            (tmp_path / split / "labels.jsonl").unlink()
+            lines = [f'{file},"{labels or ""}"' for file, labels, _ in rows]
+            (tmp_path / split / "labels.csv").write_text("\n".join(["file_name,labels", *lines]))
+    loaded = data(tmp_path).load()
+    assert loaded.class_names == ("0", "1", "2", "3")
+    assert loaded.train.many.labels.toarray().tolist() == [[1, 0, 0, 0], [0, 1, 1, 0], [0] * 4]
+    assert loaded.eval.many.labels.toarray().tolist() == [[0, 1, 1, 0]]
+    assert loaded.facts["layout"].endswith("; these are noughts and ones, for 4 labels")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("a.png", [2, 1], []), r"labels.jsonl:1: 'labels' is no row of 4 noughts and ones"),
+        (
+            ("a.png", [0, 1, 1, 0], [3]),
+            r"labels.jsonl:1: 'ignored' stands beside rows of noughts and ones: write",
+        ),
+    ],
+)
+def test_what_does_not_go_with_noughts_and_ones_is_named(tmp_path, row, message):
+    write(tmp_path / "train", MULTI_HOT, "jsonl")
+    write(tmp_path / "val", [row], "jsonl")
+    with pytest.raises(DataError, match=message):
+        data(tmp_path).load()
+
+
+def test_training_pictures_decide_which_columns_are_labels(tmp_path):
+    """One of noughts is a label too; another file's column of noughts and ones is none."""
+    for split in ("train", "val"):
+        for name in "abc":
+            picture(tmp_path / split / f"{name}.png")
+    ones = {"a": "1,0,0", "b": "0,0,1", "c": "1,0,1"}
+    lines = [f"{name}.png,{row},{count}" for count, (name, row) in enumerate(ones.items())]
+    (tmp_path / "train" / "labels.csv").write_text("\n".join(["file_name,beach,boat,sea,people", *lines]))
+    lines = [f"{name}.png,{row},0,1" for name, row in ones.items()]
+    (tmp_path / "val" / "labels.csv").write_text("\n".join(["file_name,beach,boat,sea,people,blurred", *lines]))
+    loaded = data(tmp_path).load()
+    assert loaded.class_names == ("beach", "boat", "sea")
+    expected = [[1, 0, 0], [0, 0, 1], [1, 0, 1]]
+    assert loaded.train.many.labels.toarray().tolist() == loaded.eval.many.labels.toarray().tolist() == expected
+    assert loaded.facts["layout"] == "labels.csv; labels: 3 columns of noughts and ones"
+    (tmp_path / "val" / "labels.csv").write_text("file_name,beach,sea\na.png,1,0\nb.png,1,0\nc.png,1,0\n")
+    with pytest.raises(DataError, match=r"val/labels.csv: there is no column 'boat', which holds labels"):
+        data(tmp_path).load()
+
+
+def test_a_share_of_single_labels_leaves_every_class_a_picture(tmp_path):
+    rows = [(f"{number}.png", [f"c{number % 7}"], []) for number in range(12)]
+    write(tmp_path, rows)
+    loaded = data(tmp_path, valid_share=0.5, single_label=True).load()
+    assert sorted(set(loaded.train.labels.tolist())) == list(range(7))
+    assert sorted(set(loaded.eval.labels.tolist())) >= list(range(5))
+    write(tmp_path, [(file, [f"c{number}"], []) for number, (file, _, _) in enumerate(rows)])
+    with pytest.raises(DataError, match="no class has two pictures, of which config.data.valid_share takes one"):
+        data(tmp_path, valid_share=0.5, single_label=True).load()
+    with pytest.warns(UserWarning, match=r"valid_share 0.5 holds out all pictures of (\d) of 12 labels, which are not"):
+        loaded = data(tmp_path, valid_share=0.5).load()
+    assert loaded.train.num_examples + loaded.eval.num_examples == 12

@@ -14,8 +14,7 @@ import numpy as np
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import TextScan, json_type
 from mhe_jax.data.texts.corpus import Corpora
-from mhe_jax.data.texts.formats.labels import LabelNumbers, LabelRows, as_corpora, make_corpus
-from mhe_jax.data.texts.formats.multi_hot import read_multi_hot
+from mhe_jax.data.texts.formats.labels import LabelNumbers, LabelRows, as_corpora, make_corpus, multi_hot_rows
 
 ReadSplit = Callable[[pathlib.Path, LabelNumbers], tuple[TextScan, LabelRows]]
 
@@ -31,7 +30,8 @@ def gather(
       texts: a pass over the texts of a file.
 
     Raises:
-      DataError: for labels that are neither strings nor integers, nor noughts and ones.
+      DataError: for labels that are neither strings nor integers, nor noughts and ones, or for rows of these in some
+        splits only.
     """
     numbers = LabelNumbers()
     scans, rows = {}, {}
@@ -40,7 +40,7 @@ def gather(
         scans[split], rows[split] = read_split(files[split], numbers)
     labels, rank = numbers.ranked()
     names, notes = tuple(map(str, labels)), ""
-    if multi_hot := read_multi_hot(labels, rank, list(rows.values())):
+    if multi_hot := multi_hot_rows(labels, rank, list(rows.values()), [files[name] for name in splits]):
         names, ones = multi_hot
         rows, rank = dict(zip(rows, ones, strict=True)), np.arange(len(names), dtype=np.int32)
         notes = f"; 'labels' are noughts and ones, for {len(names)} labels"

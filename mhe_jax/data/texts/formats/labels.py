@@ -2,10 +2,11 @@
 
 import array
 import collections
+import functools
 import itertools
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import TextScan, read_lines
+from mhe_jax.data.multi_hot import ListedRows, one_width, read_multi_hot
 from mhe_jax.data.texts.corpus import Corpora, Corpus
 
 
@@ -53,6 +55,39 @@ class LabelRows:
         values = np.array(self._values) if self._values else np.ones(len(columns), np.float32)
         indptr = np.array(self._ends)
         return scipy.sparse.csr_matrix((values, columns, indptr), (len(indptr) - 1, num_labels))
+
+
+def multi_hot_rows(
+    labels: Sequence[Any], rank: np.ndarray, splits: Sequence[LabelRows], files: Sequence[pathlib.Path]
+) -> tuple[tuple[str, ...], list[LabelRows]] | None:
+    """The labels '0' .. 'L - 1' and the rows of each file, numbered so, if those to train on are noughts and ones.
+
+    Args:
+      labels: all that occur; their place is what `rank` maps the numbers in the rows to.
+      splits: the rows of each file, first those to train on.
+      files: where they come from, for messages.
+
+    Raises:
+      DataError: see `read_multi_hot`.
+    """
+    if not one_width(splits[0].counts):
+        return None
+    listed = [
+        ListedRows(rows.counts, rank[rows.columns], functools.partial(_document, file))
+        for rows, file in zip(splits, files, strict=True)
+    ]
+    multi_hot = read_multi_hot(labels, listed)
+    if multi_hot is None:
+        return None
+    width, found = multi_hot
+    numbered = [LabelRows() for _ in found]
+    for rows, (counts, columns) in zip(numbered, found, strict=True):
+        rows.extend(counts, columns)
+    return tuple(map(str, range(width))), numbered
+
+
+def _document(file: pathlib.Path, row: int) -> str:
+    return f"{file}: document {row + 1}"
 
 
 class LabelNumbers(collections.defaultdict):

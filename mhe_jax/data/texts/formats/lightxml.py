@@ -14,23 +14,23 @@ from mhe_jax.data.dataset import DataError
 from mhe_jax.data.lines import TextScan, read_lines
 from mhe_jax.data.texts.corpus import Corpora
 from mhe_jax.data.texts.formats.label_strings import read_label_strings
-from mhe_jax.data.texts.formats.labels import LabelRows, as_corpora, make_corpus
-from mhe_jax.data.texts.formats.multi_hot import read_multi_hot
+from mhe_jax.data.texts.formats.labels import LabelRows, as_corpora, make_corpus, multi_hot_rows
 
 
 def read(files: Mapping[str, pathlib.Path]) -> Corpora:
     """Reads {'train texts', 'train labels'} and, if they are there, those of 'test' and 'validation', and 'names'."""
     splits = [name for name in ("train", "test", "validation") if f"{name} labels" in files]
-    labels, rank, rows = read_label_strings([files[f"{split} labels"] for split in splits])
+    sources = [files[f"{split} labels"] for split in splits]
+    labels, rank, rows = read_label_strings(sources)
     notes = ""
-    if multi_hot := read_multi_hot(labels, rank, rows):
+    if multi_hot := multi_hot_rows(labels, rank, rows, sources):
         labels, rows = multi_hot
         rank, notes = np.arange(len(labels)), f"; labels are noughts and ones, for {len(labels)} labels"
 
     def split_of(name: str, rows: LabelRows):
         texts = functools.partial(read_lines, files[f"{name} texts"])
-        sources = files[f"{name} texts"], files[f"{name} labels"]
-        return make_corpus(texts, TextScan(texts()), rows.matrix(len(labels), rank), sources)
+        paths = files[f"{name} texts"], files[f"{name} labels"]
+        return make_corpus(texts, TextScan(texts()), rows.matrix(len(labels), rank), paths)
 
     found = {name: split_of(name, of) for name, of in zip(splits, rows, strict=True)}
     names = _names(files["names"], labels) if "names" in files else labels

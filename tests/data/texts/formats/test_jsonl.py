@@ -95,6 +95,22 @@ def test_noughts_and_ones_are_read_as_such(tmp_path, kind):
     assert corpora.layout.endswith("; 'labels' are noughts and ones, for 4 labels")
 
 
+def test_documents_without_labels_leave_noughts_and_ones_what_they_are(tmp_path):
+    empty = document("b")
+    for test in ([empty], [empty, document("c", *ROWS[1][0])]):
+        corpora = read_corpora(write(tmp_path, [*(document("a", *row) for row in ROWS[0]), empty], test))
+        assert corpora.label_names == ("0", "1", "2", "3")
+        np.testing.assert_array_equal(corpora.train.labels.toarray(), [*ROWS[0], [0] * 4])
+        np.testing.assert_array_equal(corpora.test.labels.toarray(), [[0] * 4, ROWS[1][0]][: len(test)])
+
+
+@pytest.mark.parametrize("row", [(0, 1, 0), (0, 0, 2, 0), (3,)])
+def test_another_row_beside_noughts_and_ones_is_named(tmp_path, row):
+    write(tmp_path, [document("a", *row) for row in ROWS[0]], [document("b"), document("c", *row)])
+    with pytest.raises(DataError, match=r"test\.jsonl: document 2 is no row of 4 noughts and ones, as"):
+        read_corpora(tmp_path)
+
+
 def test_lists_of_the_labels_0_and_1_stay_lists(tmp_path):
     for rows in ([[0], [1], [1]], [[0, 1], [1, 0], [1, 0]], [[0, 1], [1], [0]]):
         corpora = read_corpora(write(tmp_path, [document("a", *row) for row in rows], []))

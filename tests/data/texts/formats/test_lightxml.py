@@ -89,6 +89,8 @@ def test_noughts_and_ones_are_read_as_such(tmp_path):
     np.testing.assert_array_equal(corpora.train.labels.toarray(), [[0, 0, 1], [1, 0, 1], [0, 0, 0]])
     np.testing.assert_array_equal(corpora.test.labels.toarray(), [[0, 1, 0], [1, 1, 1]])
     assert corpora.layout.endswith("; labels are noughts and ones, for 3 labels")
+    write(tmp_path, {"train_labels.txt": "0 0 1\n\n0 1 0\n", "test_labels.txt": "\n\n"})
+    np.testing.assert_array_equal(read_corpora(tmp_path).train.labels.toarray(), [[0, 0, 1], [0, 0, 0], [0, 1, 0]])
 
 
 @pytest.mark.parametrize("separator", [",", ", ", ";", "|", " , "])
