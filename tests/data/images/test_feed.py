@@ -164,9 +164,20 @@ def test_a_process_with_nothing_but_padding_has_weight_zero():
     assert feed.bad_examples == 0
 
 
-def test_a_batch_without_any_good_example_is_an_error():
-    with pytest.raises(BadExample, match="no example of step 1 can be read; the last one: file 15 is broken"):
-        eval_feed(stream_split(bad=tuple(range(8, 16)), on_bad_example="skip"), 8).chunk(0, 3)
+@pytest.mark.parametrize(("count", "bad"), [(23, tuple(range(8, 16))), (9, (8,))])
+def test_a_batch_without_any_good_example_counts_for_nothing(count, bad):
+    batches = run(eval_feed(stream_split(count, bad=bad, on_bad_example="skip"), 8), 0, -(-count // 8))
+    seen = np.concatenate([numbers(batch)[batch["weight"] == 1] for batch in batches])
+    np.testing.assert_array_equal(seen, [number for number in range(count) if number not in bad])
+    assert numbers(batches[1]).tolist() == [0] * 8
+    assert batches[1]["label"].tolist() == [0] * 8
+
+
+def test_many_batches_without_any_good_example_are_an_error():
+    feed = eval_feed(stream_split(250, bad=tuple(range(20, 250)), on_bad_example="skip"), 2)
+    feed.chunk(0, 100)
+    with pytest.raises(BadExample, match="no example of the last 100 steps can be read; the last one: file 219 is"):
+        feed.chunk(100, 20)
 
 
 def test_left_out_examples_of_an_array_are_counted():
