@@ -5,9 +5,11 @@ They may also be in features.safetensors, or in Parquet files.
 
 import dataclasses
 import pathlib
+from collections.abc import Container
 
 import numpy as np
 
+from mhe_jax.data.choosing import require_labels
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.features import labels as files
 from mhe_jax.data.features import parquet
@@ -37,12 +39,7 @@ class FeatureFolder(FeatureData):
         where: object = folders[TRAIN].parent / files.NAMES if names else paths[TRAIN]
         found = {name: files.read_one(folder, len(features[name])) for name, folder in labelled.items()}
         named = found[TRAIN].dtype.kind == "U"
-        for name, labels in found.items():
-            if (labels.dtype.kind == "U") != named:
-                raise DataError(
-                    f"{paths[name]} holds {labels.dtype} labels, but that of {TRAIN}/ "
-                    f"{found[TRAIN].dtype}: all splits need strings, or all integers"
-                )
+        files.require_one_kind({name: labels.dtype for name, labels in found.items()}, paths)
         if named:
             names = names or tuple(np.unique(found[TRAIN]).tolist())
             if len(set(names)) < len(names):
@@ -79,6 +76,7 @@ class MultiLabelFolder(MultiLabelData):
         paths = {name: files.label_file(folder, files.MANY) for name, folder in labelled.items()}
         where = folders[TRAIN].parent / files.NAMES if names else paths[TRAIN]
         read = {name: files.read_many(folder, len(features[name])) for name, folder in labelled.items()}
+        files.require_one_kind(files.kinds(read, names), paths)
         names, found = files.matrices(read, names, where)
         filtered = {
             name: files.read_filtered(folder, len(features[name])) for name, folder in folders.items() if name != TRAIN
@@ -93,6 +91,8 @@ class MultiLabelFolder(MultiLabelData):
                     )
         if not found[TRAIN].nnz:
             raise DataError(f"{folders[TRAIN] / files.MANY}: none of the {found[TRAIN].shape[0]} rows has a label")
+        chooses = chosen_on(found)
+        require_labels(found[chooses], paths[chooses], "rows")
         self.accept_classes(number, str(where))
         inverse = inverse_propensity(found[TRAIN], *self.propensity)
         splits = {
@@ -156,9 +156,14 @@ def fits_device(data: FeatureData, features: np.ndarray) -> bool:
     return features.nbytes <= data.device_mebibytes << 20
 
 
+def chosen_on(splits: Container[str]) -> str:
+    """The split, of those with these names, that chooses the best checkpoint."""
+    return VALID if VALID in splits else TEST
+
+
 def loaded(splits: dict[str, FeatureSplit], names: tuple[str, ...]) -> Features:
     """The data set of the splits by name, of which val/ chooses the best checkpoint, or test/ where it is alone."""
-    evaluate = VALID if VALID in splits else TEST
+    evaluate = chosen_on(splits)
     width = splits[TRAIN].features.shape[1]
     facts = {
         "features_dim": width,

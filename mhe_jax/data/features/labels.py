@@ -103,6 +103,30 @@ def _listed(path: pathlib.Path, num_rows: int, several: bool) -> Listed:
     return Listed(path, labels, np.array([len(row) for row in rows]))
 
 
+def kinds(found: Mapping[str, scipy.sparse.csr_matrix | Listed], names: tuple[str, ...]) -> dict[str, np.dtype]:
+    """The kinds of the labels of splits that have any; columns are numbers, of which `names` says what they mean."""
+    columns = {} if names else {name: np.dtype(np.int64) for name in found}
+    listed = {name: labels.labels for name, labels in found.items() if isinstance(labels, Listed)}
+    of = {**columns, **{name: labels.dtype for name, labels in listed.items()}}
+    return {name: kind for name, kind in of.items() if name not in listed or len(listed[name])}
+
+
+def require_one_kind(kinds: Mapping[str, np.dtype], paths: Mapping[str, pathlib.Path]) -> None:
+    """Raises DataError, naming the file, unless labels are strings in all splits, or integers in all.
+
+    Args:
+      kinds: of the labels of the splits that have any, training first.
+      paths: where the labels of each split come from.
+    """
+    first = next(iter(kinds), "")
+    for name, kind in kinds.items():
+        if (kind.kind == "U") != (kinds[first].kind == "U"):
+            raise DataError(
+                f"{paths[name]} holds {kind} labels, but that of {first}/ {kinds[first]}: all splits need strings, or "
+                "all integers"
+            )
+
+
 def matrices(
     found: Mapping[str, scipy.sparse.csr_matrix | Listed], names: tuple[str, ...], where: object
 ) -> tuple[tuple[str, ...], dict[str, scipy.sparse.csr_matrix]]:

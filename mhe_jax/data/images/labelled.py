@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import scipy.sparse
 
+from mhe_jax.data.choosing import require_labels
 from mhe_jax.data.dataset import ArraySplit, DataError, Split, StreamSplit
 from mhe_jax.data.images.dataset import Images
 from mhe_jax.data.images.encoded import EncodedImages, find_channels
@@ -69,6 +70,7 @@ class LabelledImages(EncodedImages):
         names, labels = _matrices({name: part.rows for name, part in parts.items()})
         if not names:
             raise DataError(f"{parts['train'].folder}: no picture has a label")
+        require_labels(labels["eval"].labels, parts["eval"].folder, "pictures")
         self.accept_classes(len(names), self.path)
         sources = {
             name: FileSource(str(part.folder), np.array(list(part.rows), np.bytes_)) for name, part in parts.items()

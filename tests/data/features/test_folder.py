@@ -234,6 +234,15 @@ def test_a_training_split_without_any_label_is_told(many):
         load(many, "features_multilabel")
 
 
+def test_rows_that_choose_have_labels_and_rows_to_test_may_have_none(many):
+    for split in ("test", "val"):
+        scipy.sparse.save_npz(many / split / "labels.npz", scipy.sparse.csr_matrix((ROWS[split], CLASSES)))
+        if split == "test":
+            assert load(many, "features_multilabel").test.labels.nnz == 0
+    with pytest.raises(DataError, match=r"val/labels\.npz: none of the 21 rows to choose the best checkpoint on has a"):
+        load(many, "features_multilabel")
+
+
 @pytest.mark.parametrize("path", ["", "/nowhere"])
 def test_no_folder_is_told(path):
     with pytest.raises(DataError, match=rf"config\.data\.path is '{path}', which is not a folder"):

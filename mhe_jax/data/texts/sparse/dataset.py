@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import scipy.sparse
 
+from mhe_jax.data.choosing import require_labels
 from mhe_jax.data.dataset import DataError, require_at_least, require_one_of
 from mhe_jax.data.propensity import inverse_propensity, require_model
 from mhe_jax.data.ragged import pad_rows
@@ -131,6 +132,8 @@ class SparseData:
         evaluated = found.test if found.valid is None else found.valid
         if evaluated is None:
             raise DataError(f"{found.train.source}: nothing to evaluate on; set config.data.valid_examples")
+        how = f"config.data.valid_examples ({self.valid_examples:.15g}) or a validation file"
+        require_labels(evaluated.labels, evaluated.source, "rows", how)
         test = found.test if found.valid is not None else None
         sets = {"train": found.train, "eval": evaluated, **({"test": test} if test is not None else {})}
         inverse = inverse_propensity(found.counted, *self.propensity)

@@ -50,6 +50,17 @@ def test_nothing_to_evaluate_on_is_an_error(folder):
     assert data(folder, valid_examples=0.25).load().eval.num_examples == 12
 
 
+def test_rows_that_choose_have_labels_and_rows_to_test_may_have_none(tmp_path):
+    layouts.pecos(tmp_path)
+    nothing = scipy.sparse.csr_matrix((layouts.ROWS["test"], layouts.LABELS), dtype=np.float32)
+    scipy.sparse.save_npz(tmp_path / "Y.tst.npz", nothing)
+    assert data(tmp_path).load().test.labels.nnz == 0
+    for path in tmp_path.glob("*.val.npz"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"X\.tst\.npz: none of the 16 rows to choose .* by config\.data\.valid"):
+        data(tmp_path).load()
+
+
 def test_at_most_so_many_rows(folder):
     found = data(folder, max_train=9, max_eval=5).load()
     assert (found.train.num_examples, found.eval.num_examples, found.test.num_examples) == (9, 5, 5)
