@@ -16,7 +16,7 @@ import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.files import mapped_array, require_file
-from mhe_jax.data.lines import read_lines
+from mhe_jax.data.lines import names_of_lines, read_lines
 from mhe_jax.data.names import look_alike
 
 ONE, MANY, LINES, FILTERED, NAMES = "labels.npy", "labels.npz", "labels.jsonl", "filtered.npz", "classes.txt"
@@ -39,7 +39,7 @@ class Listed:
 def read_names(root: pathlib.Path) -> tuple[str, ...]:
     """The lines of classes.txt, the name of class i in line i + 1; () without the file."""
     path = root / NAMES
-    names = tuple(read_lines(path)) if path.exists() else ()
+    names = names_of_lines(read_lines(path), path) if path.exists() else ()
     if path.exists() and not names:
         raise DataError(f"{path} is empty: write the name of a class in each line, or remove it")
     return names

@@ -59,7 +59,7 @@ def test_test_chooses_where_it_is_alone(one):
 
 def test_names_of_classes_in_their_file_are_ids_by_line(one):
     names = [f"class {number}" for number in range(CLASSES)][::-1]
-    (one / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    (one / "classes.txt").write_text("".join(f"{name}\n" for name in [*names, ""]))
     assert load(one).class_names == tuple(names)
     numbers = np.load(one / "train" / "labels.npy")
     for split in ROWS:
@@ -168,6 +168,10 @@ WRONG = {
     ),
     "no labels": (lambda folder: (folder / "val" / "labels.npy").unlink(), r"val/labels\.npy: cannot be read"),
     "no features": (lambda folder: (folder / "val" / "features.npy").unlink(), r"val/features\.npy: cannot be read"),
+    "blank name": (
+        lambda folder: (folder / "classes.txt").write_text("a\n\nb\n"),
+        r"classes\.txt:2: the line is blank, but each names a class",
+    ),
     "empty names": (lambda folder: (folder / "classes.txt").touch(), r"classes\.txt is empty"),
     "nothing to evaluate": (
         lambda folder: [shutil.rmtree(folder / name) for name in ("val", "test")],

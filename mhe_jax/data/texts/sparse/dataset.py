@@ -184,6 +184,7 @@ class SparseData:
             sort_window=self.sort_window,
             filtered=rows.filtered if name != "train" and rows.filtered is not None and rows.filtered.nnz else None,
             inverse_propensity=None if name == "train" else inverse,
+            listed=rows.listed if name == "train" else None,
             single_label=self.single_label,
             values=features.data,
             width=features.shape[1],

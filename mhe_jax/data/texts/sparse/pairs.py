@@ -15,6 +15,7 @@ import scipy.sparse
 
 from mhe_jax.data.dataset import DataError, require_plausible
 from mhe_jax.data.lines import read_lines
+from mhe_jax.data.texts.formats.labels import canonical
 from mhe_jax.data.texts.sparse.rows import canonical_features
 
 _LINES = 4096  # parsed at a time
@@ -30,10 +31,12 @@ class Parsed:
     """Rows as a file has them.
 
     features: CSR float32 [N, V]. labels: CSR float32 [N, L], None where the lines have no labels.
+    listed: int32 [nnz], the columns of `labels` row by row in the order of the lines; None for that of `labels`.
     """
 
     features: scipy.sparse.csr_matrix
     labels: scipy.sparse.csr_matrix | None
+    listed: np.ndarray | None = None
 
 
 def read_repository(path: pathlib.Path, with_labels: bool) -> Parsed:
@@ -118,9 +121,8 @@ class _Lines:
         has = scipy.sparse.csr_matrix(
             (np.ones(len(labels), np.float32), labels, _offsets(self.label_counts)), (shape[0], num_labels)
         )
-        has.sum_duplicates()
-        has.data[:] = 1
-        return Parsed(features, has)
+        has, _, listed = canonical(has)
+        return Parsed(features, has, listed)
 
     def _bound(self, ids: np.ndarray, most: int, counts: np.ndarray, what: str) -> int:
         """How many ids there are; raises DataError, naming the line, if one is outside."""

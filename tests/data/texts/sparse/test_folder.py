@@ -66,6 +66,27 @@ def test_at_most_so_many_rows(folder):
     assert (found.train.num_examples, found.eval.num_examples, found.test.num_examples) == (9, 5, 5)
 
 
+@pytest.mark.parametrize("layout", ["one file", "two files", "svmlight"])
+def test_a_training_batch_holds_the_first_labels_of_the_line(tmp_path, layout):
+    labels, pairs = ["3,1,3,0", "2", "3,2,0"], ["0:1", "1:1", "0:1 1:1"]
+    rows = [" ".join(row) for row in zip(labels, pairs, strict=True)]
+    relevances = [" ".join(f"{label}:1" for label in row.split(",")) for row in labels]
+    files = {
+        "one file": {"{split}.txt": ["3 2 4", *rows]},
+        "two files": {"{short}_X_Xf.txt": ["3 2", *pairs], "{short}_X_Y.txt": ["3 4", *relevances]},
+        "svmlight": {"{split}.svm": rows},
+    }
+    for split, short in (("train", "trn"), ("test", "tst")):
+        for name, lines in files[layout].items():
+            (tmp_path / name.format(split=split, short=short)).write_text("".join(f"{line}\n" for line in lines))
+    for most in (3, 2):
+        train = data(tmp_path, label_width=2, max_train=most).load().train
+        assert train.num_examples == most
+        found = train_feed(train, most, seed=0).chunk(0, 1)["label"][0].tolist()
+        wanted = [[3, 1] if 1 in row.indices else [2, -1] if row.nnz == 1 else [3, 2] for row in train.labels]
+        assert sorted(found) == sorted(wanted)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"), [({"features_dim": 7}, "features_dim is 7"), ({"num_classes": 3}, "is 3")]
 )
