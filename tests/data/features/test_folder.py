@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.features.labels import read_names
+from mhe_jax.data.features.writer import FolderWriter
 from mhe_jax.data.propensity import inverse_propensity
 from tests.data.features.rows import CLASSES, ROWS, WIDTH, write_features
 
@@ -256,3 +258,8 @@ def test_no_folder_is_told(path):
 def test_the_constants_of_propensities_are_checked():
     with pytest.raises(ValueError, match=r"config\.data\.propensity is \(1\.0,\)"):
         data("/nowhere", "features_multilabel", propensity=(1.0,))
+
+
+def test_each_class_of_a_written_folder_has_a_line(tmp_path):
+    FolderWriter(tmp_path / "out", {}).close(["ant", "", " ", "bee"])
+    assert read_names(tmp_path / "out") == ("ant", "1", "2", "bee")
