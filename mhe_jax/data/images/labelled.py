@@ -70,7 +70,8 @@ class LabelledImages(EncodedImages):
         names, labels = _matrices({name: part.rows for name, part in parts.items()})
         if not names:
             raise DataError(f"{parts['train'].folder}: no picture has a label")
-        require_labels(labels["eval"].labels, parts["eval"].folder, "pictures")
+        if self.multilabel:
+            require_labels(labels["eval"].labels, parts["eval"].folder, "pictures")
         self.accept_classes(len(names), self.path)
         sources = {
             name: FileSource(str(part.folder), np.array(list(part.rows), np.bytes_)) for name, part in parts.items()
