@@ -59,7 +59,8 @@ class SparseData:
     num_classes: 0 takes the number of labels that `load` finds; otherwise `load` checks it.
     last_batch: 'drop' or 'keep' the smaller batch at the end of a training epoch.
     max_row_features: features of a row, those of the largest magnitude; the others of a longer one are left out.
-    label_width: labels of a row in a batch, the first of one that has more; 0 holds those of the row that has most.
+    label_width: labels of a row in a batch. 0 holds those of the row that has most. Otherwise training sees the first
+      label_width labels of a row that has more, in the order in which its line lists them; evaluation still counts all.
     bucket_lengths: numbers of features that batches are padded to, besides max_row_features; empty for 16, 32, 64, ...
     sort_window: training rows are sorted by their number of features within this many batches; 1 shuffles without
       regard to it.
