@@ -68,6 +68,17 @@ def _ending(line: bytes) -> str:
     return line[len(line.rstrip(b"\r\n")) :].decode()
 
 
+def names_of_lines(lines: Iterable[str], source: object) -> tuple[str, ...]:
+    """A name of each line, but for blank ones at the end; raises DataError for a blank one before those."""
+    names = list(lines)
+    while names and not names[-1].strip():
+        names.pop()
+    for number, name in enumerate(names, 1):
+        if not name.strip():
+            raise DataError(f"{source}:{number}: the line is blank, but each names a class")
+    return tuple(names)
+
+
 _LONGEST = 64 << 20  # bytes of a line
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 

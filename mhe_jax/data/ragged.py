@@ -74,3 +74,9 @@ def top_of(matrix: scipy.sparse.csr_matrix, k: int) -> tuple[np.ndarray, np.ndar
     ids[rows[kept], place[kept]] = matrix.indices[order][kept]
     scores[rows[kept], place[kept]] = matrix.data[order][kept]
     return ids, scores
+
+
+def chosen_columns(matrix: scipy.sparse.csr_matrix, listed: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Those of `rows`, int [M], of the columns of a matrix CSR [N, L] that are `listed` row by row in another order."""
+    # As values, which go with their rows.
+    return scipy.sparse.csr_matrix((listed, matrix.indices, matrix.indptr), matrix.shape)[rows].data

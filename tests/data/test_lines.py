@@ -5,7 +5,7 @@ import pytest
 
 from mhe_jax.data import lines as lines_module
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.lines import TextScan, json_field, read_json_lines, read_lines
+from mhe_jax.data.lines import TextScan, json_field, names_of_lines, read_json_lines, read_lines
 
 
 @pytest.mark.parametrize(
@@ -133,3 +133,10 @@ def test_a_scan_counts_and_tells_texts_apart():
 def test_lines_may_keep_their_ends(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfa\r\n\nb\r\r\nc\xc2\x85")
     assert list(read_lines(tmp_path / "a.txt", ends=True)) == ["a\r\n", "\n", "b\r\r\n", "c\x85"]
+
+
+def test_blank_lines_end_a_file_of_names():
+    assert names_of_lines(["ant", " bee", "", " "], "classes.txt") == ("ant", " bee")
+    assert names_of_lines([""], "classes.txt") == ()
+    with pytest.raises(DataError, match=r"^classes\.txt:2: the line is blank, but each names a class$"):
+        names_of_lines(["ant", "", "bee", ""], "classes.txt")

@@ -5,9 +5,11 @@ They may also be in features.safetensors, or in Parquet files.
 
 import dataclasses
 import pathlib
+from collections.abc import Container
 
 import numpy as np
 
+from mhe_jax.data.choosing import require_labels
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.features import labels as files
 from mhe_jax.data.features import parquet
@@ -36,8 +38,9 @@ class FeatureFolder(FeatureData):
         paths = {name: file.path for name, file in labelled.items()}
         where: object = folders[TRAIN].parent / files.NAMES if names else paths[TRAIN]
         found = {name: files.read_one(file.folder, len(features[name]), file.path) for name, file in labelled.items()}
-        files.require_one_kind({name: (paths[name], labels) for name, labels in found.items()})
-        if found[TRAIN].dtype.kind == "U":
+        named = found[TRAIN].dtype.kind == "U"
+        files.require_one_kind({name: labels.dtype for name, labels in found.items()}, paths)
+        if named:
             names = names or tuple(np.unique(found[TRAIN]).tolist())
             if len(set(names)) < len(names):
                 raise DataError(f"{where} lists a name twice, but labels are names: make them differ")
@@ -73,6 +76,7 @@ class MultiLabelFolder(MultiLabelData):
         paths = {name: file.path for name, file in labelled.items()}
         where = folders[TRAIN].parent / files.NAMES if names else paths[TRAIN]
         read = {name: files.read_many(file.folder, len(features[name]), file.path) for name, file in labelled.items()}
+        files.require_one_kind(files.kinds(read, names), paths)
         names, found = files.matrices(read, names, where)
         filtered = {
             name: files.read_filtered(folder, len(features[name])) for name, folder in folders.items() if name != TRAIN
@@ -88,6 +92,8 @@ class MultiLabelFolder(MultiLabelData):
                     )
         if not found[TRAIN].nnz:
             raise DataError(f"{paths[TRAIN]}: none of the {found[TRAIN].shape[0]} rows has a label")
+        chooses = chosen_on(found)
+        require_labels(found[chooses], paths[chooses], "rows")
         self.accept_classes(number, str(where))
         inverse = inverse_propensity(found[TRAIN], *self.propensity)
         splits = {
@@ -179,9 +185,14 @@ def fits_device(data: FeatureData, features: np.ndarray) -> bool:
     return features.nbytes <= data.device_mebibytes << 20
 
 
+def chosen_on(splits: Container[str]) -> str:
+    """The split, of those with these names, that chooses the best checkpoint."""
+    return VALID if VALID in splits else TEST
+
+
 def loaded(splits: dict[str, FeatureSplit], names: tuple[str, ...]) -> Features:
     """The data set of the splits by name, of which val/ chooses the best checkpoint, or test/ where it is alone."""
-    evaluate = VALID if VALID in splits else TEST
+    evaluate = chosen_on(splits)
     width = splits[TRAIN].features.shape[1]
     facts = {
         "features_dim": width,

@@ -17,7 +17,7 @@ import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
 from mhe_jax.data.files import mapped_array, require_file
-from mhe_jax.data.lines import read_lines
+from mhe_jax.data.lines import names_of_lines, read_lines
 from mhe_jax.data.multi_hot import ListedRows, one_width, read_multi_hot
 from mhe_jax.data.names import look_alike
 
@@ -41,7 +41,7 @@ class Listed:
 def read_names(root: pathlib.Path) -> tuple[str, ...]:
     """The lines of classes.txt, the name of class i in line i + 1; () without the file."""
     path = root / NAMES
-    names = tuple(read_lines(path)) if path.exists() else ()
+    names = names_of_lines(read_lines(path), path) if path.exists() else ()
     if path.exists() and not names:
         raise DataError(f"{path} is empty: write the name of a class in each line, or remove it")
     return names
@@ -111,6 +111,30 @@ def _listed(path: pathlib.Path, num_rows: int, several: bool, named: pathlib.Pat
     return Listed(path, labels, np.array([len(row) for row in rows]))
 
 
+def kinds(found: Mapping[str, scipy.sparse.csr_matrix | Listed], names: tuple[str, ...]) -> dict[str, np.dtype]:
+    """The kinds of the labels of splits that have any; columns are numbers, of which `names` says what they mean."""
+    columns = {} if names else {name: np.dtype(np.int64) for name in found}
+    listed = {name: labels.labels for name, labels in found.items() if isinstance(labels, Listed)}
+    of = {**columns, **{name: labels.dtype for name, labels in listed.items()}}
+    return {name: kind for name, kind in of.items() if name not in listed or len(listed[name])}
+
+
+def require_one_kind(kinds: Mapping[str, np.dtype], paths: Mapping[str, pathlib.Path]) -> None:
+    """Raises DataError, naming the file, unless labels are strings in all splits, or integers in all.
+
+    Args:
+      kinds: of the labels of the splits that have any, training first.
+      paths: where the labels of each split come from.
+    """
+    first = next(iter(kinds), "")
+    for name, kind in kinds.items():
+        if (kind.kind == "U") != (kinds[first].kind == "U"):
+            raise DataError(
+                f"{paths[name]} holds {kind} labels, but that of {first}/ {kinds[first]}: all splits need strings, or "
+                "all integers"
+            )
+
+
 def matrices(
     found: Mapping[str, scipy.sparse.csr_matrix | Listed], names: tuple[str, ...], where: object
 ) -> tuple[tuple[str, ...], dict[str, scipy.sparse.csr_matrix]]:
@@ -120,10 +144,9 @@ def matrices(
     Rows of noughts and ones are read as such, see `read_multi_hot`.
 
     Raises:
-      DataError: naming the row of a label that is none of these, and the file if labels are not all of one kind.
+      DataError: naming the row of a label that is none of these.
     """
     listed = {name: labels for name, labels in found.items() if isinstance(labels, Listed)}
-    require_one_kind({name: (labels.path, labels.labels) for name, labels in listed.items()})
     if multi_hot := _multi_hot(listed):
         return names, {name: multi_hot.get(name, labels) for name, labels in found.items()}
     first = next(iter(found.values()))
@@ -144,22 +167,6 @@ def matrices(
         matrix.data[:] = 1  # of a label that is listed twice
         made[name] = matrix
     return names, made
-
-
-def require_one_kind(found: Mapping[str, tuple[pathlib.Path, np.ndarray]]) -> None:
-    """Raises DataError unless the labels of all splits are strings, or integers; where there are none, both are right.
-
-    Args:
-      found: by split, that to train on first: where labels come from, and these.
-    """
-    some = {name: (path, labels) for name, (path, labels) in found.items() if len(labels)}
-    first, (_, of_first) = next(iter(some.items()), ("", (None, np.zeros(0))))
-    for path, labels in some.values():
-        if (labels.dtype.kind == "U") != (of_first.dtype.kind == "U"):
-            raise DataError(
-                f"{path} holds {labels.dtype} labels, but that of {first}/ {of_first.dtype}: all splits need strings, "
-                "or all integers"
-            )
 
 
 def _multi_hot(listed: Mapping[str, Listed]) -> dict[str, scipy.sparse.csr_matrix]:

@@ -81,7 +81,8 @@ class FolderWriter:
 
     def close(self, names: Sequence[str]) -> None:
         """Writes the names of the classes, by their ids, and says that the folder is complete."""
-        text = "".join(f"{one_line(name)}\n" for name in names)
+        # A label's name may be blank, but no line.
+        text = "".join(f"{one_line(name) if name.strip() else number}\n" for number, name in enumerate(names))
         (self._folder / files.NAMES).write_text(text, encoding="utf-8")
         self._path.unlink()
 

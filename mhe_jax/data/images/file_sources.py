@@ -1,6 +1,7 @@
 """Tar shards, Parquet and Arrow files, opened as the pictures of training and of evaluation."""
 
 import dataclasses
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from mhe_jax.data.images.numbering import Written, numbered
 from mhe_jax.data.images.table_source import ArrowSource, ParquetSource, TableSource, open_arrow, opened_parquet
 from mhe_jax.data.images.tar_index import index_of
 from mhe_jax.data.images.tar_source import TarSource
+from mhe_jax.data.lines import decoded_lines, names_of_lines
 from mhe_jax.data.parquet import told
 
 CLASS_NAMES = "classes.txt"
@@ -142,10 +144,11 @@ def _labels(layout: str, path: str, image_key: str, label_key: str) -> tuple[Col
     return columns, np.array(found, np.int64)
 
 
-def _names(path: str) -> list[str]:
+def _names(path: str) -> tuple[str, ...]:
     """A name a line."""
     file = stores.RangedFile(path)
     try:
-        return file.read(0, file.size).decode().splitlines()
-    except (UnicodeDecodeError, OSError) as error:
+        content = file.read(0, file.size)
+    except OSError as error:
         raise DataError(f"{path} cannot be read: {stores.one_reason(error)}") from None
+    return names_of_lines(decoded_lines(io.BytesIO(content), path), path)

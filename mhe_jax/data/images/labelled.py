@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from mhe_jax.data.choosing import require_labels
 from mhe_jax.data.dataset import ArraySplit, DataError, Split, StreamSplit
 from mhe_jax.data.images.dataset import Images
 from mhe_jax.data.images.encoded import EncodedImages, find_channels
@@ -80,6 +81,8 @@ class LabelledImages(EncodedImages):
         }
         if self.valid_share:
             self._hold_out(sources, labels)
+        if self.multilabel:
+            require_labels(labels["eval"].labels, parts.get("eval", parts["train"]).folder, "pictures")
         self.channels = self.channels or find_channels(sources["train"])
         if self.augmentation == "auto":
             self.augmentation = "affine" if self.channels == 1 else "flip_crop"

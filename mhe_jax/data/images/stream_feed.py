@@ -16,7 +16,7 @@ _ENDLESS = 2**53  # steps of training that a stream offers; the loop stops long 
 _MOST_THREADS = 8
 _SMALLEST_PIECE, _LARGEST_PIECE = 8, 32  # rows that a worker loads at a time
 _LENT = 2  # slots that whoever takes batches may keep
-_MOST_LOST = 100  # steps in a row without an example that can be read: then it is no single picture that is damaged
+_BAD_STEPS = 100  # one after the other, of which nothing can be read, end the run
 
 
 @dataclasses.dataclass
@@ -63,6 +63,7 @@ class StreamFeed(Feed):
         self.num_workers = several if split.num_workers else min(own, _MOST_THREADS)
         self._workers: Workers | None = None
         self._next_step: int | None = None
+        self._bad_steps = 0  # the last ones in a row of which nothing could be read
 
     @property
     def resident(self) -> dict[str, np.ndarray]:
@@ -114,7 +115,7 @@ class StreamFeed(Feed):
             self._finish(workers, batch)
             self._free.append(batch.slot)
         self._coming.clear()
-        self._next_asked, self._lost = step, 0
+        self._next_asked = step
         self._ask(workers)
 
     def _ask(self, workers: Workers) -> None:
@@ -183,16 +184,18 @@ class StreamFeed(Feed):
         """Rows of weight 0 get a good example: batch statistics then see no artificial image.
 
         Raises:
-          BadExample: where for many steps no example of this process could be read.
+          BadExample: if nothing can be read any more.
         """
         self.bad.update((batch.indices[list(batch.bad)] % self.num_examples).tolist())
         batch.weight[list(batch.bad)] = 0.0
         good = np.flatnonzero(batch.weight)
-        if batch.real:
-            self._lost = 0 if len(good) else self._lost + 1
-        if self._lost == _MOST_LOST:
-            last = batch.bad[max(batch.bad)]
-            raise BadExample(f"no example of {_MOST_LOST} steps in a row can be read; the last one: {last}")
+        if len(good):
+            self._bad_steps = 0
+        elif batch.real:
+            self._bad_steps += 1
+            if self._bad_steps >= _BAD_STEPS:
+                last = batch.bad[max(batch.bad)]
+                raise BadExample(f"no example of the last {self._bad_steps} steps can be read; the last one: {last}")
         empty = np.flatnonzero(batch.weight == 0)
         if len(empty):
             image, label = (batch.images[good[0]], batch.labels[good[0]]) if len(good) else self._example

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import scipy.sparse
 
+from mhe_jax.data.choosing import require_labels
 from mhe_jax.data.dataset import DataError, require_at_least
 from mhe_jax.data.propensity import inverse_propensity, require_model
+from mhe_jax.data.ragged import chosen_columns
 from mhe_jax.data.single_label import require_one_label
 from mhe_jax.data.texts.choices import held_out, require_share_or_number, some
 from mhe_jax.data.texts.corpus import Corpora, Corpus
@@ -157,11 +158,8 @@ class CorpusText(TextData):
 
     def _chosen_on(self, corpus: Corpus) -> Corpus:
         corpus = _at_most(corpus, self.max_eval)
-        if not corpus.labels.nnz:
-            raise DataError(
-                f"{corpus.source}: none of the {corpus.labels.shape[0]} documents to choose the best checkpoint on has "
-                f"a label: take others, by config.data.valid_examples ({self.valid_examples:.15g}) or a validation file"
-            )
+        how = f"config.data.valid_examples ({self.valid_examples:.15g}) or a validation file"
+        require_labels(corpus.labels, corpus.source, "documents", how)
         return corpus
 
     def _trained_on(self, train: Corpus) -> Corpus:
@@ -182,8 +180,7 @@ def choose(corpus: Corpus, documents: np.ndarray) -> Corpus:
 
     labels, listed = corpus.labels, corpus.listed
     if listed is not None:
-        # As values, which go with their rows.
-        listed = scipy.sparse.csr_matrix((listed, labels.indices, labels.indptr), labels.shape)[documents].data
+        listed = chosen_columns(labels, listed, documents)
     return Corpus(
         texts,
         labels[documents],

@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import DataError
+from mhe_jax.data.features.labels import read_names
+from mhe_jax.data.features.writer import FolderWriter
 from mhe_jax.data.propensity import inverse_propensity
 from tests.data.features.rows import CLASSES, ROWS, WIDTH, write_features
 
@@ -59,7 +61,7 @@ def test_test_chooses_where_it_is_alone(one):
 
 def test_names_of_classes_in_their_file_are_ids_by_line(one):
     names = [f"class {number}" for number in range(CLASSES)][::-1]
-    (one / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    (one / "classes.txt").write_text("".join(f"{name}\n" for name in [*names, ""]))
     assert load(one).class_names == tuple(names)
     numbers = np.load(one / "train" / "labels.npy")
     for split in ROWS:
@@ -168,6 +170,10 @@ WRONG = {
     ),
     "no labels": (lambda folder: (folder / "val" / "labels.npy").unlink(), r"val/labels\.npy: cannot be read"),
     "no features": (lambda folder: (folder / "val" / "features.npy").unlink(), r"val/features\.npy: cannot be read"),
+    "blank name": (
+        lambda folder: (folder / "classes.txt").write_text("a\n\nb\n"),
+        r"classes\.txt:2: the line is blank, but each names a class",
+    ),
     "empty names": (lambda folder: (folder / "classes.txt").touch(), r"classes\.txt is empty"),
     "nothing to evaluate": (
         lambda folder: [shutil.rmtree(folder / name) for name in ("val", "test")],
@@ -234,6 +240,15 @@ def test_a_training_split_without_any_label_is_told(many):
         load(many, "features_multilabel")
 
 
+def test_rows_that_choose_have_labels_and_rows_to_test_may_have_none(many):
+    for split in ("test", "val"):
+        scipy.sparse.save_npz(many / split / "labels.npz", scipy.sparse.csr_matrix((ROWS[split], CLASSES)))
+        if split == "test":
+            assert load(many, "features_multilabel").test.labels.nnz == 0
+    with pytest.raises(DataError, match=r"val/labels\.npz: none of the 21 rows to choose the best checkpoint on has a"):
+        load(many, "features_multilabel")
+
+
 @pytest.mark.parametrize("path", ["", "/nowhere"])
 def test_no_folder_is_told(path):
     with pytest.raises(DataError, match=rf"config\.data\.path is '{path}', which is not a folder"):
@@ -243,3 +258,8 @@ def test_no_folder_is_told(path):
 def test_the_constants_of_propensities_are_checked():
     with pytest.raises(ValueError, match=r"config\.data\.propensity is \(1\.0,\)"):
         data("/nowhere", "features_multilabel", propensity=(1.0,))
+
+
+def test_each_class_of_a_written_folder_has_a_line(tmp_path):
+    FolderWriter(tmp_path / "out", {}).close(["ant", "", " ", "bee"])
+    assert read_names(tmp_path / "out") == ("ant", "1", "2", "bee")

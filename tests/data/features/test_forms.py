@@ -315,7 +315,7 @@ def test_lists_are_of_one_kind_in_all_splits(tmp_path):
         match=r"val/labels\.jsonl holds int64 labels, but that of train/ <U3: all splits need strings",
     ):
         several(tmp_path, train=[["cat", "dog"], ["emu"]], val=[[0], []])
-    assert several(tmp_path, val=[[], []]).class_names == ("cat", "dog", "emu")
+    assert several(tmp_path, val=[[], ["dog"]]).class_names == ("cat", "dog", "emu")
 
 
 def test_lists_name_the_row_of_a_label_that_is_none(tmp_path):
@@ -329,3 +329,21 @@ def test_lists_name_the_row_of_a_label_that_is_none(tmp_path):
     (tmp_path / "data/val/labels.npz").touch()
     with pytest.raises(DataError, match=r"holds labels\.npz and labels\.jsonl: leave one of them"):
         load(tmp_path / "data", "features_multilabel")
+
+
+@pytest.mark.parametrize("name", ["features_multilabel"], indirect=True)
+@pytest.mark.parametrize("numbers", ["lines", "matrix"])
+def test_labels_of_all_splits_are_of_one_kind(folder, name, numbers):
+    matrix = (folder / "val" / "labels.npz").read_bytes()
+    as_lines(folder, "class {:02}".format)
+    path = folder / "val" / "labels.jsonl"
+    path.write_text("[]\n" * (ROWS["val"] - 1) + ("[3]\n" if numbers == "lines" else "[]\n"))
+    if numbers == "matrix":
+        path.unlink()
+        path.with_suffix(".npz").write_bytes(matrix)
+    with pytest.raises(DataError, match=r"val/labels\.\w+ holds int64 labels, but that of train/ <U8: all splits need"):
+        load(folder, name)
+    path.with_suffix(".npz").unlink(missing_ok=True)
+    path.write_text("[]\n" * (ROWS["val"] - 1) + '["class 03"]\n')
+    (folder / "test" / "labels.jsonl").write_text("[]\n" * ROWS["test"])
+    assert load(folder, name).eval.labels.nonzero()[1].tolist() == [3]

@@ -41,6 +41,19 @@ def test_every_layout_gives_the_examples_of_class_folders_in_their_order(layout,
             assert source.read(index)[:2] == again.read(index)[:2] == expected.read(index)[:2]
 
 
+def test_a_line_of_classes_is_a_name(folder, tmp_path):
+    path = write("tar with classes.txt", tmp_path / "other", folder)
+    names = tmp_path / "other" / "classes.txt"
+    names.write_bytes("\ufeffant\r\nbee\u2028s\x85\r\ncat\n\n".encode())
+    assert opened(path).sources()[2] == ("ant", "bee\u2028s\x85", "cat")
+    names.write_bytes(b"ant\n\nbee\ncat\n")
+    with pytest.raises(DataError, match=r"classes\.txt:2: the line is blank"):
+        opened(path).sources()
+    names.write_bytes(b"ant\nb\xffe\ncat\n")
+    with pytest.raises(DataError, match=r"classes\.txt:2: byte 2 of the line is not UTF-8"):
+        opened(path).sources()
+
+
 @pytest.mark.parametrize("layout", ["tar", "parquet", "saved"])
 def test_worker_processes_and_threads_load_what_they_load_of_folders(layout, folder, tmp_path):
     path = write(layout, tmp_path / "other", folder)

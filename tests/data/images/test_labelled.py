@@ -122,6 +122,15 @@ def test_without_validation_pictures_the_test_pictures_choose(tmp_path):
     assert loaded.test is None
 
 
+def test_pictures_that_choose_have_labels_and_pictures_to_test_may_have_none(tmp_path):
+    for split in ("train", "val", "test"):
+        write(tmp_path / split, ROWS if split != "test" else [("a.png", [], [])])
+    assert data(tmp_path).load().test.many.labels.nnz == 0
+    (tmp_path / "val").rename(tmp_path / "other")
+    with pytest.raises(DataError, match="test: none of the 1 pictures to choose the best checkpoint on has a label"):
+        data(tmp_path).load()
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -102,6 +102,25 @@ def test_a_training_batch_holds_the_first_labels_of_the_line(tmp_path, write):
     assert whole.tolist() == [[0, 4, -1, -1]]
 
 
+@pytest.mark.parametrize("fields", [{"label_width": 2}, {"label_width": 2, "valid_examples": 2, "max_train": 4}])
+def test_so_it_is_of_the_words_of_texts(tmp_path, fields):
+    for split, lines in (("train", 2 * LINES), ("test", [[4, 0]])):
+        rows = ({"text": "red fox", "labels": line} for line in lines)
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    texts = build_data(ConfigDict({"name": "words", "path": str(tmp_path), **fields})).load()
+    count = texts.train.num_examples
+    assert count == 6 - fields.get("valid_examples", 0)
+    batch = train_feed(texts.train, count, seed=0).chunk(0, 1)
+    whole = {tuple(row.indices): first for row, first in zip(labels_of(LINES), FIRST_TWO, strict=True)}
+    assert sorted(batch["label"][0].tolist()) == sorted(whole[tuple(row.indices)] for row in texts.train.labels)
+    whole = eval_feed(texts.eval, 1).chunk(0, 1)["label"][0]
+    assert (np.diff(whole[whole >= 0]) > 0).all()
+
+
+def labels_of(lines):
+    return [scipy.sparse.csr_matrix(np.isin(np.arange(5), line)) for line in lines]
+
+
 def test_the_cascade_takes_the_first_of_the_line_as_positive(tmp_path):
     """`max_labels` is the published hundred: the loss is that of a document with just these labels last."""
     lightxml(tmp_path)

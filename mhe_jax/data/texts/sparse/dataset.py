@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import scipy.sparse
 
+from mhe_jax.data.choosing import require_labels
 from mhe_jax.data.dataset import DataError, require_at_least, require_one_of
 from mhe_jax.data.propensity import inverse_propensity, require_model
 from mhe_jax.data.ragged import pad_rows
@@ -58,7 +59,8 @@ class SparseData:
     num_classes: 0 takes the number of labels that `load` finds; otherwise `load` checks it.
     last_batch: 'drop' or 'keep' the smaller batch at the end of a training epoch.
     max_row_features: features of a row, those of the largest magnitude; the others of a longer one are left out.
-    label_width: labels of a row in a batch, the first of one that has more; 0 holds those of the row that has most.
+    label_width: labels of a row in a batch. 0 holds those of the row that has most. Otherwise training sees the first
+      label_width labels of a row that has more, in the order in which its line lists them; evaluation still counts all.
     bucket_lengths: numbers of features that batches are padded to, besides max_row_features; empty for 16, 32, 64, ...
     sort_window: training rows are sorted by their number of features within this many batches; 1 shuffles without
       regard to it.
@@ -131,6 +133,8 @@ class SparseData:
         evaluated = found.test if found.valid is None else found.valid
         if evaluated is None:
             raise DataError(f"{found.train.source}: nothing to evaluate on; set config.data.valid_examples")
+        how = f"config.data.valid_examples ({self.valid_examples:.15g}) or a validation file"
+        require_labels(evaluated.labels, evaluated.source, "rows", how)
         test = found.test if found.valid is not None else None
         sets = {"train": found.train, "eval": evaluated, **({"test": test} if test is not None else {})}
         inverse = inverse_propensity(found.counted, *self.propensity)
@@ -181,6 +185,7 @@ class SparseData:
             sort_window=self.sort_window,
             filtered=rows.filtered if name != "train" and rows.filtered is not None and rows.filtered.nnz else None,
             inverse_propensity=None if name == "train" else inverse,
+            listed=rows.listed if name == "train" else None,
             single_label=self.single_label,
             values=features.data,
             width=features.shape[1],

@@ -120,7 +120,7 @@ def _of_svmlight(found: Found) -> dict[str, Rows]:
         csr, has = part.features, _labels(part)
         features = scipy.sparse.csr_matrix((csr.data, csr.indices - first, csr.indptr), (csr.shape[0], width))
         labels = scipy.sparse.csr_matrix((has.data, has.indices, has.indptr), (csr.shape[0], number))
-        rows[split] = Rows(features, labels, str(found[split]["rows"]))
+        rows[split] = Rows(features, labels, str(found[split]["rows"]), listed=part.listed)
     return rows
 
 
@@ -130,7 +130,7 @@ def _labels(parsed: Parsed) -> scipy.sparse.csr_matrix:
 
 
 def _rows(parsed: Parsed, path: pathlib.Path) -> Rows:
-    return Rows(parsed.features, _labels(parsed), str(path))
+    return Rows(parsed.features, _labels(parsed), str(path), listed=parsed.listed)
 
 
 def _labelled(features: scipy.sparse.csr_matrix, files: Mapping[str, pathlib.Path]) -> Rows:
@@ -141,7 +141,7 @@ def _labelled(features: scipy.sparse.csr_matrix, files: Mapping[str, pathlib.Pat
             f"{files['features']} has {features.shape[0]} rows, but {files['labels']} has labels for {given.shape[0]}"
         )
     try:
-        labels, _, _ = canonical(given)
+        labels, _, listed = canonical(given)
     except ValueError as error:
         raise DataError(f"{files['labels']}: {error}") from error
     dropped: Any = None
@@ -149,7 +149,7 @@ def _labelled(features: scipy.sparse.csr_matrix, files: Mapping[str, pathlib.Pat
         dropped = read_label_matrix(path) if path.suffix == ".npz" else read_pairs(path, labels.shape)
         if dropped.shape != labels.shape:
             raise DataError(f"{path} is of shape {dropped.shape}, but the labels beside it {labels.shape}")
-    return Rows(features, labels, str(files["features"]), dropped)
+    return Rows(features, labels, str(files["features"]), dropped, listed)
 
 
 def load_matrix(path: pathlib.Path) -> scipy.sparse.csr_matrix:

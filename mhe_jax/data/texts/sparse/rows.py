@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.ragged import pad_rows
+from mhe_jax.data.ragged import chosen_columns, pad_rows
 from mhe_jax.data.texts import buckets
 
 
@@ -20,18 +20,21 @@ class Rows:
     labels: CSR float32 [N, L], likewise; the values are the labels' relevance.
     source: file names, for messages.
     filtered: CSR [N, L], labels that evaluation drops from a row's ranking, if there are any.
+    listed: int32 [nnz], the columns of `labels` row by row in the order of the files; None for that of `labels`.
     """
 
     features: scipy.sparse.csr_matrix
     labels: scipy.sparse.csr_matrix
     source: str
     filtered: scipy.sparse.csr_matrix | None = None
+    listed: np.ndarray | None = None
 
     def choose(self, index: np.ndarray) -> "Rows":
         """The rows `index`, integers, in the order of this split."""
         index = np.sort(index)
         filtered = None if self.filtered is None else self.filtered[index]
-        return Rows(self.features[index], self.labels[index], self.source, filtered)
+        listed = None if self.listed is None else chosen_columns(self.labels, self.listed, index)
+        return Rows(self.features[index], self.labels[index], self.source, filtered, listed)
 
 
 @dataclasses.dataclass(frozen=True)

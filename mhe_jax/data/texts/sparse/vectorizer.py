@@ -53,6 +53,11 @@ class Vectorizer:
         self._numbers: dict[str, int] = {}  # of the words; none where they are hashed
         self._idf = np.zeros(0)
 
+    @property
+    def settings(self) -> Words:
+        """What of a text becomes a feature."""
+        return self._words
+
     def fit(self, texts: Iterable[str]) -> scipy.sparse.csr_matrix:
         """CSR float32 [N, V] of the training texts, after which others can be transformed.
 

@@ -13,6 +13,7 @@ from mhe_jax.data.texts.sparse.vectorizer import Vectorizer, Words
 from mhe_jax.settings import option
 
 FOLDER = "vectorizer"
+_LEARNT_BY = ("analyzer", "ngrams", "min_documents", "max_vocabulary", "hashed")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -27,7 +28,8 @@ class WordFields:
     min_documents: training documents that have to hold a feature.
     max_vocabulary: features, the most frequent ones; 0: all.
     hashed: numbers that words are hashed to, by which no vocabulary is kept; 0: each has its own.
-    vectorizer: a folder with words and weights that were learnt before, as a run has them; empty: those of the data.
+    vectorizer: a folder with words and weights that were learnt before, as a run has them, by the five settings above
+      that it keeps; empty: those of the data.
     """
 
     features_dim: int = 0
@@ -76,10 +78,22 @@ class WordFields:
     def _fitted(self, texts: Iterable[str], source: str) -> scipy.sparse.csr_matrix:
         """The words of the documents to train on, CSR float32 [N, V], after which `_words_of` knows the others'."""
         if self.vectorizer:
+            self._require_words_of_folder()
             return self._words_of(texts, source)
         words = Words(self.analyzer, self.ngrams, self.min_documents, self.max_vocabulary, self.hashed)
         self._words = Vectorizer(words)
         return canonical_features(self._words.fit(texts), source)
+
+    def _require_words_of_folder(self) -> None:
+        """Raises DataError if a field asks for other words than those of `vectorizer`; what is the default asks not."""
+        usual = {field.name: field.default for field in dataclasses.fields(WordFields)}
+        for name in _LEARNT_BY:
+            asked, has = getattr(self, name), getattr(self._words.settings, name)
+            if asked not in (usual[name], has):
+                raise DataError(
+                    f"config.data.{name} is {asked!r}, but {self.vectorizer} has words by {has!r}: set it to that, or "
+                    "config.data.vectorizer to '' to learn others"
+                )
 
     def _words_of(self, texts: Iterable[str], source: str) -> scipy.sparse.csr_matrix:
         """CSR float32 [N, V]."""

@@ -42,7 +42,8 @@ class WordData(WordFields, SparseData):
         rows = {}
         for name, corpus in splits.items():  # 'train' is the first
             make = self._fitted if name == "train" else self._words_of
-            rows[name] = Rows(make(corpus.texts(), corpus.source), corpus.labels, corpus.source, corpus.filtered)
+            features = make(corpus.texts(), corpus.source)
+            rows[name] = Rows(features, corpus.labels, corpus.source, corpus.filtered, corpus.listed)
         return RowSets(
             dataclasses.replace(rows["train"], filtered=None),
             found.label_names,

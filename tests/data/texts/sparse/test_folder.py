@@ -50,9 +50,41 @@ def test_nothing_to_evaluate_on_is_an_error(folder):
     assert data(folder, valid_examples=0.25).load().eval.num_examples == 12
 
 
+def test_rows_that_choose_have_labels_and_rows_to_test_may_have_none(tmp_path):
+    layouts.pecos(tmp_path)
+    nothing = scipy.sparse.csr_matrix((layouts.ROWS["test"], layouts.LABELS), dtype=np.float32)
+    scipy.sparse.save_npz(tmp_path / "Y.tst.npz", nothing)
+    assert data(tmp_path).load().test.labels.nnz == 0
+    for path in tmp_path.glob("*.val.npz"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"X\.tst\.npz: none of the 16 rows to choose .* by config\.data\.valid"):
+        data(tmp_path).load()
+
+
 def test_at_most_so_many_rows(folder):
     found = data(folder, max_train=9, max_eval=5).load()
     assert (found.train.num_examples, found.eval.num_examples, found.test.num_examples) == (9, 5, 5)
+
+
+@pytest.mark.parametrize("layout", ["one file", "two files", "svmlight"])
+def test_a_training_batch_holds_the_first_labels_of_the_line(tmp_path, layout):
+    labels, pairs = ["3,1,3,0", "2", "3,2,0"], ["0:1", "1:1", "0:1 1:1"]
+    rows = [" ".join(row) for row in zip(labels, pairs, strict=True)]
+    relevances = [" ".join(f"{label}:1" for label in row.split(",")) for row in labels]
+    files = {
+        "one file": {"{split}.txt": ["3 2 4", *rows]},
+        "two files": {"{short}_X_Xf.txt": ["3 2", *pairs], "{short}_X_Y.txt": ["3 4", *relevances]},
+        "svmlight": {"{split}.svm": rows},
+    }
+    for split, short in (("train", "trn"), ("test", "tst")):
+        for name, lines in files[layout].items():
+            (tmp_path / name.format(split=split, short=short)).write_text("".join(f"{line}\n" for line in lines))
+    for most in (3, 2):
+        train = data(tmp_path, label_width=2, max_train=most).load().train
+        assert train.num_examples == most
+        found = train_feed(train, most, seed=0).chunk(0, 1)["label"][0].tolist()
+        wanted = [[3, 1] if 1 in row.indices else [2, -1] if row.nnz == 1 else [3, 2] for row in train.labels]
+        assert sorted(found) == sorted(wanted)
 
 
 @pytest.mark.parametrize(

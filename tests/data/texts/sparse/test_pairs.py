@@ -48,9 +48,15 @@ def test_windows_ends_and_a_byte_order_mark(tmp_path):
 
 
 def test_remarks_of_svmlight_are_passed_over(tmp_path):
-    found = read_svmlight(written(tmp_path, "1 0:1 # one\n0,2 2:3\n"))
-    assert found.features.shape == (2, 3)
-    assert found.labels.shape == (2, 3)
+    found = read_svmlight(written(tmp_path, "# written by another\n#\n1 0:1 # one\n\n0,2 2:3\n 1:1\n\n"))
+    assert found.features.toarray().tolist() == [[1, 0, 0], [0, 0, 3], [0, 1, 0]]
+    assert found.labels.toarray().tolist() == [[0, 1, 0], [1, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("row", ["1 2:x", "a 2:1", "1 2147483647:1"])
+def test_remarks_of_svmlight_count_as_lines(row, tmp_path):
+    with pytest.raises(DataError, match=r"train\.txt:4: "):
+        read_svmlight(written(tmp_path, f"# written by another\n1 0:1\n\n{row}\n"))
 
 
 @pytest.mark.parametrize(

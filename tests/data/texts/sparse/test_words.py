@@ -50,6 +50,24 @@ def test_a_saved_vectorizer_reads_the_same(documents, tmp_path):
     np.testing.assert_array_equal(again.load().train.values, made.load().train.values)
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"analyzer": "char_wb"}, r"analyzer is 'char_wb', but .*kept has words by 'word': set it to that"),
+        ({"ngrams": (2, 3)}, r"ngrams is \(2, 3\), but .* by \(1, 2\)"),
+        ({"min_documents": 3}, "min_documents is 3, but .* by 1"),
+        ({"max_vocabulary": 4}, "max_vocabulary is 4, but .* by 9"),
+        ({"hashed": 8}, "hashed is 8, but .* by 0"),
+    ],
+)
+def test_settings_of_a_saved_vectorizer_are_kept(documents, tmp_path, fields, message):
+    made = data(documents, ngrams=(1, 2), max_vocabulary=9)
+    made.load()
+    made.save_vectorizer(tmp_path / "kept")
+    with pytest.raises(DataError, match=rf"config\.data\.{message}"):
+        data(documents, vectorizer=str(tmp_path / "kept"), **fields).load()
+
+
 def test_hashed_words_need_no_vocabulary(documents, tmp_path):
     made = data(documents, hashed=64)
     made.load()
