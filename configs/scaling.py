@@ -7,7 +7,7 @@ No published figure: docs/scaling.md has the tables, and the command that makes 
 """
 
 from mhe_jax.recipes import heads
-from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.arguments import one_of, parse
 from mhe_jax.recipes.base import base_config
 
 HEADS = {
@@ -29,8 +29,9 @@ def get_config(arg=""):
     updates the used rows alone (always with `partial`), `owned` for a table of `ohe`, `mhs` or `partial` in bfloat16
     that its loss moves itself, `smoke`."""
     sizes, words = parse(arg, *HEADS, "ohe", "mhp", "mhc", "mhs", "partial", "sparse", "owned", "smoke")
-    pipeline = next((name for name in HEADS if name in words), "images")
-    head = next((name for name in ("mhp", "mhc", "mhs", "partial") if name in words), "ohe")
+    pipeline = one_of(words, HEADS, "pipelines", "images")
+    head = one_of(words, ("ohe", "mhp", "mhc", "mhs", "partial"), "heads", "ohe")
+    one_of(words, ("sparse", "owned"), "table optimizers")
     if head not in HEADS[pipeline]:
         raise ValueError(f"config argument 'partial' is for faces, not for {pipeline}")
     config = base_config()

@@ -6,7 +6,7 @@ No published figure: `describe` prints what each head would cost.
 """
 
 from mhe_jax.recipes import heads
-from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.arguments import one_of, parse
 from mhe_jax.recipes.base import base_config
 
 
@@ -15,9 +15,7 @@ def get_config(arg=""):
     a table of `ohe` in bfloat16 that its loss moves itself."""
     names = ("ohe", "mhp", "mhc", "mhs")
     sizes, flags = parse(arg, *names, "owned", "smoke")
-    chosen = [name for name in names if name in flags] or ["mhp"]
-    if len(chosen) > 1:
-        raise ValueError(f"config argument names several heads: {', '.join(chosen)}")
+    head = one_of(flags, names, "heads", "mhp")
     config = base_config()
     config.data = {
         "name": "synthetic",
@@ -28,7 +26,7 @@ def get_config(arg=""):
         "last_batch": "drop",
     }
     config.backbone = {"name": "resnet_cifar", "depth": 18, "bn_groups": 1}
-    config.head = getattr(heads, chosen[0])(sizes)
+    config.head = getattr(heads, head)(sizes)
     config.optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
     config.schedule = {"name": "constant", "learning_rate": 0.1, "warmup_epochs": 0.0, "per_epoch": False}
     if "owned" in flags:

@@ -10,7 +10,7 @@ Hardware: two CPU cores, some minutes.
 """
 
 from mhe_jax.recipes import heads
-from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.arguments import one_of, parse
 from mhe_jax.recipes.base import base_config
 from mhe_jax.recipes.propensity import DEFAULT
 from mhe_jax.recipes.texts import HEADS
@@ -18,7 +18,7 @@ from mhe_jax.recipes.texts import HEADS
 
 def get_config(arg=""):
     sizes, words = parse(arg, "sparse", "smoke", *HEADS)
-    head = next((name for name in HEADS if name in words), "mhc")
+    head = one_of(words, HEADS, "heads", "mhc")
     config = base_config()
     config.data = {
         "name": "unicode",

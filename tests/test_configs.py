@@ -138,6 +138,12 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
         ),
         ("arcface_folder", "r50,mhp", {"backbone.depth": 50, "head.name": "mhp", "data.name": "face_folder"}),
         ("arcface_folder", "cpu", {"backbone.scale": 1, "data.in_memory": True}),
+        ("arcface_folder", "cpu", {"head.margin": ConfigDict(heads.margin("arcface", scale=32.0, m=0.3))}),
+        *(
+            ("arcface_folder", f"cpu,{name}", {"head.margin": ConfigDict(heads.margin(name, scale=32.0))})
+            for name in MARGINS
+        ),
+        ("arcface_folder", "cpu,smoke", {"global_batch_size": 8, "data.image_size": 32}),
         ("xmc_amazon670k", "xlnet,reference", {"head.num_candidates": 75, "head.max_labels": 100}),
         ("xmc_amazon670k", "xlnet,reference", {"backbone.pooling": "first", "optimizer.no_decay": ("bias",)}),
         (
@@ -166,6 +172,9 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
             {"head.sampler.drop_one_group": True, "head.sampler.num_groups": 4, "dtype": "float32"},
         ),
         ("cifar10_ohe", "r50", {"backbone.depth": 50}),
+        ("cifar10_ohe", "swa", {"total_epochs": 200.0, "average.start_epoch": 160}),
+        ("cifar10_ohe", "small,swa", {"total_epochs": 20.0, "average.start_epoch": 16}),
+        ("cifar10_ohe", "swa,smoke", {"total_steps": 2, "average.start_epoch": 0}),
         ("imagenet_mhp", "reference", {"head.objective": "softmax_concat", "schedule.end_learning_rate": 1e-4}),
         ("imagenet_mhs", "", {"head.sampler.num_groups": 10, "head.head_sizes": (40, 25), "head.label_smoothing": 0.1}),
         ("imagenet_ohe", "synthetic", {"data.name": "synthetic"}),
@@ -212,6 +221,34 @@ def test_an_encoder_without_a_recipe_takes_that_of_the_default():
 def test_an_unknown_argument_is_named():
     with pytest.raises(ValueError, match="config argument 'refrence': head sizes such as 5x20, or one of reference"):
         load(ROOT / "configs" / "cifar100_mhc.py", "refrence")
+
+
+@pytest.mark.parametrize(
+    ("file", "arg", "message"),
+    [
+        ("arcface_folder", "mhs,mhc", "names several variants: mhs, mhc"),
+        ("arcface_folder", "arcface,cosface", "names several margins: arcface, cosface"),
+        ("arcface_folder", "r18,r50", "names several backbones: r18, r50"),
+        ("arcface_folder", "cpu,r18", "'cpu' is a network and a recipe of its own: leave out r18"),
+        ("arcface_glyphs", "mhs,sparse,owned", "names several table optimizers: sparse, owned"),
+        ("xmc_folder", "ohe,mhc", "names several heads: ohe, mhc"),
+        ("xmc_folder", "bert,minilm", "names several encoders: bert, minilm"),
+        ("xmc_unicode", "ohe,mhc", "names several heads"),
+        ("bag_ohe", "features,encoder", "names several kinds of data: features, encoder"),
+        ("bag_ohe", "sparse,features", "names several kinds of data: sparse, features"),
+        ("image_folder_ohe", "labels,tfds", "names several kinds of data: labels, tfds"),
+        ("image_folder_ohe", "single", "'single' is for labels in files: add labels"),
+        ("image_folder_ohe", "vit_s16,vit_b16", "names several backbones: vit_s16, vit_b16"),
+        ("imagenet_mhp", "synthetic,tfds", "names several kinds of data: synthetic, tfds"),
+        ("cifar10_ohe", "ema,swa", "names several averages: ema, swa"),
+        ("cifar100_mhp", "5x20,20x5", "gives several head sizes: 5x20,20x5"),
+        ("scaling", "images,faces", "names several pipelines: images, faces"),
+        ("synthetic", "ohe,mhs", "names several heads: ohe, mhs"),
+    ],
+)
+def test_arguments_that_exclude_each_other_are_named(file, arg, message):
+    with pytest.raises(ValueError, match=f"config argument {message}"):
+        load(ROOT / "configs" / f"{file}.py", arg)
 
 
 def test_a_small_network_has_no_published_settings():

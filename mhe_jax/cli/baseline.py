@@ -6,7 +6,8 @@ On texts, by TF-IDF, and on features as they are, METHOD is one of
   linear      one-vs-rest: a linear support vector machine for each label (DiSMEC); all cores.
   omikuji     trees of labels, Parabel or Bonsai; all cores. Needs the extra `omikuji`.
 
-Pictures have the label of the nearest training picture, by pixels, and faces verification by the cosine of the pixels.
+Pictures with one label each have that of the nearest training picture, by pixels, and faces verification by the cosine
+of the pixels.
 
 With --workdir that folder gets result.json, and predictions.npz as `mhe predict` writes it of a run, so that `mhe
 ensemble` takes it; predictions_val.npz has the documents that choose a run's best checkpoint, which train no baseline.
@@ -114,6 +115,11 @@ def pictures(data, result: dict[str, Any]) -> None:
     from mhe_jax.data.dataset import ArraySplit
     from mhe_jax.evaluation.baselines.nearest_neighbor import nearest_neighbor_top1
 
+    if data.multilabel:
+        raise app.UsageError(
+            "the baseline of pictures needs one label each, but config.data has any number: if each has one, try "
+            "--config.data.single_label=True"
+        )
     images = data.load()
     if not (isinstance(images.train, ArraySplit) and isinstance(images.eval, ArraySplit)):
         raise app.UsageError("the baseline needs a data set in memory: try --config.data.in_memory=True")

@@ -1,14 +1,14 @@
 """What the configs of sparse features share: words of texts, or features from files, a bag of embeddings, a head.
 
-Argument string: head sizes such as 40x25, `sparse` for features from files, `features` for those that `mhe embed` made
-of the documents beside their words, `encoder` for an encoder beside the words that is trained with them, `single` for
-documents with one label each, `smoke`.
+Argument string: head sizes such as 40x25, at most one of `sparse` for features from files, `features` for those that
+`mhe embed` made of the documents beside their words and `encoder` for an encoder beside the words that is trained with
+them, `single` for documents with one label each, `smoke`.
 """
 
 from ml_collections import FieldReference
 
 from mhe_jax.recipes import heads
-from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.arguments import one_of, parse
 from mhe_jax.recipes.base import adamw, base_config
 from mhe_jax.recipes.propensity import DEFAULT
 from mhe_jax.recipes.texts import CHECKPOINTS
@@ -33,6 +33,7 @@ WORDS = {
 def make(head, arg):
     """The config of one head, by its argument string."""
     sizes, flags = parse(arg, "sparse", "features", "encoder", "single", "smoke")
+    one_of(flags, ("sparse", "features", "encoder"), "kinds of data")
     config = base_config()
     config.data = {
         "name": "sparse" if "sparse" in flags else "words",

@@ -1,7 +1,7 @@
 """What the CIFAR configs share: the published recipe, and the corrected one that is the default."""
 
 from mhe_jax.recipes import glyphs, heads, pictures
-from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.arguments import one_of, parse
 from mhe_jax.recipes.base import base_config
 
 
@@ -18,6 +18,7 @@ def make(num_classes, head, arg, default_sizes):
     reference = "reference" in flags
     if "small" in flags and flags & {"reference", "r50"}:
         raise ValueError("config argument 'small' is a network and a recipe of its own: leave out reference and r50")
+    one_of(flags, ("ema", "swa"), "averages")
     config = base_config()
     config.data = {
         "name": f"cifar{num_classes}",
@@ -58,11 +59,13 @@ def make(num_classes, head, arg, default_sizes):
     if "ema" in flags:
         config.average = {"name": "ema", "decay": 0.999}
     if "swa" in flags:
-        config.average = {"name": "swa", "start_epoch": 160, "every_steps": 195}
+        config.average = {"name": "swa", "start_epoch": round(0.8 * config.total_epochs), "every_steps": 195}
     if reference:
         config.head.update(heads.REFERENCE[config.head.name])
         if config.head.name == "mhp":
             config.head.objective = "bce_concat"
     if "smoke" in flags:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 16, 1
+        if "swa" in flags:
+            config.average.start_epoch = 0
     return config

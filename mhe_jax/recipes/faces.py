@@ -5,7 +5,7 @@ Variants, by argument string: `full` softmax over all identities, `partial` (Par
 """
 
 from mhe_jax.recipes import heads
-from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.arguments import one_of, parse
 from mhe_jax.recipes.base import base_config
 
 VARIANTS = {
@@ -38,9 +38,10 @@ def head(arg, default, sizes, margin):
       margin: section of the margin without one in the string.
     """
     given, words = parse(arg, *VARIANTS, *MARGINS, *FLAGS)
-    variant = next((name for name in VARIANTS if name in words), default)
+    variant = one_of(words, VARIANTS, "variants", default)
     section = VARIANTS[variant](given or (() if variant in ("full", "partial") else sizes))
-    named = next((name for name in MARGINS if name in words), None)
+    named = one_of(words, MARGINS, "margins")
+    one_of(words, ("sparse", "owned"), "table optimizers")
     section["margin"] = heads.margin(named) if named else margin
     if "reference" in words:
         section.update(heads.FACE_REFERENCE[section["name"]])

@@ -1,7 +1,7 @@
 """What the image-folder configs share: ResNet-50 on streamed pictures, or a small network on pictures in memory."""
 
 from mhe_jax.recipes import glyphs, heads, pictures
-from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.arguments import one_of, parse
 from mhe_jax.recipes.base import base_config
 from mhe_jax.recipes.propensity import DEFAULT
 
@@ -29,6 +29,9 @@ def make(head, arg, small_codes=None):
     """
     sizes, flags = parse(arg, "small", "labels", "single", "tfds", "augment", "smoke", *pictures.BACKBONES)
     network = pictures.chosen(flags)
+    one_of(flags, ("labels", "tfds"), "kinds of data")
+    if "single" in flags and "labels" not in flags:
+        raise ValueError("config argument 'single' is for labels in files: add labels")
     if network and "small" in flags:
         raise ValueError(f"config argument 'small' is a network of its own: leave out {network}")
     config = base_config()

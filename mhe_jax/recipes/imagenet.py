@@ -1,7 +1,7 @@
 """What the ImageNet configs share: ResNet-50, the published recipe, and the corrected one that is the default."""
 
 from mhe_jax.recipes import heads, pictures
-from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.arguments import one_of, parse
 from mhe_jax.recipes.base import base_config
 
 
@@ -16,6 +16,7 @@ def make(head, arg, default_sizes=(40, 25)):
     """
     sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "augment", "smoke", *pictures.BACKBONES)
     reference, network = "reference" in flags, pictures.chosen(flags)
+    one_of(flags, ("synthetic", "tfds"), "kinds of data")
     if reference and network:
         raise ValueError(f"config argument {network!r} has a recipe of its own: leave out reference")
     config = base_config()

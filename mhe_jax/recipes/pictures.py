@@ -1,5 +1,6 @@
 """Networks for pictures of today with the recipes that their papers train them by, for configs of pictures."""
 
+from mhe_jax.recipes.arguments import one_of
 from mhe_jax.recipes.base import adamw
 
 # Width, depth and heads of the published sizes; drop_path is that of their recipes.
@@ -36,10 +37,7 @@ OWN_AUGMENTATION = {
 
 def chosen(flags):
     """The name of the backbone among the flags of a config's argument, None if there is none."""
-    names = sorted(flags & set(BACKBONES))
-    if len(names) > 1:
-        raise ValueError(f"config argument names several backbones: {', '.join(names)}")
-    return names[0] if names else None
+    return one_of(flags, BACKBONES, "backbones")
 
 
 def recipe(name):

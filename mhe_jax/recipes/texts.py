@@ -8,7 +8,7 @@ published settings, `single` for documents with one label each, `smoke` for two 
 from ml_collections import FieldReference
 
 from mhe_jax.recipes import heads
-from mhe_jax.recipes.arguments import parse
+from mhe_jax.recipes.arguments import one_of, parse
 from mhe_jax.recipes.base import base_config
 from mhe_jax.recipes.propensity import DEFAULT
 
@@ -61,8 +61,8 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
       own_valid: documents, or below 1 their share, held out outside reference mode where the published recipe has none.
     """
     sizes, words = parse(arg, "reference", "sparse", "single", "smoke", *CHECKPOINTS, *HEADS)
-    default, encoder = encoder, next((name for name in CHECKPOINTS if name in words), encoder)
-    head = next((name for name in HEADS if name in words), head)
+    default, encoder = encoder, one_of(words, CHECKPOINTS, "encoders", encoder)
+    head = one_of(words, HEADS, "heads", head)
     chosen, reference = recipes.get(encoder, recipes[default]), "reference" in words
     checkpoint = FieldReference(CHECKPOINTS[encoder])
     # The other encoders' rates are the published ones; those of minilm were measured, see docs/results.md.

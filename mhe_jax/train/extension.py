@@ -186,11 +186,14 @@ def config_of(
         config.schedule.update({name: 0.0 for name in ("warmup_epochs", "warmup_steps") if name in config.schedule})
         config.schedule.learning_rate = learning_rate or _RATE * config.schedule.learning_rate
         # What only the backbone has, what would begin after the last epoch, and scores of other examples.
+        nothing: dict[str, Any] = {"unfreeze_steps": ()}
         if freeze:
-            nothing = {"backbone_rate": 1.0, "layer_decay": 1.0, "bag_rate": 1.0, "unfreeze_steps": ()}
-            config.optimizer.update({name: value for name, value in nothing.items() if name in config.optimizer})
+            nothing.update(backbone_rate=1.0, layer_decay=1.0, bag_rate=1.0)
             config.dropout_off_after_step = 0
+        config.optimizer.update({name: value for name, value in nothing.items() if name in config.optimizer})
         config.class_weights.start_epoch = config.sampling.start_epoch = 0.0
+        if "start_epoch" in config.average:
+            config.average.start_epoch = 0
         config.distillation = defaults()["distillation"]
         # Whatever cadence the run had, of steps perhaps that are fewer now.
         config.eval_every_steps = config.checkpoint_every_steps = 0

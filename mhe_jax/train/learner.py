@@ -19,7 +19,8 @@ class Learner(NamedTuple):
 
 
 def build_learner(settings: Settings, task: Any, total_steps: int, steps_per_epoch: int) -> Learner:
-    """The learner of a config for a task; raises ValueError naming a wrong field."""
+    """The learner of a config for a task; raises ValueError naming a wrong field, or one that begins after the end."""
+    _check_begins(settings, total_steps, steps_per_epoch)
     schedule = build_schedule(settings.schedule, total_steps, steps_per_epoch)
     optimizer = build_optimizer(
         settings.optimizer,
@@ -31,3 +32,14 @@ def build_learner(settings: Settings, task: Any, total_steps: int, steps_per_epo
         freeze_backbone=settings.freeze_backbone,
     )
     return Learner(schedule, optimizer, averages.build_average(settings.average, steps_per_epoch))
+
+
+def _check_begins(settings: Settings, total_steps: int, steps_per_epoch: int) -> None:
+    start = settings.average.get("start_epoch", 0)
+    if start and start * steps_per_epoch >= total_steps:
+        raise ValueError(
+            f"config.average.start_epoch is {start}, but the run ends after {total_steps / steps_per_epoch:g} epochs"
+        )
+    begins = tuple(settings.optimizer.get("unfreeze_steps", ()))
+    if begins and begins[-1] >= total_steps:
+        raise ValueError(f"config.optimizer.unfreeze_steps is {begins}, but the run ends after {total_steps} steps")

@@ -204,6 +204,13 @@ def test_methods_are_not_for_pictures(tmp_path):
     assert run.stderr == "error: linear is for texts and features, but config.data.name is 'cifar10'\n"
 
 
+def test_pictures_with_many_labels_have_no_nearest_picture(tmp_path):
+    (tmp_path / "config.py").write_text(CONFIG.replace("SECTION", repr({"name": "labelled_images", "path": "none"})))
+    run = baseline(tmp_path)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("error: the baseline of pictures needs one label each, but config.data has any number")
+
+
 def test_faces(tmp_path):
     section = {
         "name": "face_synthetic",

@@ -304,6 +304,8 @@ def test_a_config_of_a_fine_tuned_run_is_one_for_a_frozen_backbone(tmp_path):
         config.class_weights = ConfigDict({"name": "balanced", "start_epoch": 3.0})
         config.sampling = ConfigDict({"name": "class_balanced", "start_epoch": 3.0})
         config.distillation = ConfigDict({"name": "scores", "file": "scores.npz"})
+        config.average = ConfigDict({"name": "swa", "start_epoch": 3, "every_steps": 2})
+        config.optimizer.unfreeze_steps = (0, 10_000)
     experiment.claim_workdir(tmp_path / "run", config, Classes(2, ("a", "b")))
     found = extension.config_of(tmp_path / "run", str(tmp_path / "data"), 1.0)
     assert (found.optimizer.layer_decay, found.optimizer.backbone_rate) == (1.0, 1.0)
@@ -312,3 +314,6 @@ def test_a_config_of_a_fine_tuned_run_is_one_for_a_frozen_backbone(tmp_path):
     assert (found.distillation.name, found.distillation.file) == ("none", "")
     kept = extension.config_of(tmp_path / "run", str(tmp_path / "data"), 1.0, freeze=False)
     assert kept.optimizer.layer_decay == 0.5
+    for one in (found, kept):
+        assert one.average == ConfigDict({"name": "swa", "start_epoch": 0, "every_steps": 2})
+        assert not one.optimizer.unfreeze_steps

@@ -20,10 +20,17 @@ class Exponential:
     Attributes:
       decay: share of the old average that a step leaves, once many steps have passed.
       steps_per_epoch: given by the loop.
+
+    Raises:
+      ValueError: for a share below 0 or above 1.
     """
 
     decay: float = 0.999
     steps_per_epoch: int
+
+    def __post_init__(self):
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"config.average.decay is {self.decay}; it must be from 0 to 1")
 
     def share(self, step, count):
         """The weight of the newest value, and the number of values averaged so far."""
@@ -38,14 +45,23 @@ class Uniform:
     first step of each epoch counts, as in LightXML and the published text pipeline.
 
     Attributes:
-      start_epoch: first epoch that is averaged.
+      start_epoch: first epoch that is averaged; the run must reach it.
       every_steps: steps of an epoch between the weights that count.
       steps_per_epoch: given by the loop.
+
+    Raises:
+      ValueError: for an epoch below 0, and for fewer than 1 step between the weights.
     """
 
     start_epoch: int
     every_steps: int
     steps_per_epoch: int
+
+    def __post_init__(self):
+        if not self.start_epoch >= 0:
+            raise ValueError(f"config.average.start_epoch is {self.start_epoch}; it must be 0 or more")
+        if not self.every_steps >= 1:
+            raise ValueError(f"config.average.every_steps is {self.every_steps}; it must be 1 or more")
 
     def share(self, step, count):
         started = step >= self.start_epoch * self.steps_per_epoch

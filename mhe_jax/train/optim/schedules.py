@@ -20,6 +20,9 @@ class Schedule:
       per_epoch: hold the rate through each epoch after the warm-up, as PyTorch scripts do that step the scheduler once
         an epoch.
       total_steps, steps_per_epoch: given by the loop.
+
+    Raises:
+      ValueError: for a number below 0.
     """
 
     learning_rate: float
@@ -27,6 +30,9 @@ class Schedule:
     steps_per_epoch: int
     warmup_epochs: float = 0.0
     per_epoch: bool = False
+
+    def __post_init__(self):
+        _require_from_zero(self, "learning_rate", "warmup_epochs")
 
     def __call__(self, step):
         warmup = round(self.warmup_epochs * self.steps_per_epoch)
@@ -52,6 +58,10 @@ class Cosine(Schedule):
 
     end_learning_rate: float = 0.0
 
+    def __post_init__(self):
+        super().__post_init__()
+        _require_from_zero(self, "end_learning_rate")
+
     def decay(self, passed, step):
         low = self.end_learning_rate
         return low + (self.learning_rate - low) * 0.5 * (1 + jnp.cos(jnp.pi * passed))
@@ -66,6 +76,10 @@ class Polynomial(Schedule):
     """
 
     power: float = 2.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        _require_from_zero(self, "power")
 
     def decay(self, passed, step):
         return self.learning_rate * (1 - passed) ** self.power
@@ -83,6 +97,12 @@ class Steps(Schedule):
     milestones: tuple[float, ...]
     factor: float = 0.1
 
+    def __post_init__(self):
+        super().__post_init__()
+        _require_from_zero(self, "factor")
+        if not all(epoch >= 0 for epoch in self.milestones):
+            raise ValueError(f"config.schedule.milestones is {self.milestones}; they must be 0 or more")
+
     def decay(self, passed, step):
         reached = sum((step >= round(epoch * self.steps_per_epoch)).astype(jnp.float32) for epoch in self.milestones)
         return self.learning_rate * self.factor**reached
@@ -93,11 +113,19 @@ class Constant(Schedule):
     """The peak, for ever."""
 
     def __post_init__(self):
+        super().__post_init__()
         if self.per_epoch:
             raise ValueError("config.schedule.per_epoch is set, but a constant rate is the same at every step")
 
     def decay(self, passed, step):
         return jnp.full_like(passed, self.learning_rate)
+
+
+def _require_from_zero(schedule: Schedule, *fields: str) -> None:
+    for field in fields:
+        value = getattr(schedule, field)
+        if not value >= 0:
+            raise ValueError(f"config.schedule.{field} is {value}; it must be 0 or more")
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {

@@ -19,7 +19,7 @@ from mhe_jax.recipes import heads
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
 from mhe_jax.train.reporting import programs, remedies
-from mhe_jax.train.reporting.head_costs import HeadCost, ambient, checked, measure
+from mhe_jax.train.reporting.head_costs import HeadCost, ambient, attempted, checked
 
 # By kind of data, from the most accurate where all fit (docs/results.md): the head, and the shipped config with it.
 RANKED = {
@@ -123,27 +123,31 @@ def advise(config: ConfigDict, target: Target | None, memory: int) -> Advice:
     """Compares heads, meshes and optimizers for the data, classes, features and batch of a config.
 
     The state of each is known from its shapes. Three are compiled, of those that may fit the most accurate; if none of
-    them fits the next three, and so on.
+    them fits the next three, and so on. What cannot be built or trained so is left out.
 
     Args:
       target: devices to compile for; None for those that are here.
       memory: bytes that programs may have on each device.
 
     Raises:
-      ValueError: as `describe`.
+      ValueError: as `describe`, and if nothing is possible for the config.
     """
     settings, _ = checked(config, target)
-    choices = sorted(_choices(config, target), key=lambda one: one.estimated > memory)  # stable
-    for start in range(0, len(choices), _CONFIRMED):
-        few = choices[start : start + _CONFIRMED]
-        if start and few[0].estimated > memory:
+    failed: list[ValueError] = []
+    waiting = sorted(_choices(config, target, failed), key=lambda one: one.estimated > memory)  # stable
+    choices: list[Choice] = []
+    while waiting and not any(one.cost and one.cost.peak <= memory for one in choices):
+        if choices and waiting[0].estimated > memory:
             break
-        costs = measure([one.model for one in few])
-        choices[start : start + len(few)] = [
-            dataclasses.replace(one, cost=cost) for one, cost in zip(few, costs, strict=True)
-        ]
-        if any(cost.peak <= memory for cost in costs):
-            break
+        few, waiting = waiting[:_CONFIRMED], waiting[_CONFIRMED:]
+        for one, cost in zip(few, attempted([one.model for one in few]), strict=True):
+            if isinstance(cost, HeadCost):
+                choices.append(dataclasses.replace(one, cost=cost))
+            else:
+                failed.append(cost)
+    choices += waiting
+    if not choices:
+        raise failed[0]
     return Advice(tuple(choices), memory, settings.data.num_classes, settings.global_batch_size)
 
 
@@ -172,7 +176,8 @@ def as_text(advice: Advice) -> str:
     return "\n".join([*lines, "", whose, f"{command}{flags}"])
 
 
-def _choices(config: ConfigDict, target: Target | None) -> Iterator[Choice]:
+def _choices(config: ConfigDict, target: Target | None, failed: list[ValueError]) -> Iterator[Choice]:
+    """What can be built; `failed` gets why the others cannot."""
     kind = _kind(build_data(config.data))
     for name, (section, shipped) in RANKED[kind].items():
         fields = ConfigDict(section())
@@ -187,8 +192,13 @@ def _choices(config: ConfigDict, target: Target | None) -> Iterator[Choice]:
                     heads.FACE_SPARSE_TABLES if name == "partial" else {"name": "none"}
                 )
                 changed.update_from_flattened_dict(changes)
-            settings, mesh = checked(changed, target)
-            yield Choice(name, shipped, changes, (settings, fields, mesh), _estimated(settings, fields, mesh))
+            try:
+                settings, mesh = checked(changed, target)
+                estimated = _estimated(settings, fields, mesh)
+            except ValueError as error:
+                failed.append(error)
+                continue
+            yield Choice(name, shipped, changes, (settings, fields, mesh), estimated)
 
 
 def _kind(data: Data) -> str:
@@ -212,7 +222,9 @@ def _changes(config: ConfigDict, target: Target | None, owned: dict) -> Iterator
     table that is all there is, where the head can have one."""
     devices = len(target.devices) if target else jax.device_count()
     meshes: list[dict] = [{"mesh.data": 1, "mesh.classes": devices}] if devices > 1 else [{}]
-    slots: list[dict] = [{}, {"optimizer.momentum": 0.0}] if config.optimizer.get("momentum") else [{}]
+    # The shipped config may look ahead where the asked one does not, and needs a momentum for that.
+    plain = {"optimizer.momentum": 0.0, "optimizer.nesterov": False}
+    slots: list[dict] = [{}, plain] if config.optimizer.get("momentum") else [{}]
     for change, mesh in itertools.product([*slots, *([owned] if owned else [])], meshes):
         yield {**mesh, **change}
 

@@ -58,10 +58,26 @@ def checked(config: ConfigDict, target: Target | None = None) -> tuple[Settings,
 
 def measure(models: Sequence[tuple[Settings, ConfigDict, Mesh]], with_lengths: str = "") -> list[HeadCost]:
     """What models cost, each given as settings, section of a head and mesh; all lengths of texts of `with_lengths`."""
-    # XLA compiles outside of the interpreter's lock.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+    with _pool() as pool:
         futures = [pool.submit(_head_cost, *model, model[1].name == with_lengths) for model in models]
         return [future.result() for future in futures]
+
+
+def attempted(models: Sequence[tuple[Settings, ConfigDict, Mesh]]) -> list[HeadCost | ValueError]:
+    """As `measure`; in place of a model that cannot be built or trained so, why."""
+
+    def cost(model: tuple[Settings, ConfigDict, Mesh]) -> HeadCost | ValueError:
+        try:
+            return _head_cost(*model, False)
+        except ValueError as error:
+            return error
+
+    with _pool() as pool:
+        return list(pool.map(cost, models))
+
+
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(os.cpu_count() or 1, 4))  # XLA compiles outside of the interpreter's lock
 
 
 @contextlib.contextmanager

@@ -7,11 +7,14 @@ from ml_collections import ConfigDict
 
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
-from mhe_jax.train.reporting.head_costs import HeadCost, checked, measure
+from mhe_jax.train.reporting.head_costs import HeadCost, attempted, checked
 
 
 def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
-    """Changes of batch, mesh, dtype and optimizer as flags, and what the config's own head takes with each."""
+    """Changes of batch, mesh, dtype and optimizer as flags, and what the config's own head takes with each.
+
+    What is not possible for the config is left out.
+    """
     changes, models = [], []
     for change in _changes(Settings.from_config(config), len(target.devices), target.devices[0].platform):
         changed = config.copy_and_resolve_references()
@@ -23,7 +26,8 @@ def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
             continue
         changes.append(" ".join(f"--config.{path}={value}" for path, value in change.items()))
         models.append((settings, settings.head, mesh))
-    return list(zip(changes, measure(models), strict=True))
+    costs = zip(changes, attempted(models), strict=True)
+    return [(change, cost) for change, cost in costs if isinstance(cost, HeadCost)]
 
 
 def owned_table(settings: Settings, platform: str) -> dict[str, Any]:
@@ -55,7 +59,8 @@ def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[s
     if settings.dtype == "float32":
         yield {"dtype": "bfloat16"}
     if settings.optimizer.get("momentum"):
-        yield {"optimizer.momentum": 0.0}
+        nesterov = {"optimizer.nesterov": False} if settings.optimizer.get("nesterov") else {}
+        yield {"optimizer.momentum": 0.0, **nesterov}
         if settings.head.name == "ohe" and (fields := owned_table(settings, platform)):
             yield fields
     if devices > 1 and settings.mesh.classes == 1:

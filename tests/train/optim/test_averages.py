@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from mhe_jax.train.optim import averages
@@ -39,3 +40,17 @@ def test_swa_averages_the_start_of_its_epoch_and_every_nth_step_from_the_first_o
 
 def test_swa_follows_the_weights_before_it_starts():
     assert float(run({"name": "swa", "start_epoch": 2, "every_steps": 3}, 7)["weights"]["w"]) == 7.0
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"name": "ema", "decay": 1.5}, "config.average.decay is 1.5; it must be from 0 to 1"),
+        ({"name": "ema", "decay": -1.0}, "config.average.decay is -1.0"),
+        ({"name": "swa", "start_epoch": 0, "every_steps": 0}, "config.average.every_steps is 0; it must be 1 or more"),
+        ({"name": "swa", "start_epoch": -1, "every_steps": 3}, "config.average.start_epoch is -1; it must be 0 or"),
+    ],
+)
+def test_impossible_numbers_are_named(section, message):
+    with pytest.raises(ValueError, match=message):
+        averages.build_average(ConfigDict(section), STEPS_PER_EPOCH)

@@ -72,3 +72,20 @@ def test_a_constant_rate_has_nothing_to_hold_through_an_epoch():
     section = {"name": "constant", "learning_rate": 0.1, "per_epoch": True}
     with pytest.raises(ValueError, match="config.schedule.per_epoch is set, but a constant rate"):
         rates(section, 10, 5)
+
+
+@pytest.mark.parametrize(
+    ("field", "section"),
+    [
+        ("learning_rate", {"name": "cosine", "learning_rate": -1.0}),
+        ("learning_rate", {"name": "constant", "learning_rate": float("nan")}),
+        ("warmup_epochs", {"name": "constant", "learning_rate": 1.0, "warmup_epochs": -1.0}),
+        ("end_learning_rate", {"name": "cosine", "learning_rate": 1.0, "end_learning_rate": -0.1}),
+        ("power", {"name": "poly", "learning_rate": 1.0, "power": -1.0}),
+        ("factor", {"name": "steps", "learning_rate": 1.0, "milestones": (1,), "factor": -0.1}),
+        ("milestones", {"name": "steps", "learning_rate": 1.0, "milestones": (-1, 2)}),
+    ],
+)
+def test_numbers_below_zero_are_named(field, section):
+    with pytest.raises(ValueError, match=rf"config.schedule.{field} is .*; (it|they) must be 0 or more"):
+        rates(section, 4, 2)

@@ -50,16 +50,17 @@ def test_every_length_of_texts_has_its_programs(texts):
 
 def test_what_does_not_fit_gets_the_settings_that_were_tried():
     small = Target("a small device", 2**22, tuple(jax.devices()))
-    found = describe(scaling("images,ohe"), small, siblings=False)
+    found = describe(scaling("images,ohe", **{"optimizer.nesterov": True}), small, siblings=False)
     assert [one.head for one in found.heads] == ["ohe"]
     flags = [flag for flag, _ in found.remedies]
-    assert "--config.optimizer.momentum=0.0" in flags
+    plain = "--config.optimizer.momentum=0.0 --config.optimizer.nesterov=False"
+    assert plain in flags
     assert "--config.dtype=bfloat16" in flags
     assert any("--config.table_optimizer.updates=owned" in flag for flag in flags)
     text = description.as_text(found)
     assert "does not fit" in text
     assert "ohe with other settings" in text
-    without = dict(found.remedies)["--config.optimizer.momentum=0.0"]
+    without = dict(found.remedies)[plain]
     (own,) = (one for one in found.heads if one.head == "ohe")
     assert without.train.arguments < own.train.arguments
 
@@ -70,10 +71,16 @@ def test_what_fits_gets_no_advice():
 
 
 @pytest.mark.parametrize(
-    ("arg", "classes", "best"), [("images", 4001, "ohe"), ("images", 100_003, "mhp"), ("faces", 4001, "ohe")]
+    ("arg", "classes", "best", "fields"),
+    [
+        ("images", 4001, "ohe", {"optimizer.nesterov": True}),
+        ("images", 100_003, "mhp", {}),
+        # Which rules out `partial` with a momentum.
+        ("faces", 4001, "ohe", {"accumulate_steps": 2}),
+    ],
 )
-def test_advice_takes_the_most_accurate_head_that_fits(arg, classes, best):
-    advice = advise.advise(scaling(arg, **{"data.num_classes": classes}), None, 8 * 2**20)
+def test_advice_takes_the_most_accurate_head_that_fits(arg, classes, best, fields):
+    advice = advise.advise(scaling(arg, **{"data.num_classes": classes, **fields}), None, 8 * 2**20)
     assert advice.best is not None
     assert advice.best.head == best
     assert advice.best.cost.peak <= 8 * 2**20
@@ -81,6 +88,17 @@ def test_advice_takes_the_most_accurate_head_that_fits(arg, classes, best):
     *_, whose, command = text.splitlines()
     assert whose.startswith(f"Compiled on the asked network, which may not be that of {advice.best.shipped};")
     assert command.startswith(f"mhe train --config={advice.best.shipped} --config.data.path=DATA")
+
+
+def test_what_is_not_possible_is_left_out_and_an_error_if_nothing_else_is_there(monkeypatch):
+    monkeypatch.setattr(advise, "attempted", lambda models: [ValueError("a batch of one picture")] * len(models))
+    with pytest.raises(ValueError, match="a batch of one picture"):
+        advise.advise(scaling("images"), None, 2**40)
+    small = Target("a small device", 2**22, tuple(jax.devices()))
+    monkeypatch.setattr(remedies, "attempted", lambda models: [ValueError("a batch of one picture")] * len(models))
+    assert remedies.tried(scaling("images"), small) == []
+    with pytest.raises(ValueError, match="config.optimizer.name is 'sdg'"):
+        advise.advise(scaling("images", **{"optimizer.name": "sdg"}), None, 2**40)
 
 
 def test_nothing_fits_a_device_without_memory():
