@@ -7,7 +7,6 @@ import pathlib
 from typing import Any
 
 import jax
-import numpy as np
 import scipy.sparse
 import tqdm
 from jax.sharding import Mesh
@@ -174,5 +173,5 @@ def _digest_of(weights: dict) -> str:
     state = hashlib.sha256()
     for name, array in sorted(named(weights).items()):
         state.update(f"{name} {array.dtype} {array.shape}".encode())
-        state.update(array.reshape(-1).view(np.uint8))
+        state.update(array.tobytes())
     return state.hexdigest()[:16]
