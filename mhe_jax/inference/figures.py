@@ -52,11 +52,11 @@ class Figures:
             return None
         few = lambda kept: num_examples * min(kept, self.classes.number) <= _MOST
         kept = KEPT if not self.one_class or self._of_more else 1
-        if self._of_more and not few(kept):
-            kept = 1
-            self._tell(num_examples, " and ".join(self._of_more), "need more than the best class of each")
         if few(kept):
             return keep_scored(self.task, kept)
+        if self._of_more and few(1):
+            self._tell(num_examples, " and ".join(self._of_more), "need more than the best class of each")
+            return keep_scored(self.task, 1)
         self._tell(num_examples, "all figures but the metrics of the task", "need classes of each")
         return None
 
