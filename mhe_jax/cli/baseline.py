@@ -24,7 +24,7 @@ from mhe_jax.cli import program
 
 FLAGS = flags.FLAGS
 
-_SHOWN = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@3", "PSP@5")
+_SHOWN = ("P@1", "P@3", "P@5", "nDCG@5", "PSP@1", "PSP@3", "PSP@5", "top1", "top5")
 _METHODS = ("neighbours", "linear", "omikuji")
 # Flags that are of one method alone, which calls them so too.
 _OF = {"neighbors": "neighbours", "preset": "omikuji"}
@@ -53,11 +53,12 @@ def command(argv: list[str]) -> None:
     from mhe_jax.data.features.dataset import FeatureData
     from mhe_jax.data.texts.dataset import TextData
     from mhe_jax.data.texts.sparse.dataset import SparseData
-    from mhe_jax.train.reporting import stored
+    from mhe_jax.inference.baseline import read_compared
 
     started = time.monotonic()
     data = build_data(FLAGS.config.data)
-    result = stored.read_object(pathlib.Path(FLAGS.compare)) if FLAGS.compare else {}
+    measured = "accuracy" if isinstance(data, FaceData) else "P@1" if data.multilabel else "top1"
+    result = read_compared(pathlib.Path(FLAGS.compare), measured) if FLAGS.compare else {}
     if isinstance(data, TextData | FeatureData | SparseData):
         rows(data, result, argv[1] if len(argv) > 1 else "neighbours")
         return

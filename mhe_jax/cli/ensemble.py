@@ -1,8 +1,10 @@
 """`mhe ensemble RUN RUN RUN [--weights=auto] [--method=score] [--output=FILE.npz]`: several runs on the same documents.
 
 Each RUN is a workdir with predictions (`mhe predict --workdir=RUN`), or the folder of a baseline (`mhe baseline METHOD
---workdir=RUN`). What is averaged over the runs, where a label that a run did not keep counts as the worst that the run
-could say of it:
+--workdir=RUN`). Predictions of other weights or classes than a run has now are refused, and so are runs of which one
+has retired a class that another one has.
+
+What is averaged over the runs, where a label that a run did not keep counts as the worst that the run could say of it:
 
   score    the probabilities; a missing one is 0. The published system sums them (ensemble_direct.py).
   sigmoid  the log-odds, of which the sigmoid is taken; a missing one is the document's lowest of that run.

@@ -10,6 +10,7 @@ KINDS = ("none", "temperature", "isotonic")
 BINS = 15
 _TINY = 1e-7  # a probability of a float32 sigmoid that is 0 or 1
 _TEMPERATURES = 0.05, 20.0
+_IMPOSSIBLE = math.log(1e-300)  # instead of the logarithm of 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +40,7 @@ class Calibration:
         the best class: the others share what it leaves in proportion to what they had, and none exceeds it.
         """
         if self.kind == "temperature":
-            powers, rest = _heated(scores.astype(np.float64), num_classes, self.temperature)
-            return powers / np.maximum(powers.sum(axis=1) + rest * (num_classes - scores.shape[1]), _TINY)[:, None]
+            return np.exp(_heated(scores, num_classes, self.temperature)[0])
         if self.kind == "isotonic" and scores.shape[1]:
             others = scores[:, 1:].astype(np.float64)
             best, rest = self.of_labels(scores[:, :1]), np.maximum(1 - scores[:, :1], others.sum(axis=1)[:, None])
@@ -75,13 +75,13 @@ def fit_classes(kind: str, scores: np.ndarray, correct: np.ndarray, num_classes:
         return _isotonic(scores[:, 0], correct[:, 0])
     if kind == "none":
         return Calibration()
-    scores, found = scores.astype(np.float64), correct.any(axis=1)
+    place, found = correct.argmax(axis=1), correct.any(axis=1)
 
     def loss(temperature: float) -> float:
-        powers, rest = _heated(scores, num_classes, temperature)
-        total = powers.sum(axis=1) + rest * (num_classes - scores.shape[1])
-        own = np.where(found, (powers * correct).sum(axis=1), rest)
-        return float(-np.log(np.maximum(own, 1e-300) / np.maximum(total, 1e-300)).mean())
+        logs, rest = _heated(scores, num_classes, temperature)
+        own = np.where(found, logs[np.arange(len(logs)), place], rest)
+        # What is impossible is so at every temperature.
+        return float(-np.where(np.isneginf(own), _IMPOSSIBLE, own).mean())
 
     return _coolest(loss)
 
@@ -126,7 +126,12 @@ def _coolest(loss) -> Calibration:
 
 
 def _heated(scores: np.ndarray, num_classes: int, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """Powers of the probabilities [N, K], and of that of each class that is not among them [N]."""
-    others = max(num_classes - scores.shape[1], 1)
-    rest = np.maximum(1 - scores.sum(axis=1), 0.0) / others
-    return scores ** (1 / temperature), rest ** (1 / temperature)
+    """Logarithms of the probabilities at a temperature, float64 [N, K], and of each class that is not there, [N]."""
+    others = num_classes - scores.shape[1]
+    left = np.maximum(1 - scores.sum(axis=1, dtype=np.float64), 0.0) / max(others, 1)
+    with np.errstate(divide="ignore"):  # the logarithm of 0
+        logs, rest = np.log(scores.astype(np.float64)) / temperature, np.log(left) / temperature
+        total = np.logaddexp(np.logaddexp.reduce(logs, axis=1), rest + np.log(others))
+    # Where nothing is possible, that stays so.
+    total = np.where(np.isneginf(total), 0.0, total)
+    return logs - total[:, None], rest - total

@@ -50,6 +50,28 @@ class Source(NamedTuple):
     names: tuple[str, ...]
 
 
+def read_compared(path: pathlib.Path, measured: str) -> dict[str, Any]:
+    """The result.json of a run to compare a baseline with: its `head`, and the figures that it has of 'best', 'last',
+    'test'.
+
+    Args:
+      path: the file.
+      measured: a figure that all of these have.
+
+    Raises:
+      OSError: if the file cannot be read.
+      ValueError: naming the file, if it is not of a trained run, or of one on data of another kind.
+    """
+    result = stored.read_object(path)
+    if "head" not in result:
+        raise ValueError(f"--compare={path} is no result.json of a trained run: it has no head")
+    found = {name: result[name] for name in ("best", "last", "test") if result.get(name) is not None}
+    for name, values in found.items():
+        if not isinstance(values, dict) or not isinstance(values.get(measured), int | float):
+            raise ValueError(f"--compare={path} is of a run on data of another kind: its {name!r} has no {measured}")
+    return {"head": result["head"], **found}
+
+
 def source_of(data: Any, words: Words) -> Source:
     """The rows of a data set: TF-IDF of the words of texts, or features as they are.
 

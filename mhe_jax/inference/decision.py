@@ -1,9 +1,11 @@
 """What a run answers with which probability: calibration and thresholds, in a file beside its weights."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ import safetensors
 import safetensors.numpy
 
 from mhe_jax.evaluation.calibration import Calibration
-from mhe_jax.train.checkpoints import seals
+from mhe_jax.train.checkpoints import complete, seals
+from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.published import is_published
 from mhe_jax.train.experiment import Classes
 from mhe_jax.train.reporting.writers import naming
@@ -101,9 +104,8 @@ def read_decision(workdir: pathlib.Path, model: dict[str, Any]) -> Decision:
         raise ValueError(f"{path} is damaged ({error}): {command} makes it again") from None
     if not sealed:
         raise ValueError(f"{path} is not what was written: {command} makes it again")
-    for what, name in (("other classes", "classes"), ("another checkpoint", "weights")):
-        if said["model"].get(name) != model[name]:
-            raise ValueError(f"{path} was chosen for {what} than the run has now: {command} makes it again")
+    if what := _difference(said["model"], model):
+        raise ValueError(f"{path} was chosen for {what} than the run has now: {command} makes it again")
     calibration = Calibration(said["kind"], said["temperature"], arrays["x"], arrays["y"])
     return Decision(
         calibration, arrays["thresholds"], arrays["group_of_label"], said["one_class"], said["model"], said["facts"]
@@ -130,6 +132,29 @@ def model_of(workdir: pathlib.Path, step: int | None, classes: Classes) -> dict[
     else:
         weights = f"step {step}"
     return {"classes": hashlib.sha256(names.encode()).hexdigest(), "weights": weights, "step": step}
+
+
+def other_than_now(workdir: pathlib.Path, model: Mapping[str, Any], classes: Classes) -> str | None:
+    """What a model, of `model_of`, has other than the run: "other classes" or "another checkpoint".
+
+    None where it is the run's, or the folder holds no weights to compare it with.
+    """
+    if is_published(workdir):
+        return _difference(model, model_of(workdir, None, classes))
+    if not complete.steps(workdir):
+        return None
+    with contextlib.closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+        found = _difference(model, model_of(workdir, checkpoints.best_step(whole=False), classes))
+        # Another step's weights are used where those of the best are damaged, which takes long to find out.
+        return found and _difference(model, model_of(workdir, checkpoints.best_step(), classes))
+
+
+def _difference(model: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """What differs, for messages."""
+    for what, name in (("other classes", "classes"), ("another checkpoint", "weights")):
+        if model.get(name) != now[name]:
+            return what
+    return None
 
 
 def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:

@@ -22,6 +22,7 @@ from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.settings import Settings
 from mhe_jax.train import data_digest, experiment, kept_encoder, left_to_data
+from mhe_jax.train.checkpoints.published import named
 from mhe_jax.train.classes import Classes
 from mhe_jax.train.features import embedded
 from mhe_jax.train.numbered import numbered
@@ -53,7 +54,7 @@ def embed_splits(
 
     Raises:
       ValueError: if the backbone has no weights, the data is missing or has no labels for each example, `output` holds
-        something else, or a feature is not finite in `dtype`.
+        something else, such as a part that other weights made, or a feature is not finite in `dtype`.
     """
     config = _with_backbone_of(config, workdir, pooling)
     settings = Settings.from_config(config)
@@ -74,7 +75,7 @@ def embed_splits(
     written = {}
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         weights = _weights(settings, task, mesh)
-        writer = FolderWriter(output, source) if distributed.is_main() else None
+        writer = FolderWriter(output, {**source, "weights": _digest_of(weights)}) if distributed.is_main() else None
         for name, split in ((TRAIN, splits.train), (VALID, splits.eval), (TEST, splits.test)):
             if split is not None:
                 _write(writer, name, _strict(split), task, weights, batch_size, mesh, dtype)
@@ -162,6 +163,15 @@ def _write(
 
 
 def _digest(config: ConfigDict) -> str:
-    """Of a config, but for the devices that it is run on."""
-    fields = {name: value for name, value in config.to_dict().items() if name != "mesh"}
+    """Of a config, but for the devices that it is run on, and where its weights lie, which have a digest themselves."""
+    fields = {name: value for name, value in config.to_dict().items() if name not in ("mesh", "init_from")}
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _digest_of(weights: dict) -> str:
+    """Of the weights that make the features."""
+    state = hashlib.sha256()
+    for name, array in sorted(named(weights).items()):
+        state.update(f"{name} {array.dtype} {array.shape}".encode())
+        state.update(array.tobytes())
+    return state.hexdigest()[:16]

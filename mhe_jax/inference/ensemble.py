@@ -15,6 +15,7 @@ from mhe_jax.data.build import build_data
 from mhe_jax.data.ragged import pad_rows, top_of
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.inference import predictions
+from mhe_jax.inference.decision import other_than_now
 from mhe_jax.inference.fusion import METHODS, check_weights, combine, widest
 from mhe_jax.inference.fusion_weights import search
 from mhe_jax.inference.truth import Truth, of_classes, true_splits
@@ -42,7 +43,8 @@ def read_runs(workdirs: Sequence[pathlib.Path], held_out: bool = False) -> list[
     """The runs, or baselines; with what they predicted, or what of the documents `held_out` beside those.
 
     Raises:
-      ValueError: naming the run, if one has no predictions, or others' documents or labels, or is given twice.
+      ValueError: naming the run, if one has no predictions, or those of other weights than it has now, or others'
+        documents or labels, or other retired classes, or is given twice.
     """
     runs: list[Ranked] = []
     for workdir in workdirs:
@@ -50,6 +52,8 @@ def read_runs(workdirs: Sequence[pathlib.Path], held_out: bool = False) -> list[
         runs.append(Ranked(workdir, config, classes, predictions.read_predictions(workdir, held_out)))
     if len({workdir.resolve() for workdir in workdirs}) < len(workdirs):
         raise ValueError(f"a run is given twice: {', '.join(map(str, workdirs))}")
+    for run in runs:
+        _require_current(run, held_out)
     first = runs[0]
     for run in runs[1:]:
         here, there = (f"{r.predictions.scores.shape} scores of split {r.predictions.split!r}" for r in (run, first))
@@ -57,7 +61,22 @@ def read_runs(workdirs: Sequence[pathlib.Path], held_out: bool = False) -> list[
             raise ValueError(f"{run.workdir} holds {here}, but {first.workdir} {there}")
         if run.classes.all_names != first.classes.all_names:
             raise ValueError(f"{run.workdir} and {first.workdir} do not have the same labels")
+        for one, other in ((run, first), (first, run)):
+            if only := sorted({*one.classes.retired} - {*other.classes.retired}):
+                raise ValueError(
+                    f"the class {one.classes.name(only[0])!r} is retired in {one.workdir}, but not in {other.workdir}: "
+                    "the runs of an ensemble need the same classes"
+                )
     return runs
+
+
+def _require_current(run: Ranked, held_out: bool) -> None:
+    """Raises ValueError if predictions say that they are of other weights than the run has now."""
+    if run.predictions.model is None:
+        return
+    if what := other_than_now(run.workdir, run.predictions.model, run.classes):
+        name, command = predictions.files(held_out)[0], predictions.command_of(run.workdir, held_out)
+        raise ValueError(f"{run.workdir / name} is of {what} than the run has now; make it again with: {command}")
 
 
 def true_split(runs: Sequence[Ranked]) -> Truth:
@@ -118,17 +137,25 @@ class Fusion(NamedTuple):
     chosen_on: dict[str, Any] | None = None
 
 
-def choose(workdirs: Sequence[pathlib.Path], method: str | None = None) -> Fusion:
+def choose(workdirs: Sequence[pathlib.Path], method: str | None = None, tested: Sequence[Ranked] = ()) -> Fusion:
     """The fusion that is best on the runs' held-out documents, by nDCG of the longest ranking measured.
 
     Args:
       workdirs: of the runs.
       method: the one to find weights for; None chooses among all.
+      tested: the runs with their predictions of other documents, which must be of the same weights.
 
     Raises:
-      ValueError: naming the run, if one has no predictions of these documents, or others'.
+      ValueError: naming the run, if one has no predictions of these documents, or others', or those of other weights.
     """
     held_out = read_runs(workdirs, held_out=True)
+    for run, other in zip(held_out, tested, strict=False):
+        models = run.predictions.model, other.predictions.model
+        if None not in models and models[0] != models[1]:
+            raise ValueError(
+                f"{run.workdir / predictions.HELD_OUT_FILE} is of other weights than {predictions.FILE}; make both "
+                f"again with: {predictions.command_of(run.workdir, False)}, and --split=val"
+            )
     truth, matrices = true_split(held_out), [run.predictions.scores for run in held_out]
     measured = f"nDCG@{max(k for k in KS if k <= truth.labels.shape[1])}"
     needed = max(KS) + (0 if truth.filtered is None else widest(truth.filtered))
@@ -182,7 +209,7 @@ def run(
         )
     split = true_split(runs)
     if isinstance(weights, str):  # auto
-        fusion = choose(workdirs, method)
+        fusion = choose(workdirs, method, runs)
     else:
         fusion = Fusion(method or "score", tuple(weights or (1.0,) * len(runs)))
     single = {str(run.workdir): evaluate(run.predictions.scores, split) for run in runs}

@@ -84,6 +84,8 @@ def evaluate(
     hierarchy = find_hierarchy(taxonomy, config, classes)
     if stop is not None and hierarchy is None:
         raise ValueError("--threshold stops at groups of a taxonomy, but there is none: name a file in --taxonomy")
+    if stop is not None and not task.one_class:
+        raise ValueError("--threshold: answers stop at groups where an example has one class, and this run has many")
     classes = with_names(classes, class_names)
     if class_names is not None and (not task.one_class or isinstance(task, Verification)):
         raise ValueError(f"{class_names}: evaluation names classes in its tables of one class an example only")

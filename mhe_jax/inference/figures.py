@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -49,22 +50,45 @@ class Figures:
         """What has to be kept of each batch; None where nothing is measured here."""
         if isinstance(self.task, Verification):
             return None
-        kept = 1 if self.one_class and not self.decision and self.stop is None else KEPT
-        enough = num_examples * min(kept, self.classes.number) <= _MOST
-        return keep_scored(self.task, kept) if enough else None
+        few = lambda kept: num_examples * min(kept, self.classes.number) <= _MOST
+        kept = KEPT if not self.one_class or self._of_more else 1
+        if few(kept):
+            return keep_scored(self.task, kept)
+        if self._of_more and few(1):
+            self._tell(num_examples, " and ".join(self._of_more), "need more than the best class of each")
+            return keep_scored(self.task, 1)
+        self._tell(num_examples, "all figures but the metrics of the task", "need classes of each")
+        return None
+
+    @property
+    def _of_more(self) -> tuple[str, ...]:
+        """What more than the best class is needed for, of one class an example."""
+        if not self.one_class:
+            return ()
+        # A decision is about the best class, but what a temperature makes of that depends on the others.
+        heated = self.decision is not None and self.decision.calibration.kind == "temperature"
+        return (*["decided"] * heated, *["hierarchy.stopped"] * (self.stop is not None))
+
+    def _tell(self, num_examples: int, what: str, why: str) -> None:
+        warnings.warn(f"{what} of {num_examples:,} examples are left out: they {why}", stacklevel=3)
+
+    def _is_whole(self, found: Scored) -> bool:
+        """Whether more than the best class of each example is kept, or there are no more."""
+        return found.ids.shape[1] > 1 or self.task.head.label_space.num_live == 1
 
     def of(self, found: Scored) -> dict[str, Any]:
         """The figures of a split: `ece`; of many labels an example also `mAP` and the F1 at even odds.
 
         With a decision, `decided` has what it reaches, see `mhe_jax.inference.decide.measured`; with a tree
-        `hierarchy` has the accuracy of each level, see `mhe_jax.evaluation.hierarchy`.
+        `hierarchy` has the accuracy of each level, see `mhe_jax.evaluation.hierarchy`. Where the best class alone was
+        kept of each example, what needs more is left out.
         """
         values: dict[str, Any] = {"ece": calibration_error(found, self.one_class)}
         if not self.one_class:
             pairs = found.pairs()
             values["mAP"] = mean_average_precision(pairs)
             values |= f1_scores(pairs, pairs.score >= _EVEN)
-        if self.decision:
+        if self.decision and ("decided" not in self._of_more or self._is_whole(found)):
             values["decided"] = measured(found, self.decision)
         if self.hierarchy:
             values["hierarchy"] = self._levels(found, self.hierarchy)
@@ -86,7 +110,7 @@ class Figures:
             answered = (found.ids >= 0) & (scores >= _EVEN)
         row, place = np.nonzero(answered)
         values |= hierarchy.scores(hierarchy.nodes(row, hierarchy.leaf[found.ids[row, place]], examples), true)
-        if self.one_class and self.stop is not None:
+        if self.one_class and self.stop is not None and self._is_whole(found):
             node, _ = hierarchy.stopped(found.ids, scores if self.calibrated_stop else found.scores, self.stop)
             stopped = hierarchy.scores(hierarchy.nodes(np.arange(examples), node, examples), true)
             at_class = np.isin(node, hierarchy.leaf)

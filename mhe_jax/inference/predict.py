@@ -25,6 +25,7 @@ from mhe_jax.evaluation.hierarchy import Hierarchy
 from mhe_jax.inference import predictions
 from mhe_jax.inference.class_names import with_names
 from mhe_jax.inference.deciding import Deciding
+from mhe_jax.inference.decision import model_of
 from mhe_jax.inference.embeddings import write_embeddings
 from mhe_jax.inference.inputs import Batches, Unreadable, features, pictures, sparse_rows, texts
 from mhe_jax.inference.opened import BATCH_SIZE, Trained, opened
@@ -195,11 +196,15 @@ def predict_split(
         raise ValueError("--input is missing: only runs with many labels an example rank a whole split by default")
     if output:
         _check_top_k(k, workdir)
-    trained = _named(opened(config, workdir), class_names)
+    trained = opened(config, workdir)
+    # Before classes get readable names.
+    model = model_of(workdir, trained.step, trained.classes)
+    trained = _named(trained, class_names)
     splits = present(trained.load_splits())
     name, held_out = chosen(splits, which)
     split = splits[name]
     kept = min(predictions.TOP_K, trained.num_live)
+    ranks = min(max(kept, k if output else 0), trained.num_live)
     # With the numbers of the documents, which come from every process.
     feed = eval_feed(split, trained.settings.global_batch_size, **shares(trained.mesh))
     resident = replicate(trained.mesh, feed.resident)
@@ -207,21 +212,22 @@ def predict_split(
 
     def ranked(weights: dict, inputs: tuple) -> tuple:
         batch = feed.batch(*inputs)
-        found = task.predict(weights, task.asked(batch), kept)
+        found = task.predict(weights, task.asked(batch), ranks)
         return (*found, batch["index"], batch["weight"] > 0)
 
     top = trained.compiled(ranked)
-    writer = predictions.PredictionsWriter(workdir, name, split.num_examples, trained.classes.number, kept, held_out)
+    sizes = split.num_examples, trained.classes.number, kept
+    writer = predictions.PredictionsWriter(workdir, name, *sizes, held_out, model, ranks)
     with contextlib.closing(feed):
         for step in range(feed.steps_per_epoch):
             rows = {name: part[0] for name, part in feed.chunk(step, 1).items()}
             scores, ids, documents, real = jax.device_get(top((resident, place(trained.mesh, rows, BATCH))))
             writer.add(documents[real], trained.codes.ids(ids[real]), np.exp(scores[real]))
     if not distributed.is_main():
-        return workdir / (predictions.HELD_OUT_FILE if held_out else predictions.FILE)
+        return workdir / predictions.files(held_out)[0]
     path = writer.close()
     if output:
-        best_ids, best = top_of(predictions.read_predictions(workdir, held_out).scores, k)
+        best_ids, best = top_of(writer.all_scores(), k)
         with output.open("w", encoding="utf-8") as stream:
             for number, (row_ids, row_scores) in enumerate(zip(best_ids, best, strict=True)):
                 stream.write(_line(trained, number, row_ids, row_scores))

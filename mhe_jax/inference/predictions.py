@@ -7,7 +7,8 @@
 import contextlib
 import json
 import pathlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -24,18 +25,24 @@ _SMALLEST = np.finfo(np.float32).tiny
 
 
 class Predictions(NamedTuple):
-    """scores: CSR float32 [N, L], probabilities of the labels kept; split: 'eval' or 'test'; top_k: labels kept."""
+    """scores: CSR float32 [N, L], probabilities of the labels kept; split: 'eval' or 'test'; top_k: labels kept.
+
+    model: of which weights they are, see `mhe_jax.inference.decision.model_of`; None for those of a baseline, and where
+      it is not known.
+    """
 
     scores: scipy.sparse.csr_matrix
     split: str
     top_k: int
+    model: dict[str, Any] | None = None
 
 
 class PredictionsWriter:
     """Collects the top labels of documents in any order, and writes them in document order.
 
-    Files: `<workdir>/predictions.npz` (scipy.sparse.save_npz of `csr_of`) and `predictions.json` with its split and
-    sizes; `predictions_val` for `predictions` where the documents are `held_out` beside the test documents.
+    Files: `<workdir>/predictions.npz` (scipy.sparse.save_npz of `csr_of`) and `predictions.json` with its split, its
+    sizes and its `model`; `predictions_val` for `predictions` where the documents are `held_out` beside the test
+    documents. Of the labels that are added the first `top_k` are written; there may be up to `ranked` of a document.
     """
 
     def __init__(
@@ -46,12 +53,15 @@ class PredictionsWriter:
         num_labels: int,
         top_k: int,
         held_out: bool = False,
+        model: Mapping[str, Any] | None = None,
+        ranked: int = 0,
     ):
         self._workdir, self._split = pathlib.Path(workdir), split
-        self._file, self._facts = (HELD_OUT_FILE, HELD_OUT_FACTS) if held_out else (FILE, FACTS)
-        self._num_labels = num_labels
-        self._ids = np.full((num_documents, top_k), -1, np.int32)
-        self._scores = np.zeros((num_documents, top_k), np.float32)
+        self._file, self._facts = files(held_out)
+        self._num_labels, self._top_k, self._model = num_labels, top_k, model
+        width = max(top_k, ranked)
+        self._ids = np.full((num_documents, width), -1, np.int32)
+        self._scores = np.zeros((num_documents, width), np.float32)
         self._added = np.zeros(num_documents, bool)
 
     def add(self, documents: np.ndarray, ids: np.ndarray, scores: np.ndarray) -> None:
@@ -59,6 +69,10 @@ class PredictionsWriter:
         self._ids[documents, : ids.shape[1]] = ids
         self._scores[documents, : ids.shape[1]] = scores
         self._added[documents] = True
+
+    def all_scores(self) -> scipy.sparse.csr_matrix:
+        """All that was added, as `csr_of`."""
+        return csr_of(self._ids, self._scores, self._num_labels)
 
     def close(self) -> pathlib.Path:
         """Writes both files and returns the matrix's path.
@@ -71,15 +85,23 @@ class PredictionsWriter:
                 f"{self._workdir / self._file} is not written: {np.count_nonzero(~self._added)} of {len(self._added)} "
                 f"documents of the split {self._split!r} have no predictions"
             )
-        save(self._workdir / self._file, csr_of(self._ids, self._scores, self._num_labels))
-        facts = {
+        kept = csr_of(self._ids[:, : self._top_k], self._scores[:, : self._top_k], self._num_labels)
+        save(self._workdir / self._file, kept)
+        facts: dict[str, Any] = {
             "split": self._split,
             "documents": len(self._ids),
             "labels": self._num_labels,
-            "top_k": self._ids.shape[1],
+            "top_k": self._top_k,
         }
+        if self._model is not None:
+            facts["model"] = dict(self._model)
         write_atomically(self._workdir / self._facts, json.dumps(facts) + "\n")
         return self._workdir / self._file
+
+
+def files(held_out: bool) -> tuple[str, str]:
+    """The names of the matrix and of what is said of it."""
+    return (HELD_OUT_FILE, HELD_OUT_FACTS) if held_out else (FILE, FACTS)
 
 
 def read_predictions(workdir: pathlib.Path, held_out: bool = False) -> Predictions:
@@ -89,14 +111,16 @@ def read_predictions(workdir: pathlib.Path, held_out: bool = False) -> Predictio
       ValueError: if there are none, or they are damaged; naming the file, and the command that makes them.
     """
     workdir = pathlib.Path(workdir)
-    path, facts_path = (workdir / name for name in ((HELD_OUT_FILE, HELD_OUT_FACTS) if held_out else (FILE, FACTS)))
-    command = _command(workdir, held_out)
+    path, facts_path = (workdir / name for name in files(held_out))
+    command = command_of(workdir, held_out)
     try:
         facts = json.loads(facts_path.read_text())
         with path.open("rb") as file:
             scores = scipy.sparse.load_npz(file).tocsr()
         scores.check_format(full_check=True)
-        predictions = Predictions(scores, facts["split"], facts["top_k"])
+        predictions = Predictions(scores, facts["split"], facts["top_k"], facts.get("model"))
+        if not isinstance(predictions.model, dict | None):
+            raise TypeError(f"model is {stored.kind(predictions.model)}")
         shape = facts["documents"], facts["labels"]
     except FileNotFoundError:
         raise ValueError(f"{workdir} has no {path.name}; make it with: {command}") from None
@@ -111,7 +135,7 @@ def read_predictions(workdir: pathlib.Path, held_out: bool = False) -> Predictio
     return predictions
 
 
-def _command(workdir: pathlib.Path, held_out: bool) -> str:
+def command_of(workdir: pathlib.Path, held_out: bool) -> str:
     """What writes the predictions of a run, or of a baseline."""
     with contextlib.suppress(OSError, ValueError):
         found = stored.read_object(workdir / "result.json")

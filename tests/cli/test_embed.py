@@ -1,6 +1,7 @@
 """`mhe embed`: the features of a run's splits, and of a pretrained encoder's, as a folder that heads are trained on."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -144,6 +145,25 @@ def test_what_is_begun_is_not_gone_on_with_by_another_model(runs, tmp_path, monk
     (tmp_path / "out" / "progress.json").write_text("{")
     with pytest.raises(ValueError, match=r"progress\.json is damaged"):
         embed(runs / "texts", tmp_path / "out")
+
+
+def test_what_is_begun_is_not_gone_on_with_by_other_weights(runs, tmp_path, monkeypatch):
+    """Of the same run, which has trained on; where it lies is all the same."""
+    shutil.copytree(runs / "pictures", tmp_path / "run")
+    monkeypatch.setattr(module, "_EVERY", 1)
+    with monkeypatch.context() as patched:
+        interrupt(patched, after=1)
+        with pytest.raises(KeyboardInterrupt):
+            embed(tmp_path / "run", tmp_path / "out")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    begun = json.loads((tmp_path / "out" / "progress.json").read_text())
+    weights = module._weights
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_weights", lambda *arguments: jax.tree.map(lambda x: x + 1, weights(*arguments)))
+        with pytest.raises(ValueError, match=r"out holds unfinished features of something else, by weights: remove it"):
+            embed(tmp_path / "moved", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "progress.json").read_text()) == begun
+    embed(tmp_path / "moved", tmp_path / "out")
 
 
 def test_what_is_complete_is_not_overwritten(runs, tmp_path):

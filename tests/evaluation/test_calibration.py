@@ -60,6 +60,33 @@ def test_classes_that_were_not_kept_share_what_is_left():
     np.testing.assert_allclose(found[:, 0], right[:, 0], atol=0.08)
 
 
+def test_many_classes_that_are_nearly_alike_get_probabilities_of_a_whole():
+    """The powers of all of them together are far below what a float32 tells from 0."""
+    rng, classes, kept, too_flat = np.random.default_rng(0), 3000, 100, 5
+    logits = -np.sort(-rng.normal(size=(300, classes)), axis=1)
+    soft = lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    right = soft(too_flat * logits)
+    true = (rng.random((len(logits), 1)) > right.cumsum(axis=1)).sum(axis=1)
+    scores = soft(logits)[:, :kept].astype(np.float32)
+    calibration = fit_classes("temperature", scores, np.arange(kept) == true[:, None], classes)
+    found = calibration.of_classes(scores, classes)
+    assert found[:, 0].mean() == pytest.approx(right[:, 0].mean(), rel=0.1)
+    told = Calibration("temperature", 1 / too_flat).of_classes(scores, classes)
+    np.testing.assert_allclose(told[:, 0], right[:, 0], atol=0.03)
+    coldest = Calibration("temperature", 0.05).of_classes(scores[:, :1] * [[1, 1, 0]], 3)
+    np.testing.assert_allclose(coldest.sum(axis=1), 1)
+
+
+def test_what_has_no_probability_gets_none():
+    hot = Calibration("temperature", 2.0)
+    np.testing.assert_array_equal(hot.of_classes(np.zeros((1, 2), np.float32), 2), 0)
+    np.testing.assert_array_equal(hot.of_classes(np.array([[1.0, 0.0]], np.float32), 9), [[1, 0]])
+    found = fit_classes(
+        "temperature", np.array([[1.0, 0.0]] * 3), np.array([[True, False], [False, True], [False] * 2]), 9
+    )
+    assert np.isfinite(found.temperature)
+
+
 def test_nothing_is_done_without_calibration():
     scores = np.array([[0.7, 0.2]])
     for calibration in (

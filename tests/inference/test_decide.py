@@ -11,6 +11,7 @@ import scipy.sparse
 
 from mhe_jax.evaluation.calibration import Calibration
 from mhe_jax.evaluation.hierarchy import Hierarchy
+from mhe_jax.inference import figures as figures_module
 from mhe_jax.inference.decide import decide
 from mhe_jax.inference.deciding import AUTO, Deciding
 from mhe_jax.inference.decision import FILE, PLOT, Decision, model_of, read_decision
@@ -153,6 +154,31 @@ def test_of_one_class_below_the_threshold_there_is_none(one, tmp_path):
         evaluate(config, one, None, tmp_path / "tree.tsv", "auto")
     with pytest.raises(ValueError, match="--taxonomy: --threshold is missing"):
         predict(config, one, "sea", 1, None, None, None, tmp_path / "tree.tsv")
+
+
+def test_of_very_many_examples_the_best_class_is_measured(one, tmp_path, monkeypatch):
+    decided(one, calibrate="temperature")
+    config, tree = experiment.usable_config(one), tmp_path / "tree.tsv"
+    tree.write_text("".join(f"{word}\t{'wet' if word in 'sea fog ice' else 'dry'}\n" for word in WORDS))
+    values = evaluate(config, one, None, tree, "auto")
+    monkeypatch.setattr(figures_module, "_MOST", 100)
+    with pytest.warns(UserWarning, match=r"^decided and hierarchy.stopped of 80 examples are left out: they need more"):
+        few = evaluate(config, one, None, tree, "auto")
+    assert values["hierarchy"].pop("stopped")
+    assert values.pop("decided")
+    assert {"decided", "stopped"}.isdisjoint({*few, *few["hierarchy"], *few["test"]})
+    for name in ("ece", "macro_top1", "top1"):
+        assert few[name] == pytest.approx(values[name])
+    assert few["hierarchy"] == values["hierarchy"]
+    monkeypatch.setattr(figures_module, "_MOST", 10)
+    with pytest.warns(UserWarning, match="all figures but the metrics of the task of 80 examples are left out"):
+        assert "ece" not in evaluate(config, one)
+
+
+def test_many_labels_stop_at_no_group(many, tmp_path):
+    (tmp_path / "tree.tsv").write_text("".join(f"{word}\tweather\n" for word in WORDS))
+    with pytest.raises(ValueError, match="--threshold: answers stop at groups where an example has one class"):
+        evaluate(experiment.usable_config(many), many, None, tmp_path / "tree.tsv", 0.5)
 
 
 def test_a_tree_beside_the_data_is_found(many):

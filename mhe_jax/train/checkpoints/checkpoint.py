@@ -155,12 +155,18 @@ class Checkpoints:
             tree = self._read(step, state=args)["state"]
             return (tree["average"]["weights"] if averaged else tree), step
 
-        def attempt(steps: list[int]) -> tuple[dict, int]:
-            if not steps:
-                raise ValueError(f"{self.folder} holds no complete checkpoint")
-            best = self._first_whole(steps, lambda step: self._meta(step)["best"], item="meta")
-            first = [best["step"]] if best and best["step"] in steps else []
-            return self._first_whole(first + [step for step in steps if step not in first], load)
+        return self._with_steps(lambda steps: self._first_whole(self._best_first(steps), load))
+
+    def best_step(self, whole: bool = True) -> int:
+        """The step whose weights `restore_weights` reads; without `whole` the best, whose files are not looked at.
+
+        Raises:
+          ValueError: as `restore_weights`.
+        """
+
+        def attempt(steps: list[int]) -> int:
+            order = self._best_first(steps)
+            return self._first_whole(order, lambda step: step) if whole else order[0]
 
         return self._with_steps(attempt)
 
@@ -177,6 +183,14 @@ class Checkpoints:
     def _newest_first(self) -> list[int]:
         # Processes that list a folder in which a run goes on find different ones.
         return distributed.of_main(sorted(self._manager.all_steps(), reverse=True))
+
+    def _best_first(self, steps: list[int]) -> list[int]:
+        """The steps, newest first, with the best in front."""
+        if not steps:
+            raise ValueError(f"{self.folder} holds no complete checkpoint")
+        best = self._first_whole(steps, lambda step: self._meta(step)["best"], item="meta")
+        first = [best["step"]] if best and best["step"] in steps else []
+        return first + [step for step in steps if step not in first]
 
     def _with_steps(self, attempt: Callable[[list[int]], Any]) -> Any:
         """`attempt(steps)`, newest first; with those that are there now, if a run has replaced them meanwhile."""
