@@ -145,6 +145,7 @@ def test_everything_that_does_not_fit_is_listed(product):
     abstract, state = product
     wrong = dict(state)
     wrong["bn1.num_batches_tracked"] = np.asarray(7)
+    wrong["conv1.weight"] = wrong["conv1.weight"].reshape(len(wrong["conv1.weight"]), -1)
     del wrong["layer1.0.conv1.weight"]
     wrong["layer1.9.conv1.weight"] = state["layer1.0.conv1.weight"]
     wrong["scheduler"] = np.zeros(3, np.float32)
