@@ -128,6 +128,11 @@ class LabelSpace:
         return self.num_classes - len(self.free)
 
     @property
+    def first_live(self) -> int:
+        """The first code of a class."""
+        return next(code for code, free in enumerate((*self.free, -1)) if code != free)
+
+    @property
     def live_codes(self) -> Int[np.ndarray, "classes"]:
         """The codes of classes, ascending, without padding and free ones."""
         codes = np.arange(self.num_classes)

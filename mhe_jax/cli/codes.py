@@ -105,6 +105,9 @@ def _array(path: pathlib.Path, axes: int, kinds: str):
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path} is no array of numbers: {error}") from None
+    if not isinstance(found, np.ndarray):
+        found.close()
+        raise ValueError(f"{path} is no array of numbers, but an archive of several")
     if found.ndim != axes or found.dtype.kind not in kinds:
         wanted = "float [N, D]" if axes == 2 else "int [N]"
         raise ValueError(f"{path} is {found.dtype} {list(found.shape)}; it must be {wanted}")

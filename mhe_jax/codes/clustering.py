@@ -124,7 +124,7 @@ def balanced_groups(
     number = min(len(sizes), len(points))
     if number == 1:
         return np.zeros(len(points), np.int32)
-    sizes = sizes[:number]
+    sizes, points = sizes[:number], _squarable(points)
     if len(points) * number <= _SMALL:
         starts = (_settled(points.astype(np.float32), sizes, rng) for _ in range(_STARTS))
         return min(starts, key=lambda found: found[1])[0]
@@ -143,20 +143,29 @@ def balanced_groups(
     return assigned(points, centres, price, sizes)
 
 
+def _squarable(points: np.ndarray) -> np.ndarray:
+    """Points whose squared distances float32 holds: the same, or all divided by one power of two, as float32."""
+    largest = max(float(points.max()), -float(points.min()))
+    if not largest > 2.0**40:
+        return points
+    return np.ldexp(points, -math.frexp(largest)[1]).astype(np.float32)
+
+
 def _settled(points: np.ndarray, sizes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """Groups that repeated assignment leaves as they are, or the best of `_ITERATIONS`; their squared error."""
     centres, price, before = _first_centres(points, len(sizes), rng), np.zeros(len(sizes), np.float32), None
-    least, best = np.inf, np.zeros(len(points), np.int32)
+    least, best = np.inf, None
     for _ in range(_ITERATIONS):
         price = prices(distances(points, centres), sizes.astype(np.float32), price, 200)
         groups = assigned(points, centres, price, sizes)
         centres = _means(points, groups, centres)
         error = float(((points - centres[groups]) ** 2).sum())
-        if error < least:
+        if best is None or error < least:
             least, best = error, groups
         if before is not None and np.array_equal(before, groups):
             break
         before = groups
+    assert best is not None
     return best, least
 
 

@@ -79,11 +79,12 @@ def _centres(
 
 
 def _clusters(vectors: np.ndarray, number: int, seed: int) -> np.ndarray:
-    """The centres of `number` clusters of about one size."""
+    """The centres of `number` clusters, of sizes that differ by 1 at most."""
     if not number:
         return np.zeros((0, vectors.shape[1]), np.float32)
     number = min(number, len(vectors))
-    sizes = np.full(number, -(-len(vectors) // number))
+    sizes = np.full(number, len(vectors) // number)
+    sizes[: len(vectors) % number] += 1
     groups = balanced_groups(vectors, sizes, np.random.default_rng(seed))
     return np.stack([vectors[groups == at].mean(axis=0) for at in range(number)]).astype(np.float32)
 

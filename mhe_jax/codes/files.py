@@ -72,7 +72,10 @@ def _read_array(path: pathlib.Path) -> np.ndarray:
         ids = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise DataError(f"{path} is no array of numbers: {error}") from None
-    if not isinstance(ids, np.ndarray) or ids.ndim != 1 or ids.dtype.kind not in "iu":
+    if not isinstance(ids, np.ndarray):
+        ids.close()
+        raise DataError(f"{path} is no array of numbers, but an archive of several")
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise DataError(f"{path} must hold one whole number for each class, not {ids.dtype} {list(ids.shape)}")
     return ids
 

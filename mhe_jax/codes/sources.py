@@ -48,6 +48,11 @@ class Source:
         if "path" in self.reads and not self.path:
             raise ValueError(f"config.codes.path is empty, but codes.name = {name_of(self)!r} reads a file or folder")
 
+    @property
+    def where(self) -> pathlib.Path:
+        """`path`, in which `~` is the home folder."""
+        return pathlib.Path(self.path).expanduser()
+
     def codes(self, space: LabelSpace, names: Sequence[str], train: Any, seed: int) -> LabelCodes:
         """The codes of the classes of `space`.
 
@@ -77,7 +82,7 @@ class File(Source):
     says_codes = True
 
     def codes(self, space, names, train, seed):
-        return read_codes(pathlib.Path(self.path), space.num_classes, names)
+        return read_codes(self.where, space.num_classes, names)
 
 
 class Taxonomy(Source):
@@ -87,7 +92,7 @@ class Taxonomy(Source):
     says_codes = True
 
     def codes(self, space, names, train, seed):
-        return codes_of_tree(read_taxonomy(pathlib.Path(self.path), space.num_classes, names), space)
+        return codes_of_tree(read_taxonomy(self.where, space.num_classes, names), space)
 
 
 class Labels(Source):
@@ -117,7 +122,7 @@ class Names(Source):
                 f"config.codes.name is 'names', but {len(names) or 'none'} of the {space.num_classes} classes have a "
                 "name: it is for data whose classes are named, by folders or label strings"
             )
-        return clustered(name_vectors(names, pathlib.Path(self.path).expanduser()), space, seed)
+        return clustered(name_vectors(names, self.where), space, seed)
 
 
 class Frequency(Source):

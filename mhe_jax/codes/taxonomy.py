@@ -36,9 +36,9 @@ def read_taxonomy(
     """The tree of a file of lines `NAME<TAB>GROUP`.
 
     NAME is a class of the data, by its number where the data has no names, or a group; GROUP is a group, which may have
-    a line of its own, or a path of groups from the coarsest to the finest, `animals/birds`. Lines of other names are
-    passed over: a taxonomy may hold more classes than a data set. A class without a line has that of a `former` name,
-    the last one that has a line and is no other class's now.
+    a line of its own, or a path of groups from the coarsest to the finest, `animals/birds`, of which the coarsest may
+    have one. Lines of other names are passed over: a taxonomy may hold more classes than a data set. A class without a
+    line has that of a `former` name, the last one that has a line and is no other class's now.
 
     Raises:
       DataError: naming the file and the line, if a line has no tab, a name has two groups or is its own group's group;
@@ -81,15 +81,18 @@ def codes_of_tree(root: Node, space: LabelSpace) -> LabelCodes:
 
 def _path_of(name: str, groups: dict[str, tuple[str, int]], file: pathlib.Path) -> list[str]:
     """The groups above a name, from the coarsest to the finest."""
-    found, met = [], {name}
+    found: list[str] = []
+    met = {name}
     while name in groups:
         name, number = groups[name]
+        # A path that has no line itself goes on above its coarsest group.
+        parts = [name] if name in groups else name.split("/")
+        name = parts[0]
         if name in met:
             raise DataError(f"{file}:{number}: {name!r} is a group of its own group")
         met.add(name)
-        found.append(name)
-    *finer, top = found
-    return [*top.split("/"), *reversed(finer)]
+        found += reversed(parts)
+    return found[::-1]
 
 
 def _arranged(node: Node, space: LabelSpace, place: list[int]) -> Iterator[int]:

@@ -137,6 +137,10 @@ class Head(nn.Module):
         """Log-probabilities of given classes, as in `topk`: [B, D], int [B, M] -> float32 [B, M]."""
         raise NotImplementedError
 
+    def linear_scores(self, features: Features, ids: Ids) -> Scores:
+        """`scores`, but where these compare features by their angle alone, of features that are taken as they are."""
+        return self.scores(features, ids)
+
     def topk_and_scores(self, features: Features, k: int, ids: Ids) -> Ranked:
         """`topk`, and `scores` of given classes behind it; in one pass over the classes where the head can."""
         return (*self.topk(features, k), self.scores(features, ids))
@@ -288,12 +292,15 @@ class Linear(nn.Module):
 
 
 def log_mean_exp(values: np.ndarray, groups: np.ndarray, num_groups: int) -> np.ndarray:
-    """The logarithm of the mean of exp(values) in each group, 0 where there is none: float [C], int [C] -> float32."""
+    """The logarithm of the mean of exp(values) in each group: float [C], int [C] -> float32 [num_groups].
+
+    A group without values has the lowest of all: it may compete in a softmax, and must not win there by being empty.
+    """
     highest = values.max()
     counts = np.bincount(groups, minlength=num_groups)
     sums = np.bincount(groups, np.exp(values - highest, dtype=np.float64), num_groups)
     means = np.log(np.maximum(sums, np.finfo(np.float64).tiny) / np.maximum(counts, 1)) + highest
-    return np.where(counts > 0, means, 0.0).astype(np.float32)
+    return np.where(counts > 0, means, values.min()).astype(np.float32)
 
 
 def check_smoothing(label_smoothing: float) -> None:

@@ -63,9 +63,12 @@ class GroupTable(Head):
         return self.sampler.minus_log_q(self._true_groups(labels), self.label_space.head_sizes[0], groups)
 
     def adjustment(self, log_prior: np.ndarray) -> np.ndarray:
-        """Of each member of each group, float32 [P, n]; exact among those that a step trains."""
-        shape = self.label_space.head_sizes[0], self.label_space.strides[0]
-        return np.pad(log_prior, (0, math.prod(shape) - len(log_prior))).reshape(shape)
+        """Of each member of each group, float32 [P, n]; exact among those that a step trains.
+
+        A member that is no class has the lowest prior of a class.
+        """
+        shape, lowest = (self.label_space.head_sizes[0], self.label_space.strides[0]), log_prior.min()
+        return np.pad(log_prior, (0, math.prod(shape) - len(log_prior)), constant_values=lowest).reshape(shape)
 
     @staticmethod
     def raised(offsets: jax.Array | None, adjustment: jax.Array | None, groups: jax.Array) -> jax.Array | None:

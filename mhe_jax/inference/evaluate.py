@@ -77,7 +77,7 @@ def evaluate(
         require_trained(workdir, classes, codes, splits)
     else:
         classes = Classes(data.num_classes, splits.class_names)
-        codes = label_codes.stored(pathlib.Path(settings.init_from), data.num_classes)
+        codes = label_codes.stored(pathlib.Path(settings.init_from).expanduser(), data.num_classes)
         task, weights, step = experiment.build_task(settings, settings.head, data, data.num_classes), {}, None
     by_id, splits = splits, relabelled(splits, codes)
     # Before the evaluation, of which a mistake in a file would lose the result.

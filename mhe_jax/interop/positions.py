@@ -11,12 +11,12 @@ def resized(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Positions [1, 1 + n², D], of a class token and n x n patches, as `shape` = (1, 1 + m², D).
 
     The grid is interpolated bicubically, with antialias where it becomes smaller, as timm does; the token's position
-    stays. An array of another width is returned as it is.
+    stays. One of another width, or of nothing, is returned as it is.
 
     Raises:
       ValueError: if one of the grids is not square.
     """
-    if array.shape == shape or array.ndim != 3 or len(shape) != 3 or array.shape[::2] != shape[::2]:
+    if array.shape == shape or array.ndim != 3 or len(shape) != 3 or array.shape[::2] != shape[::2] or not array.size:
         return array
     old, new = (math.isqrt(count - 1) for count in (array.shape[1], shape[1]))
     if 1 + old**2 != array.shape[1] or 1 + new**2 != shape[1]:

@@ -35,8 +35,9 @@ def import_state_dict(
     """Variables of a model with the values of a state dict, whose layout is recognised by its names.
 
     Args:
-      state_dict: arrays by torch name, of the model or of what holds it as `model`, as a LightningModule does.
-        `num_batches_tracked`, and what text encoders have besides (poolers, heads of their pre-training), is ignored.
+      state_dict: arrays by torch name, of the model or of what holds it as `model`, as a LightningModule does, whose
+        other names are ignored then. `num_batches_tracked`, and what text encoders have besides (poolers, heads of
+        their pre-training), are ignored.
       variables: {'params': {'backbone', 'head'}, 'batch_stats'}, arrays or ShapeDtypeStructs, boxed or not: what the
         result looks like.
       parts: what to take from the state dict, 'backbone' and/or 'head'. The other part of `variables` is returned as
@@ -153,10 +154,19 @@ def export_state_dict(
 
 
 def _of_attribute(state_dict: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """Names without a `model.` that all of them begin with."""
-    if all(name.startswith("model.") for name in state_dict):
-        return {name.removeprefix("model."): array for name, array in state_dict.items()}
-    return state_dict
+    """Names without a `model.` that all of them begin with, or those of the model, which the others say nothing of."""
+    held = {name.removeprefix("model."): array for name, array in state_dict.items() if name.startswith("model.")}
+    if len(held) == len(state_dict):
+        return held
+    beside = [name for name in state_dict if not name.startswith("model.")]
+    return held if _is_known(held) and not _is_known(beside) else state_dict
+
+
+def _is_known(names: Collection[str]) -> bool:
+    """Whether some layout has a mark among these names."""
+    if any(found.detect_backbone(names) for found in (faces, pictures)) or encoders.detect_encoder(names):
+        return True
+    return patterns.detect_head(names) is not None or patterns.has_backbone(names)
 
 
 def _layout(
@@ -205,11 +215,11 @@ def _to_ours(
     """The array as the parameter at `path`, with zeros in padding rows; None if it cannot be that."""
     if transform.labels:
         space = _known(space, path)
-        if len(array) != space.num_classes + _padding_rows(transform, space):
+        if array.ndim != 2 or len(array) != space.num_classes + _padding_rows(transform, space):
             return None
         array = array[: space.num_classes]
     values = transform.to_ours(array, shape)
-    if transform.rows and space and len(values) == _num_rows(path, space):
+    if transform.rows and space and values.ndim and len(values) == _num_rows(path, space):
         values = np.pad(values, [(0, max(shape[0] - len(values), 0))] + [(0, 0)] * (values.ndim - 1))
     return values if values.shape == shape else None
 

@@ -87,8 +87,9 @@ class Task:
         a narrow beam finds fewer.
 
         What a class is like is the direction in which its log-probability rises fastest from features of zero: of a
-        one-hot head the row of the class without the mean of all rows, of others what their digits add up to. Compared
-        are the classes which are most probable of features in that direction.
+        one-hot head the row of the class without the mean of all rows, of others what their digits add up to; of heads
+        on cosines the rows are of length 1. Compared are the classes which are most probable of features in that
+        direction.
         """
         compared = min(max(_COMPARED, 2 * k), self.head.label_space.num_live)
         classes = self._directions(weights, ids)
@@ -102,7 +103,7 @@ class Task:
     def _directions(self, weights: dict, ids: jax.Array) -> jax.Array:
         """Of length 1, or 0 where a class has none: [N] -> float32 [N, D]."""
         zeros = jnp.zeros((len(ids), self.head.features_dim), jnp.float32)
-        rows = jax.grad(lambda features: self._head(weights, "scores", features, ids[:, None]).sum())(zeros)
+        rows = jax.grad(lambda features: self._head(weights, "linear_scores", features, ids[:, None]).sum())(zeros)
         lengths = jnp.linalg.norm(rows, axis=1, keepdims=True)
         return rows / jnp.where(lengths > 0, lengths, 1)
 

@@ -128,7 +128,7 @@ def claim_workdir(
         if the list of classes there has changed since it was read.
     """
     if isinstance(data, WordFields) and config.get("init_from") and "backbone" in config.init_parts:
-        data.require_words(pathlib.Path(config.init_from) / FOLDER)
+        data.require_words(pathlib.Path(config.init_from).expanduser() / FOLDER)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "config.json"
     if begun := is_begun(workdir):
@@ -267,7 +267,7 @@ def initial_weights(settings: Settings, weights: dict, space: LabelSpace, codes:
 
 
 def _from_source(settings: Settings, weights: dict, space: LabelSpace, codes: LabelCodes | None) -> dict:
-    source, parts = pathlib.Path(settings.init_from), settings.init_parts
+    source, parts = pathlib.Path(settings.init_from).expanduser(), settings.init_parts
     if not set(parts) <= {"backbone", "head"}:
         raise ValueError(f"config.init_parts is {parts}; it may name backbone and head")
     if source.is_file():

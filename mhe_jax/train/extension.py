@@ -53,7 +53,7 @@ def check(settings: Settings, workdir: pathlib.Path) -> None:
     """
     if settings.new_classes != "extend" or experiment.is_begun(workdir):
         return
-    source = pathlib.Path(settings.init_from)
+    source = pathlib.Path(settings.init_from).expanduser()
     if not settings.init_from or not (source / "classes.json").is_file():
         raise ValueError(
             f"config.new_classes is 'extend', but config.init_from {settings.init_from!r} is no run of this program: "
@@ -112,7 +112,7 @@ def planned(settings: Settings, data: Data, splits: Any, mesh: Mesh) -> Extended
     """
     if jax.process_count() > 1:
         raise ValueError("an extension begins in one process: start one, and the others once it has saved step 0")
-    source = pathlib.Path(settings.init_from)
+    source = pathlib.Path(settings.init_from).expanduser()
     config, before = experiment.read_workdir(source)
     codes = label_codes.stored(source, before.number)
     trained = trained_model(settings, data, mesh, source)

@@ -106,7 +106,7 @@ def _check_same_file(
     source: Source, workdir: pathlib.Path, codes: LabelCodes, space: LabelSpace, names: Sequence[str]
 ) -> None:
     """Raises ValueError if the file of a config, where it is still there, is not what the run was begun with."""
-    if source.says_codes and pathlib.Path(source.path).exists():
+    if source.says_codes and source.where.exists():
         here = source.codes(space, names, None, 0)
         if here.digest != codes.digest:
             raise ValueError(

@@ -28,6 +28,7 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     if "head" in config:
         _move_sampler(config["head"], data)
         _drop_smoothing(config["head"], data)
+        _drop_prior(config["head"])
     if data not in _TEXTS:
         config.pop("dropout_off_after_step", None)
     if not config.get("init_from"):
@@ -50,6 +51,12 @@ def _drop_smoothing(head: dict[str, Any], data: str | None) -> None:
     """Heads without smoothing had its field, which had to be 0."""
     if "margin" in head or (data in _TEXTS and head.get("name") in ("ohe", "mhc")):
         head.pop("label_smoothing", None)
+
+
+def _drop_prior(head: dict[str, Any]) -> None:
+    """One-hot heads took a prior for biases that they did not have."""
+    if head.get("name") == "ohe" and head.get("use_bias") is False and "prior" in head:
+        head["prior"] = 0.0
 
 
 def _move_sampler(head: dict[str, Any], data: str | None) -> None:

@@ -145,3 +145,11 @@ def test_prices_are_paid_only_where_room_is_short():
     paid = prices(costs, np.array([2.0, 4.0]), np.zeros(2), 50)
     assert paid[1] == 0
     assert 6 <= paid[0] <= 7
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.float32, 2.0**90), (np.float64, 2.0**900), (np.float16, 1)])
+def test_large_vectors_are_clustered_as_small_ones(dtype, scale):
+    vectors = (np.random.default_rng(0).integers(1, 60000, (13, 3)) // 32 * 32).astype(dtype)
+    expected = clustered(vectors.astype(np.float32), LabelSpace(13, (4, 4)))
+    found = clustered(vectors * dtype(scale), LabelSpace(13, (4, 4)))
+    np.testing.assert_array_equal(found.classes_by_code, expected.classes_by_code)

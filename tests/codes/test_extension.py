@@ -65,3 +65,13 @@ def test_classes_without_examples_are_placed_too():
     present = np.array([True] * 6 + [False, True, False])
     found, _ = extended(LabelSpace(6, (2, 3)), LabelCodes.identity(6), near(*[0] * 9) * present[:, None], present)
     assert (found.code_of_id >= 0).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(3))
+def test_new_groups_have_classes_all(seed):
+    """Nine classes in three pairs of groups of two: equal vectors are divided too."""
+    vectors = np.concatenate([near(0, 0, 0), np.repeat(CENTRES, 3, axis=0)])
+    found, sizes = extended(LabelSpace(3, (2, 2)), LabelCodes.identity(3), vectors, np.ones(12, bool), seed)
+    assert sizes == (6, 2)
+    assert sorted(found.code_of_id.tolist()) == list(range(12))

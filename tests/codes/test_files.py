@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mhe_jax.codes.files import read_codes, write_codes
+from mhe_jax.codes.sources import SOURCES
 from mhe_jax.data.dataset import DataError
-from mhe_jax.labels import LabelCodes
+from mhe_jax.labels import LabelCodes, LabelSpace
 
 
 def test_what_is_written_is_read(tmp_path):
@@ -63,3 +64,18 @@ def test_a_damaged_file_is_an_error(tmp_path, name, content, message):
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.npy: cannot be read"):
         read_codes(tmp_path / "nowhere.npy", 3)
+
+
+def test_an_archive_is_no_array(tmp_path):
+    np.savez(tmp_path / "codes.npz", ids=np.arange(3))
+    path = (tmp_path / "codes.npz").rename(tmp_path / "codes.npy")
+    with pytest.raises(DataError, match=re.escape(f"{path} is no array of numbers, but an archive")):
+        read_codes(path, 3)
+
+
+@pytest.mark.parametrize("name", ["file", "taxonomy"])
+def test_the_home_folder_is_known(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "codes.txt").write_text({"file": "1\n0\n", "taxonomy": "0\tb\n1\ta\n"}[name])
+    source = SOURCES[name](path="~/codes.txt")
+    assert sorted(source.codes(LabelSpace(2, (2, 1)), (), None, 0).classes_by_code.tolist()) == [0, 1]

@@ -82,3 +82,12 @@ def test_a_broken_tree_is_an_error(tmp_path, text, message):
 def test_a_missing_tree_is_an_error(tmp_path):
     with pytest.raises(DataError, match=r"nowhere\.tsv: cannot be read"):
         read_taxonomy(tmp_path / "nowhere.tsv", 2, ())
+
+
+def test_the_coarsest_group_of_a_path_may_have_a_line(tmp_path):
+    text = "robin\tanimals/birds\ncod\tanimals/fish\nanimals\tnature/living\noak\tnature\n"
+    root = tree_of(tmp_path, text, ["robin", "cod", "oak"])
+    animals = root.groups["nature"].groups["living"].groups["animals"]
+    assert list(root.groups) == ["nature"]
+    assert animals.groups["birds"].classes == [0]
+    assert animals.groups["fish"].classes == [1]

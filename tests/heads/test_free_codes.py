@@ -66,3 +66,10 @@ def test_a_loss_is_that_of_the_others_alone(case):
     loss, _ = some.apply(params, features, labels, method="loss")
     scores = some.apply(params, features, labels[:, None], method="scores")
     np.testing.assert_allclose(loss, -scores[:, 0], atol=2e-5)
+
+
+def test_a_row_without_a_label_has_a_finite_loss_where_the_first_group_is_free():
+    head = build_head("mhc", LabelSpace(8, (2, 4), free=(0, 1, 2, 3)), DIM, hidden_dim=4)
+    features, labels = jnp.ones((2, DIM)), jnp.array([-1, 5])
+    params = head.init(jax.random.key(0), features, labels)
+    assert np.isfinite(head.apply(params, features, labels)).all()

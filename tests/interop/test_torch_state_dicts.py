@@ -145,6 +145,7 @@ def test_everything_that_does_not_fit_is_listed(product):
     abstract, state = product
     wrong = dict(state)
     wrong["bn1.num_batches_tracked"] = np.asarray(7)
+    wrong["conv1.weight"] = np.zeros((64, 147), np.float32)
     del wrong["layer1.0.conv1.weight"]
     wrong["layer1.9.conv1.weight"] = state["layer1.0.conv1.weight"]
     wrong["scheduler"] = np.zeros(3, np.float32)
@@ -154,7 +155,17 @@ def test_everything_that_does_not_fit_is_listed(product):
     message = str(error.value)
     assert "1 missing: params/backbone/layer1_0/conv1/kernel" in message
     assert "2 unexpected: layer1.9.conv1.weight, scheduler" in message
-    assert "1 of another shape: classifier.bias (6,) for params/head/bias (7,)" in message
+    assert "2 of another shape" in message
+    assert "conv1.weight (64, 147) for params/backbone/conv1/kernel (" in message
+    assert "classifier.bias (6,) for params/head/bias (7,)" in message
+
+
+def test_a_number_in_place_of_rows_is_listed():
+    space = SPACES["ohe"]
+    variables = {"params": {"backbone": {}, "head": {"kernel": np.zeros((6, 4)), "bias": np.zeros(6)}}}
+    state = {"fc.weight": np.zeros((6, 4), np.float32), "fc.bias": np.float32(0)}
+    with pytest.raises(ValueError, match=r"1 of another shape: fc.bias \(\) for params/head/bias \(6,\)"):
+        import_state_dict(state, variables, parts=("head",), label_space=space)
 
 
 def test_unknown_layouts_heads_and_parts_are_named(product):
@@ -298,7 +309,11 @@ def test_short_floats_are_read_before_anything_else_taught_them_to_numpy(tmp_pat
 def test_a_lightning_modules_names_are_read(product):
     abstract, state = product
     back = import_state_dict({f"model.{name}": array for name, array in state.items()}, abstract)
-    jax.tree.map(np.testing.assert_array_equal, back, import_state_dict(state, abstract))
+    expected = import_state_dict(state, abstract)
+    jax.tree.map(np.testing.assert_array_equal, back, expected)
+    beside = {"criterion.weight": np.ones(3, np.float32), "metric.count": np.float32(2)}
+    back = import_state_dict({**beside, **{f"model.{name}": array for name, array in state.items()}}, abstract)
+    jax.tree.map(np.testing.assert_array_equal, back, expected)
 
 
 def test_weights_that_are_not_finite_are_named(product):

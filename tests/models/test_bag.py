@@ -63,3 +63,9 @@ def test_half_precision_leaves_the_table_whole():
     found = bag.apply(variables, IDS, VALUES, train=False)
     assert found.dtype == jnp.bfloat16
     assert variables["params"]["embedding"].dtype == jnp.float32
+
+
+@pytest.mark.parametrize("field", ["feature_dropout", "dropout"])
+def test_a_dropout_that_is_no_share_is_an_error(field):
+    with pytest.raises(ValueError, match=rf"config.backbone.{field} is 1.0; it must be in \[0, 1\)"):
+        Bag(**{field: 1.0})

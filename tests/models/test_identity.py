@@ -71,3 +71,16 @@ def test_dropout_is_of_training_alone(hidden):
     rngs = {"dropout": jax.random.key(0)}
     off = jax.jit(lambda train: module.apply(variables, FEATURES, train=train, rngs=rngs))(False)
     np.testing.assert_allclose(off, applied(module), atol=1e-6)
+
+
+def test_unit_length_hides_no_damage():
+    features = np.array([[np.nan, 1, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0]], np.float32)
+    found = network(l2_normalize=True).apply({}, features, train=False)
+    assert np.isnan(found[0, 0])
+    assert found[1, 0] == 1
+
+
+@pytest.mark.parametrize("rate", [1.0, 1.5, -0.5])
+def test_a_dropout_that_is_no_share_is_an_error(rate):
+    with pytest.raises(ValueError, match=rf"config.backbone.dropout is {rate}; it must be in \[0, 1\)"):
+        network(dropout=rate)

@@ -167,6 +167,14 @@ def test_bfloat16_becomes_float32_also_when_compiled(name):
     assert hash(margin) == hash(margins.MARGINS[name]())
 
 
+def test_a_vector_that_is_damaged_stays_so():
+    for damage in (jnp.nan, jnp.inf):
+        unit, norm = margins.safe_normalize(jnp.array([[damage, 1.0], [0.0, 2.0]]))
+        assert jnp.isnan(unit[0]).any()
+        assert not jnp.isfinite(norm[0])
+        assert unit[1].tolist() == [0.0, 1.0]
+
+
 def test_safe_normalize_is_the_quotient_and_drops_what_has_no_length():
     x = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
     for axis in (0, 1, -1):

@@ -98,3 +98,10 @@ def test_the_sampler_has_its_own_fields_alone(data, head, sampler):
 def test_a_head_of_today_comes_back_as_it_is(name):
     today = {"data": {"name": "glyphs"}, "head": getattr(heads, name)()}
     assert upgraded(today) == today
+
+
+def test_a_prior_for_biases_that_there_are_not_is_dropped():
+    old = {"head": {"name": "ohe", "use_bias": False, "prior": 0.001}}
+    assert upgraded(old)["head"]["prior"] == 0
+    old["head"]["use_bias"] = True
+    assert upgraded(old) == old

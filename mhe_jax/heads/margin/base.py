@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from mhe_jax.heads import beginning
-from mhe_jax.heads.base import Context, Head
+from mhe_jax.heads.base import Context, Features, Head, Ids, Scores
 from mhe_jax.ops import sharded
 from mhe_jax.ops.cosines import HardNegatives
 from mhe_jax.ops.margins import Margin, safe_normalize
@@ -46,6 +46,12 @@ class MarginHead(Head):
 
     def row_strides(self) -> dict[str, int]:
         """The tables whose rows are compared with the features, and how many codes share a row of each."""
+        raise NotImplementedError
+
+    def scores(self, features: Features, ids: Ids) -> Scores:
+        return self.linear_scores(safe_normalize(features)[0], ids)
+
+    def linear_scores(self, features: Features, ids: Ids) -> Scores:
         raise NotImplementedError
 
     def begin(self, params, trained, new):
@@ -125,14 +131,14 @@ def require_centers(sub_centers: int) -> None:
 
 def all_classes_topk(head: MarginHead, rows: Stored, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """`Head.topk` of a normalised softmax over the rows [N, D] of a table, `head.sub_centers` of each class."""
-    queries, is_class = _scaled_queries(head, features), _is_class(head, rows)
+    queries, is_class = _scaled(head, safe_normalize(features)[0]), _is_class(head, rows)
     logits, ids, lse = sharded.topk(queries, rows, None, is_class, k, head.block_size, True, head.sub_centers)
     return logits - lse[:, None], ids
 
 
 def all_classes_scores(head: MarginHead, rows: Stored, features: jax.Array, ids: jax.Array) -> jax.Array:
-    """`Head.scores` likewise."""
-    queries, nothing = _scaled_queries(head, features), jnp.full(ids.shape[0], -1)
+    """`Head.linear_scores` likewise."""
+    queries, nothing = _scaled(head, features), jnp.full(ids.shape[0], -1)
     # Without a class of their own all rows are others, and the queries are scaled already.
     among = queries, rows, nothing, _is_class(head, rows), 1.0, None, head.block_size
     _, lse = sharded.cosines(*among, centers=head.sub_centers)
@@ -141,9 +147,9 @@ def all_classes_scores(head: MarginHead, rows: Stored, features: jax.Array, ids:
     return logits - lse[:, None]
 
 
-def _scaled_queries(head, features):
+def _scaled(head, units):
     """Queries whose products with unit rows are logits."""
-    return (head.margin.scale * safe_normalize(features)[0]).astype(head.dtype)
+    return (head.margin.scale * units).astype(head.dtype)
 
 
 def live_centers(head: Any, rows: int) -> jax.Array:

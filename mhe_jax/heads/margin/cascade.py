@@ -72,9 +72,8 @@ class CascadeMarginHead(MarginHead):
             scores, nodes = candidates.beam_step(scores, nodes, child_scores, width)
         return scores, nodes
 
-    def scores(self, features: Features, ids: Ids) -> Scores:
-        queries, _ = self._normalized(features)
-        ids = jnp.maximum(ids, 0)
+    def linear_scores(self, features: Features, ids: Ids) -> Scores:
+        queries, ids = features.astype(self.dtype), jnp.maximum(ids, 0)
         digits, total = self.label_space.encode(ids), jnp.zeros(ids.shape)
         for level, parents in enumerate(self._parents(ids)):
             log_probs = self._child_log_probs(queries, level, parents)

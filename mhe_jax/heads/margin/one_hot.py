@@ -68,5 +68,5 @@ class OneHotMarginHead(MarginHead):
         self.check_k(k)
         return all_classes_topk(self, self._rows, features, k)
 
-    def scores(self, features: Features, ids: Ids) -> Scores:
+    def linear_scores(self, features: Features, ids: Ids) -> Scores:
         return all_classes_scores(self, self._rows, features, ids)

@@ -41,7 +41,8 @@ class ProductMarginHead(MarginHead):
     def loss(self, features: Features, labels: Labels, context: Context = NOTHING) -> Losses:
         """As `MarginHead.loss`; `cosine` is the mean over the digits."""
         digits = self.label_space.encode(jnp.maximum(labels, 0))
-        cosines, norms = self._cosines(features)
+        queries, norms = self._normalized(features)
+        cosines = self._cosines(queries)
         owns, others = [], []
         for head, head_cosines in enumerate(cosines):
             digit = digits[:, head, None]
@@ -68,20 +69,19 @@ class ProductMarginHead(MarginHead):
 
     def topk(self, features: Features, k: int) -> Best:
         self.check_k(k)
-        logits = self._logits(features)
+        logits = self._logits(self._normalized(features)[0])
         scores, ids = kronecker.mixture_top_codes([x[:, None] for x in logits], self.label_space, k)
         return scores - kronecker.log_partition(logits, self.label_space)[:, None], ids
 
-    def scores(self, features: Features, ids: Ids) -> Scores:
-        logits, digits = self._logits(features), jnp.maximum(self.label_space.encode(ids), 0)
+    def linear_scores(self, features: Features, ids: Ids) -> Scores:
+        logits, digits = self._logits(features.astype(self.dtype)), jnp.maximum(self.label_space.encode(ids), 0)
         return kronecker.code_scores(logits, digits) - kronecker.log_partition(logits, self.label_space)[:, None]
 
-    def _cosines(self, features):
-        """Cosines of each digit, H x float32 [B, n_h], and the norms [B]."""
-        queries, norms = self._normalized(features)
+    def _cosines(self, queries):
+        """Cosines of unit vectors with the rows of each digit, H x float32 [B, n_h]."""
         cosines = product("bd,sd->bs", queries, safe_normalize(self.kernel)[0])
-        return kronecker.split_heads(cosines, self.label_space.head_sizes), norms
+        return kronecker.split_heads(cosines, self.label_space.head_sizes)
 
-    def _logits(self, features):
+    def _logits(self, queries):
         """Scaled cosines of each digit, H x [B, n_h]."""
-        return [self.margin.scale * cosines for cosines in self._cosines(features)[0]]
+        return [self.margin.scale * cosines for cosines in self._cosines(queries)]

@@ -85,7 +85,7 @@ class SampledMarginHead(MarginHead):
         self.check_k(k)
         return all_classes_topk(self, self.weight.reshape(-1, self.features_dim), features, k)
 
-    def scores(self, features: Features, ids: Ids) -> Scores:
+    def linear_scores(self, features: Features, ids: Ids) -> Scores:
         return all_classes_scores(self, self.weight.reshape(-1, self.features_dim), features, ids)
 
     @property

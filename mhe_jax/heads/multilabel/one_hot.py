@@ -18,7 +18,7 @@ class MultiLabelOneHotHead(OneHotTable):
 
     Attributes:
       prior: expected share of the labels that a document has; biases start around its log-odds, so that training need
-        not first learn that labels are rare. 0 starts around even odds, as published.
+        not first learn that labels are rare. 0 starts around even odds, as published; without biases it must be 0.
       reduction: `mean` over the labels (the published system) or their `sum` (Renee), whose gradients do not shrink
         with the number of labels.
     """
@@ -31,6 +31,11 @@ class MultiLabelOneHotHead(OneHotTable):
 
     def setup(self):
         check_prior(self.prior)
+        if self.prior and not self.use_bias:
+            raise ValueError(
+                f"config.head.prior is {self.prior}, but config.head.use_bias is False, and the prior is what biases "
+                "start from: set config.head.prior = 0"
+            )
         check_reduction(self.reduction)
         super().setup()
 

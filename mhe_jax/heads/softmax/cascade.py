@@ -120,7 +120,8 @@ class CascadeHead(Head):
         features, batch = features.astype(self.dtype), labels.shape[0]
         # Of soft labels the first is the one whose nodes are kept by force.
         soft = labels
-        labels = jnp.maximum(labels if targets is None else labels[:, 0], 0)
+        labels = labels if targets is None else labels[:, 0]
+        labels = jnp.where(labels < 0, self.label_space.first_live, labels)
         digits, total = self.label_space.encode(labels), jnp.zeros(batch)
         nodes, above = self._start(batch)
         for level, stride in enumerate(self.label_space.strides):

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from mhe_jax.interop.positions import resized
 class Transform(NamedTuple):
     """How an array changes from torch to us and back.
 
-    to_ours: gets the array and the shape that the model expects.
+    to_ours: gets the array and the shape that the model expects; leaves one of another number of axes as it is.
     to_torch: gets our array without the rows that `rows` is about.
     rows: whether its leading axis may be padded on our side.
     labels: whether torch's rows are labels and ours blocks of labels, of which the last may be filled up with zeros.
@@ -44,7 +44,10 @@ def _from_blocks(array: np.ndarray) -> np.ndarray:
 TRANSFORMS = {
     "same": Transform(lambda array, shape: array, lambda array: array),
     # [out, in, kh, kw] and [kh, kw, in, out]
-    "conv": Transform(lambda array, shape: array.transpose(2, 3, 1, 0), lambda array: array.transpose(3, 2, 0, 1)),
+    "conv": Transform(
+        lambda array, shape: array.transpose(2, 3, 1, 0) if array.ndim == 4 else array,
+        lambda array: array.transpose(3, 2, 0, 1),
+    ),
     # [out, in] and [in, out]
     "linear": Transform(lambda array, shape: array.T, lambda array: array.T),
     # [out, in * height * width] and [height, width, in, out]
@@ -61,7 +64,10 @@ TRANSFORMS = {
     # A vision transformer's positions, of as many patches as the model's pictures have.
     "positions": Transform(resized, lambda array: array),
     # XLNet's map from heads: [out, heads, size] and [heads, size, out]
-    "from_heads": Transform(lambda array, shape: np.moveaxis(array, 0, -1), lambda array: np.moveaxis(array, -1, 0)),
+    "from_heads": Transform(
+        lambda array, shape: np.moveaxis(array, 0, -1) if array.ndim else array,
+        lambda array: np.moveaxis(array, -1, 0),
+    ),
     # A classifier's table, one row or block of rows per class or group.
     "table": Transform(lambda array, shape: array, lambda array: array, rows=True),
     # Embeddings of all nodes of a level, [parents * children, hidden], and [parents, children, hidden].
@@ -179,16 +185,21 @@ def detect_backbone(names: Iterable[str]) -> str:
       ValueError: if they belong to none.
     """
     names = sorted(names)
-    for layout, mark in (
-        ("reference_imagenet", "net.0."),
-        ("reference_cifar", ".shortcut."),
-        ("torchvision", ".downsample."),
-    ):
-        if any(mark in name for name in names):
-            return layout
+    if found := _backbone_of(names):
+        return found
     raise ValueError(
         f"the state dict has none of the layouts {', '.join(BACKBONES)}: its names are {', '.join(names[:5])}, ..."
     )
+
+
+def has_backbone(names: Iterable[str]) -> bool:
+    """Whether a state dict's names belong to one of `BACKBONES`."""
+    return _backbone_of(list(names)) is not None
+
+
+def _backbone_of(names: Collection[str]) -> str | None:
+    marks = {"reference_imagenet": "net.0.", "reference_cifar": ".shortcut.", "torchvision": ".downsample."}
+    return next((layout for layout, mark in marks.items() if any(mark in name for name in names)), None)
 
 
 # A name that only this head has among those that come after it here.

@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 
 from mhe_jax.models.layers.dropout import dropout
 from mhe_jax.models.layers.lengths import unit_length
+from mhe_jax.models.layers.transformer import require_shares
 
 
 class Bag(nn.Module):
@@ -34,6 +35,10 @@ class Bag(nn.Module):
     feature_dropout: float = 0.0
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_shares(self, "feature_dropout", "dropout")
 
     @nn.compact
     def __call__(self, ids: jax.Array, values: jax.Array, train: bool | jax.Array) -> jax.Array:

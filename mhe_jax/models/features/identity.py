@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 
 from mhe_jax.models.layers.dropout import dropout
 from mhe_jax.models.layers.lengths import unit_length
+from mhe_jax.models.layers.transformer import require_shares
 
 
 class Identity(nn.Module):
@@ -29,6 +30,10 @@ class Identity(nn.Module):
     l2_normalize: bool = False
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_shares(self, "dropout")
 
     @property
     def features_dim(self) -> int:

@@ -190,6 +190,14 @@ def test_zero_features_give_finite_losses_and_gradients(variant):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
 
 
+@pytest.mark.parametrize("name", ["ohe", "mhp"])
+def test_features_that_are_no_numbers_have_no_loss(name):
+    head = build_head(name, num_classes=8, features_dim=DIM, margin=ARCFACE)
+    features, labels = jnp.ones((2, DIM)).at[0, 1].set(jnp.nan), jnp.array([1, 5])
+    loss = head.apply(head.init(jax.random.key(0), features, labels), features, labels)
+    assert np.isnan(loss).tolist() == [True, False]
+
+
 def test_a_batch_of_one_identity_without_others_has_no_loss_on_devices_either():
     """No other class anywhere: log-sum-exps of -inf meet on every device."""
     space, labels = LabelSpace(8, (8, 1)), jnp.full(8, 5)

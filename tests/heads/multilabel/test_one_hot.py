@@ -134,3 +134,8 @@ def test_ignored_labels_are_in_no_sum(reduction):
     np.testing.assert_allclose(own(params, features), dense(params, features), rtol=2e-5, atol=1e-5)
     wanted, found = (jax.grad(lambda p, x, f=f: f(p, x).sum(), argnums=(0, 1))(params, features) for f in (dense, own))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, wanted)
+
+
+def test_a_prior_without_biases_is_an_error():
+    with pytest.raises(ValueError, match="config.head.prior is 0.01, but config.head.use_bias is False"):
+        initialised(prior=0.01, use_bias=False)

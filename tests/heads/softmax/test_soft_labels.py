@@ -104,9 +104,9 @@ def test_a_product_is_adjusted_by_its_digits_exactly_where_priors_are_products()
     np.testing.assert_allclose(loss, -adjusted[jnp.arange(BATCH), labels], rtol=1e-4)
 
 
-def test_the_mean_of_a_group_is_that_of_its_members():
+def test_the_mean_of_a_group_is_that_of_its_members_and_the_lowest_where_there_is_none():
     found = log_mean_exp(np.log(np.array([0.2, 0.4, 0.1], np.float32)), np.array([0, 0, 2]), 3)
-    np.testing.assert_allclose(np.exp(found), [0.3, 1.0, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(found), [0.3, 0.1, 0.1], rtol=1e-6)
 
 
 def test_heads_that_take_no_soft_labels_say_so():
@@ -141,4 +141,13 @@ def test_free_codes_are_in_no_mean_of_priors(name):
     found = head.adjustment(PRIOR)
     of_nodes = found[0] if name == "mhc" else found[:4]
     priors = np.exp(PRIOR)
-    np.testing.assert_allclose(np.exp(of_nodes), [priors[0], priors[3:6].mean(), 1, priors[9:].mean()], rtol=1e-5)
+    lowest = min(priors[code] for code in range(CLASSES) if code not in free)
+    expected = [priors[0], priors[3:6].mean(), lowest, priors[9:].mean()]
+    np.testing.assert_allclose(np.exp(of_nodes), expected, rtol=1e-5)
+
+
+def test_codes_without_a_class_are_raised_by_no_more_than_classes():
+    for name in ("mhs", "mhc", "mhp"):
+        head = build_head(name, LabelSpace(10, (4, 3)), DIM, mask_padding=False)
+        for part in jax.tree.leaves(head.adjustment(np.full(10, -2.0, np.float32))):
+            np.testing.assert_allclose(part, -2.0, rtol=1e-6)
