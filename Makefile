@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python main.py --config=configs/glyphs_mhp.py --workdir=$(DEMO)
 	$(BIN)/python -m mhe_jax baseline --config=configs/glyphs_mhp.py --compare=$(DEMO)/result.json
 
-# All but a twelfth of the tests, in half of the time.
+# All but a sixth of the tests, in about half of the time.
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
