@@ -142,9 +142,10 @@ def test_weights_of_other_words_are_refused_before_training(of_texts, folders, t
     with pytest.raises(ValueError, match=f"has numbered other words .*config.data.vectorizer={source}/vectorizer"):
         train_and_evaluate(tiny(folders, "", "ohe", **other), tmp_path / "other")
     assert not (tmp_path / "other" / "config.json").exists()
-    train_and_evaluate(
-        tiny(folders, "", "ohe", **other, **{"data.vectorizer": f"{source}/vectorizer"}), tmp_path / "by"
-    )
+    by = {"data.vectorizer": f"{source}/vectorizer"}
+    with pytest.raises(ValueError, match="config.data.min_documents is 30, but .* has words by 2"):
+        train_and_evaluate(tiny(folders, "", "ohe", **other, **by), tmp_path / "by")
+    train_and_evaluate(tiny(folders, "", "ohe", **start, **by), tmp_path / "by")
 
 
 def test_memory_is_told_without_data(folders):
