@@ -18,7 +18,9 @@ test: $(VENV)/.installed-test
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
-test-all: test test-slow
+# Both, in one pass.
+test-all: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # What a change usually breaks: readers, configs, layout, optimizers, metrics; no network is compiled.
 FAST := tests/data tests/ops/test_ranking.py tests/ops/test_sampling.py tests/train/optim tests/train/test_sections.py \
