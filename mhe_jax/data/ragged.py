@@ -80,3 +80,9 @@ def chosen_columns(matrix: scipy.sparse.csr_matrix, listed: np.ndarray, rows: np
     """Those of `rows`, int [M], of the columns of a matrix CSR [N, L] that are `listed` row by row in another order."""
     # As values, which go with their rows.
     return scipy.sparse.csr_matrix((listed, matrix.indices, matrix.indptr), matrix.shape)[rows].data
+
+
+def ones_at(columns: np.ndarray, counts: np.ndarray, width: int) -> scipy.sparse.csr_matrix:
+    """CSR float32 [N, width] of ones: `counts` of them in each row, int [N], in `columns` row by row, int [M]."""
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    return scipy.sparse.csr_matrix((np.ones(len(columns), np.float32), columns, ends), (len(counts), width))

@@ -20,6 +20,7 @@ from mhe_jax.data.files import mapped_array, require_file
 from mhe_jax.data.lines import names_of_lines, read_lines
 from mhe_jax.data.multi_hot import ListedRows, one_width, read_multi_hot
 from mhe_jax.data.names import look_alike
+from mhe_jax.data.ragged import ones_at
 
 ONE, MANY, LINES, FILTERED, NAMES = "labels.npy", "labels.npz", "labels.jsonl", "filtered.npz", "classes.txt"
 
@@ -183,11 +184,7 @@ def _multi_hot(listed: Mapping[str, Listed]) -> dict[str, scipy.sparse.csr_matri
     if multi_hot is None:
         return {}
     width, found = multi_hot
-    made = {}
-    for name, (counts, columns) in zip(listed, found, strict=True):
-        ends = np.concatenate([[0], np.cumsum(counts)])
-        made[name] = scipy.sparse.csr_matrix((np.ones(len(columns), np.float32), columns, ends), (len(counts), width))
-    return made
+    return {name: ones_at(columns, counts, width) for name, (counts, columns) in zip(listed, found, strict=True)}
 
 
 def ids_of(

@@ -11,6 +11,7 @@ from mhe_jax.data.dataset import DataError
 from mhe_jax.data.images.label_file import LabelFile, Row
 from mhe_jax.data.many_labels import ManyLabels
 from mhe_jax.data.multi_hot import ListedRows, one_width, read_multi_hot
+from mhe_jax.data.ragged import ones_at
 
 
 def label_matrices(splits: Mapping[str, LabelFile]) -> tuple[tuple[str, ...], dict[str, ManyLabels], str]:
@@ -52,9 +53,8 @@ def label_matrices(splits: Mapping[str, LabelFile]) -> tuple[tuple[str, ...], di
 
 def _csr(rows: Sequence[list[Any]], places: Mapping[Any, int]) -> scipy.sparse.csr_matrix:
     columns = [sorted({places[label] for label in row}) for row in rows]
-    ends = np.cumsum([0, *map(len, columns)])
     flat = np.array([column for row in columns for column in row], np.int32)
-    return scipy.sparse.csr_matrix((np.ones(len(flat), np.float32), flat, ends), (len(rows), len(places)))
+    return ones_at(flat, np.array([len(row) for row in columns], np.int64), len(places))
 
 
 def _multi_hot(order: Sequence[Any], splits: Mapping[str, list[Row]]) -> tuple[int, dict[str, ManyLabels]] | None:
@@ -79,12 +79,8 @@ def _multi_hot(order: Sequence[Any], splits: Mapping[str, list[Row]]) -> tuple[i
     if row := next((row for rows in splits.values() for row in rows if row.ignored), None):
         raise DataError(f"{row.where}: 'ignored' stands beside rows of noughts and ones: write lists of labels")
     width, found = multi_hot
-    matrices = {}
-    for name, (set_in, columns) in zip(splits, found, strict=True):
-        ends = np.concatenate([[0], np.cumsum(set_in)])
-        matrix = scipy.sparse.csr_matrix((np.ones(len(columns), np.float32), columns, ends), (len(set_in), width))
-        matrices[name] = ManyLabels(matrix)
-    return width, matrices
+    matrices = (ones_at(columns, set_in, width) for set_in, columns in found)
+    return width, dict(zip(splits, map(ManyLabels, matrices), strict=True))
 
 
 def _labels_of(rows: Sequence[Row], number: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mhe_jax.data.dataset import DataError
-from mhe_jax.data.lines import TextScan, json_field, read_json_lines, read_lines
+from mhe_jax.data.lines import TextScan, json_field, names_of_lines, read_json_lines, read_lines
 from mhe_jax.data.texts.corpus import Corpora
 from mhe_jax.data.texts.formats.labels import LabelRows, as_corpora, make_corpus
 
@@ -24,7 +24,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 def read(files: Mapping[str, pathlib.Path]) -> Corpora:
     """Reads {'train', 'labels' or 'names'} and, if they are there, 'test', 'train filter' and 'test filter'."""
     if "names" in files:
-        names = _names(files["names"])
+        names = names_of_lines(read_lines(files["names"], _FALLBACK), files["names"])
     else:
         path = files["labels"]
         records = read_json_lines(path, _FALLBACK)
@@ -40,16 +40,6 @@ def read(files: Mapping[str, pathlib.Path]) -> Corpora:
         return make_corpus(texts, scan, rows.matrix(len(names)), (path, path), files.get(f"{name} filter"))
 
     return as_corpora({name: split_of(name) for name in ("train", "test") if name in files}, names)
-
-
-def _names(path: pathlib.Path) -> tuple[str, ...]:
-    lines = list(read_lines(path, _FALLBACK))
-    while lines and not lines[-1].strip():
-        lines.pop()
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise DataError(f"{path}:{number}: a label has no name")
-    return tuple(lines)
 
 
 def _texts(path: pathlib.Path) -> Iterator[str]:
