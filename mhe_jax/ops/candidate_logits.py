@@ -17,13 +17,14 @@ from jaxtyping import Array, Float, Float32, Int
 from mhe_jax.ops.candidates import dense_is_cheaper
 from mhe_jax.ops.margins import safe_normalize
 from mhe_jax.ops.products import product
+from mhe_jax.ops.storage import Scaled
 
 _FEW = 8
 _GATHERED_FLOATS = 2**22  # at most 16 MiB of rows at a time, or one example's: caches like it small
 
 
 def block_logits(
-    table: Float[Array, "blocks size dim"],
+    table: Float[Array, "blocks size dim"] | Scaled,
     queries: Float[Array, "batch dim"],
     block_ids: Int[Array, "batch width"],
     unit_rows: bool = False,
@@ -38,7 +39,7 @@ def block_logits(
 
 
 def candidate_logits(
-    table: Float[Array, "blocks size dim"],
+    table: Float[Array, "blocks size dim"] | Scaled,
     queries: Float[Array, "batch dim"],
     block_ids: Int[Array, "batch kept"],
     row_ids: Int[Array, "batch rows"],
@@ -54,7 +55,7 @@ def candidate_logits(
     Products run in the dtype of `queries` and accumulate in float32.
 
     Args:
-      table: float [P, n, D].
+      table: float [P, n, D], or of scaled rows, see `mhe_jax.ops.storage`.
       queries: float [B, D].
       block_ids: int [B, K] into P; the logits of an id outside are 0.
       row_ids: int [B, R] into P * n, the blocks' rows counted through; likewise. R may be 0.
@@ -63,6 +64,14 @@ def candidate_logits(
     Returns:
       float32 [B, K, n] and [B, R].
     """
+    if isinstance(table, Scaled):
+        found = candidate_logits(table.values, queries, block_ids, row_ids, unit_rows)
+        if unit_rows:
+            return found
+        ones = jnp.ones_like(queries[:, :1], jnp.float32)
+        scales = candidate_logits(table.scales[:, :, None], ones, block_ids, row_ids)
+        return found[0] * scales[0], found[1] * scales[1]
+
     num_blocks, size, dim = table.shape
     width = block_ids.shape[1]
     if dense_is_cheaper(num_blocks, width, dim):

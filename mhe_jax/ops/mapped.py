@@ -12,4 +12,11 @@ def shard_map(function: Callable, *, in_specs: Any, out_specs: Any) -> Callable:
     Inside a jitted function it is the same, to the instruction. Outside of one, as in `head.init(...)`, JAX would
     compile each operation of `function` for all devices on its own: ten times as long as all of them together.
     """
-    return jax.jit(jax.shard_map(function, in_specs=in_specs, out_specs=out_specs), inline=True)
+    mapped = jax.shard_map(function, in_specs=in_specs, out_specs=out_specs)
+    whole = jax.jit(mapped)
+
+    def call(*arguments):
+        is_traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+        return mapped(*arguments) if is_traced else whole(*arguments)
+
+    return call

@@ -26,7 +26,7 @@ from mhe_jax.ops import candidate_logits as candidate_ops
 from mhe_jax.ops import cosines as cosine_ops
 from mhe_jax.ops import rows as row_ops
 from mhe_jax.ops.owned import Visit
-from mhe_jax.ops.storage import Scaled
+from mhe_jax.ops.owned_candidates import owned_candidate_logits
 
 
 def lse(
@@ -109,35 +109,37 @@ def topk(features, kernel, bias, mask, k: int, block_size: int | None, unit_rows
     return best, jnp.take_along_axis(ids, order, axis=1), lse
 
 
-def block_logits(table, queries, block_ids, split: bool = True, unit_rows: bool = False):
-    """`candidate_logits` of blocks alone, of a table that may be of scaled rows."""
-    if isinstance(table, Scaled):
-        logits = block_logits(table.values, queries, block_ids, split, unit_rows)
-        ones = jnp.ones_like(queries[:, :1], jnp.float32)
-        return logits if unit_rows else logits * block_logits(table.scales[:, :, None], ones, block_ids, split)
-    return candidate_logits(table, queries, block_ids, block_ids[:, :0], split, unit_rows)[0]
+def block_logits(table, queries, block_ids, split: bool = True, unit_rows: bool = False, visit: Visit | None = None):
+    """`candidate_logits` of blocks alone."""
+    return candidate_logits(table, queries, block_ids, block_ids[:, :0], split, unit_rows, visit)[0]
 
 
-def candidate_logits(table, queries, block_ids, row_ids, split: bool = True, unit_rows: bool = False):
+def candidate_logits(
+    table, queries, block_ids, row_ids, split: bool = True, unit_rows: bool = False, visit: Visit | None = None
+):
     """`candidate_logits.candidate_logits` of a table [P, n, D] that is split over 'class', or whole on every device.
 
-    In both cases a device takes its own examples only, which it goes through one after the other.
+    In both cases a device takes its own examples only, which it goes through one after the other. With a visit it is
+    `owned_candidates.owned_candidate_logits`.
     """
+    if visit is not None and splits.is_one_device():
+        return owned_candidate_logits(table, queries, block_ids, row_ids, visit)
     score = functools.partial(candidate_ops.candidate_logits, unit_rows=unit_rows)
-    if not split or per_row.axis_size("class") == 1:
+    if visit is None and (not split or per_row.axis_size("class") == 1):
         return on_own_examples(score, table, queries, block_ids, row_ids)
 
     over = splits.split_of(queries)
 
-    def local(table, queries, block_ids, row_ids):
-        queries, table = splits.align(over, queries, table)
+    def local(table, queries, block_ids, row_ids, visit):
+        queries, table, visit = splits.align_visited(over, queries, table, visit)
         first = lax.axis_index("class") * table.shape[0]
         # Ids that another device holds are outside here, and count 0.
         ids = block_ids - first, row_ids - first * table.shape[1]
-        return splits.sum_rows(over, score(table, queries, *ids))
+        found = score(table, queries, *ids) if visit is None else owned_candidate_logits(table, queries, *ids, visit)
+        return splits.sum_rows(over, found)
 
-    in_specs = (P("class"), over.own, P(over.axis), P(over.axis))
-    return mapped.shard_map(local, in_specs=in_specs, out_specs=over.own)(table, queries, block_ids, row_ids)
+    in_specs = (P("class"), over.own, P(over.axis), P(over.axis), splits.visit_specs(visit))
+    return mapped.shard_map(local, in_specs=in_specs, out_specs=over.own)(table, queries, block_ids, row_ids, visit)
 
 
 def group_lse(

@@ -103,6 +103,9 @@ class MultiLabelCascadeHead(Head):
     def sparse_tables(self):
         return tuple(f"table_{level}" for level in range(1, self.label_space.num_heads))
 
+    def owned_tables(self):
+        return self.sparse_tables()
+
     def growing(self):
         return growth.of_tree(self.label_space, {("root", "kernel"): 1, ("root", "bias"): 0})
 
@@ -119,7 +122,8 @@ class MultiLabelCascadeHead(Head):
         values: dict[str, jax.Array] = {}
         copy_last = not self.mask_padding and self.label_space.num_classes < self.label_space.num_codes
         for level, stride in enumerate(self.label_space.strides):
-            scored, nodes = self._score(level, features, beam, labels, blocks), labels // stride
+            visit = context.visits.get(f"table_{level}")
+            scored, nodes = self._score(level, features, beam, labels, blocks, visit), labels // stride
             is_last = level == self._last
             total += multilabel.candidate_bce(
                 scored.logits.reshape(labels.shape[0], -1),
@@ -237,7 +241,7 @@ class MultiLabelCascadeHead(Head):
             beam = self._best(beam, self._score(level, features, beam, nothing), width)
         return beam.scores, beam.nodes
 
-    def _score(self, level, features, beam, labels, blocks=None) -> _Level:
+    def _score(self, level, features, beam, labels, blocks=None, visit=None) -> _Level:
         """Scores the children of a beam of level - 1."""
         space, nodes = self.label_space, labels // self.label_space.strides[level]
         live = candidates.child_mask(space, level, beam.nodes) & (beam.nodes >= 0)[:, :, None]
@@ -247,17 +251,17 @@ class MultiLabelCascadeHead(Head):
         else:
             missing = jnp.where(slots == math.prod(live.shape[1:]), nodes, -1)
             missing = missing if self._may_miss(level, labels) else missing[:, :0]
-            logits, missing_logits = self._candidate_logits(level, features, beam.nodes, missing, blocks)
+            logits, missing_logits = self._candidate_logits(level, features, beam.nodes, missing, blocks, visit)
         flat, offset = logits.reshape(logits.shape[0], -1), self._offset(level)
         own_logits = jnp.take_along_axis(flat, slots, axis=1, mode="fill", fill_value=0.0)
         if self._may_miss(level, labels):
             own_logits += missing_logits  # 0 where not missing
         return _Level(logits + offset, live, slots, own_logits + offset)
 
-    def _candidate_logits(self, level, features, parents, missing, blocks):
+    def _candidate_logits(self, level, features, parents, missing, blocks, visit):
         table, queries = self.tables[level], self._queries(level, features)
         if not blocks:
-            return sharded.candidate_logits(table, queries, parents, missing)
+            return sharded.candidate_logits(table, queries, parents, missing, visit=visit)
         held, size = blocks[f"table_{level}"], self.label_space.head_sizes[level]
         rows = multilabel.find_blocks(held, missing // size) * size + missing % size
         return sharded.candidate_logits(table, queries, multilabel.find_blocks(held, parents), rows, split=False)

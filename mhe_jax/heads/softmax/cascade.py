@@ -26,6 +26,7 @@ from mhe_jax.heads.base import (
 )
 from mhe_jax.heads.softmax import from_one_hot
 from mhe_jax.ops import candidates, losses, multilabel, sharded
+from mhe_jax.ops.storage import store
 
 OBJECTIVES = ("path", "candidates")
 
@@ -100,9 +101,13 @@ class CascadeHead(Head):
             of_map = {"kernel": linear[:dim], **({"bias": linear[dim]} if self.use_bias else {})}
             found[f"project_{level}" if level else "root"] = of_map
             if table is not None:
-                missing = params[f"table_{level}"].shape[0] - table.shape[0]
-                found[f"table_{level}"] = jnp.pad(table, ((0, missing), (0, 0), (0, 0)))
+                name = f"table_{level}"
+                missing = params[name].shape[0] - table.shape[0]
+                found[name] = store(jnp.pad(table, ((0, missing), (0, 0), (0, 0))), self.storage_of(name))
         return found
+
+    def owned_tables(self):
+        return tuple(f"table_{level}" for level in range(1, self.label_space.num_heads))
 
     def growing(self):
         return growth.of_tree(self.label_space, {("root", "kernel"): 1, ("root", "bias"): 0})
@@ -125,7 +130,7 @@ class CascadeHead(Head):
         digits, total = self.label_space.encode(labels), jnp.zeros(batch)
         nodes, above = self._start(batch)
         for level, stride in enumerate(self.label_space.strides):
-            logits = self._child_logits(features, level, nodes)
+            logits = self._child_logits(features, level, nodes, context.visits.get(f"table_{level}"))
             if self._is_joint:
                 logits += above[:, :, None]
             live = candidates.child_mask(self.label_space, level, nodes) & (nodes >= 0)[:, :, None]
@@ -226,12 +231,12 @@ class CascadeHead(Head):
     def _queries(self, features, level):
         return self.projections[level](features).astype(self.dtype)
 
-    def _child_logits(self, features, level, parents):
+    def _child_logits(self, features, level, parents, visit=None):
         """Logits [B, W, n_level] of the children of nodes [B, W] of the level above; above level 0 is one node, 0."""
         if level == 0:
             root = self.root(features)[:, None, :]
             return jnp.broadcast_to(root, (*parents.shape, root.shape[-1]))
-        return sharded.block_logits(self.tables[level], self._queries(features, level), parents)
+        return sharded.block_logits(self.tables[level], self._queries(features, level), parents, visit=visit)
 
     def _child_scores(self, features, level, parents):
         """What a child that leads to a class adds to its parent's score, [B, W, n_level]; -inf for the others.

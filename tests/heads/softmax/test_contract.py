@@ -83,7 +83,9 @@ def test_every_mesh_gives_one_result(variant, mesh, on_one_device):
 
     def same(path, ours, oracle):
         rows = oracle.shape[0]
-        np.testing.assert_allclose(ours[:rows], oracle, rtol=1e-5, atol=2e-5, err_msg=str(path))
+        # A sum over a mesh is rounded by the largest of what it adds up.
+        atol = max(2e-5, 1e-6 * np.abs(oracle).max())
+        np.testing.assert_allclose(ours[:rows], oracle, rtol=1e-5, atol=atol, err_msg=str(path))
         assert not ours[rows:].any(), f"{path}: padding rows have a gradient"
 
     jax.tree_util.tree_map_with_path(same, grads, expected[1])

@@ -1,0 +1,139 @@
+"""`candidate_logits` of a table that moves by its own gradient in the backward pass, see `mhe_jax.ops.owned`.
+
+The blocks that no example uses stay as they are, and neither decay.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Float32, Int
+
+from mhe_jax.ops import blocks, runs, storage
+from mhe_jax.ops import candidate_logits as candidate_ops
+from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.storage import Scaled, Stored
+
+
+@jax.custom_vjp
+def owned_candidate_logits(
+    table: Float[Array, "blocks size dim"] | Scaled,
+    queries: Float[Array, "batch dim"],
+    block_ids: Int[Array, "batch kept"],
+    row_ids: Int[Array, "batch rows"],
+    visit: Visit,
+) -> tuple[Float32[Array, "batch kept size"], Float32[Array, "batch rows"]]:
+    """Inner products of each query with the rows of its own blocks, and with its own rows.
+
+    Args:
+      table: [P, n, D], as `mhe_jax.ops.storage` keeps it.
+      queries: float [B, D]; their dtype is that of the products.
+      block_ids: int [B, K] into P, distinct in a row; the logits of an id outside are 0.
+      row_ids: int [B, R] into P * n, likewise.
+      visit: how the rows move. The table's gradient is the table after the step.
+
+    Returns:
+      float32 [B, K, n] and [B, R].
+    """
+    nothing = block_ids[:, :0]
+
+    def by_runs(table, queries, block_ids, row_ids):
+        _, rows = candidate_ops.candidate_logits(table, queries, nothing, row_ids)
+        return runs.logits(table, queries, block_ids), rows
+
+    if visit.axes:
+        return _gathered(visit, table, queries, block_ids, row_ids)
+    gathered = functools.partial(_gathered, visit)
+    return lax.platform_dependent(table, queries, block_ids, row_ids, cpu=by_runs, default=gathered)
+
+
+def _gathered(visit, table, queries, block_ids, row_ids):
+    return candidate_ops.candidate_logits(jax.tree.map(visit.spread, table), queries, block_ids, row_ids)
+
+
+def _forward(table, queries, block_ids, row_ids, visit):
+    saved = table, queries, block_ids, row_ids, visit
+    return owned_candidate_logits(*saved), saved
+
+
+def _backward(saved, cotangents):
+    table, queries, block_ids, row_ids, visit = saved
+    arguments = (table, visit, queries, block_ids, row_ids, *cotangents)
+    if visit.axes:
+        moved, slots, d_queries = _by_blocks(*arguments)
+    else:
+        moved, slots, d_queries = lax.platform_dependent(*arguments, cpu=_by_runs, default=_by_blocks)
+    return moved, d_queries, None, None, visit.cotangent(slots)
+
+
+owned_candidate_logits.defvjp(_forward, _backward)
+
+
+def _by_runs(table, visit, queries, block_ids, row_ids, d_blocks, d_rows):
+    """Only the blocks that are in use are read and written; a single row counts as a block with one gradient."""
+    num_blocks, size, _ = table.shape
+    single = jax.nn.one_hot(row_ids % size, size) * d_rows[:, :, None]
+    ids = jnp.concatenate([block_ids, row_ids // size], axis=1)
+    every = jnp.ones(size, bool)
+
+    def read(carry, block):
+        return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, block * size, size), carry[0])
+
+    def finish(carry, block, gradient):
+        return visit.move(*carry, block * size, every, gradient)
+
+    d_logits = jnp.concatenate([d_blocks, single], axis=1)
+    carry = _flat(table), visit.slots
+    (moved, slots), d_queries = runs.backward(carry, read, finish, num_blocks, queries, ids, d_logits)
+    return moved.reshape(*table.shape), slots, d_queries
+
+
+def _by_blocks(table, visit, queries, block_ids, row_ids, d_blocks, d_rows):
+    """All blocks in turn, some at a time, for all examples: as many turns on every device, and large products."""
+    num_blocks, size, _ = table.shape
+    width = block_ids.shape[1]
+    count = min(max(blocks.most_rows(queries, None) // size, 1), num_blocks)
+    used = _in_use(visit, num_blocks, jnp.concatenate([block_ids, row_ids // size], axis=1))
+    of_slots = jnp.pad(d_blocks, ((0, 0), (0, 1), (0, 0)))  # what is in no slot has no gradient
+    put = jax.vmap(lambda zeros, places, values: zeros.at[places].set(values, mode="drop"))
+    add = jax.vmap(lambda row, places, values: row.at[places].add(values, mode="drop"))
+
+    def step(state, turn):
+        d_queries, moved, slots = state
+        first = jnp.minimum(turn * count, num_blocks - count)
+        fresh = first + jnp.arange(count) >= turn * count
+        start, rows_here = first * size, count * size
+        within = lambda ids, begin, end, there: jnp.where((ids >= begin) & (ids < end), ids - there, end)
+        slot = put(
+            jnp.full_like(block_ids, width, shape=(queries.shape[0], count)),
+            within(block_ids, turn * count, first + count, first),
+            jnp.broadcast_to(jnp.arange(width)[None, :], block_ids.shape),
+        )
+        gradient = jnp.take_along_axis(of_slots, slot[:, :, None], axis=1).reshape(-1, rows_here)
+        if row_ids.shape[1]:
+            gradient = add(gradient, within(row_ids, turn * count * size, start + rows_here, start), d_rows)
+        low = gradient.astype(queries.dtype)
+        kept = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, rows_here), moved)
+        rows = visit.spread(storage.widen(kept).astype(queries.dtype))
+        d_queries += jnp.einsum("bc,cd->bd", low, rows, preferred_element_type=jnp.float32)
+        d_table = jnp.einsum("bc,bd->cd", low, queries, preferred_element_type=jnp.float32)
+        live = jnp.repeat(fresh & lax.dynamic_slice_in_dim(used, first, count), size)
+        return (d_queries, *visit.move(moved, slots, start, live, d_table)), None
+
+    state = jnp.zeros_like(queries, jnp.float32), _flat(table), visit.slots
+    (d_queries, moved, slots), _ = lax.scan(step, state, jnp.arange(-(-num_blocks // count)))
+    return moved.reshape(*table.shape), slots, d_queries.astype(queries.dtype)
+
+
+def _in_use(visit: Visit, num_blocks: int, ids: Any) -> jax.Array:
+    """Which blocks some example uses, on any device that has the table: bool [P]."""
+    inside = jnp.where((ids >= 0) & (ids < num_blocks), ids, num_blocks).reshape(-1)
+    uses = jnp.zeros(num_blocks, jnp.int32)
+    uses = visit.spread(uses).at[inside].set(1, mode="drop")
+    return (lax.psum(uses, visit.axes) if visit.axes else uses) > 0
+
+
+def _flat(table: Stored) -> Stored:
+    return table.reshape(-1, table.shape[-1])
