@@ -15,6 +15,15 @@ from ml_collections import ConfigDict
 
 PRECISIONS = ("default", "highest")
 NORMS = ("grad", "param", "update")
+_UNITS = ("steps", "epochs")
+_COUNTS = (
+    "global_batch_size",
+    "dropout_off_after_step",
+    "steps_per_dispatch",
+    "keep_checkpoints",
+    "keep_every_steps",
+    "stall_seconds",
+)
 
 
 def option(default: Any = dataclasses.MISSING, help: str = "", *, free: bool = False) -> Any:
@@ -184,7 +193,12 @@ class Settings:
     eval_every_steps: int = option(0, "Steps between evaluations.", free=True)
     checkpoint_every_epochs: float = option(1.0, "Epochs between checkpoints.", free=True)
     checkpoint_every_steps: int = option(0, "Steps between checkpoints.", free=True)
-    keep_checkpoints: int = option(2, "Checkpoints kept besides the best one.", free=True)
+    keep_checkpoints: int = option(
+        2,
+        "Newest checkpoints that are kept, at least one. The best one is kept too, be it one of these or older; one "
+        "that is outdone goes with the next save.",
+        free=True,
+    )
     keep_every_steps: int = option(
         0, "Checkpoints of steps that are multiples of this are kept too; 0: no others.", free=True
     )
@@ -237,11 +251,12 @@ class Settings:
         for name in ("accumulate_steps", "log_every_steps", "heartbeat_seconds", "peer_seconds"):
             if getattr(settings, name) < 1:
                 raise ValueError(f"config.{name} must be at least 1, not {getattr(settings, name)}")
-        if settings.total_epochs <= 0 and settings.total_steps <= 0:
-            raise ValueError("one of config.total_epochs and config.total_steps must be positive")
-        for name in ("global_batch_size", "keep_every_steps", "stall_seconds"):
-            if getattr(settings, name) < 0:
+        durations = [f"{name}_{unit}" for name in ("total", "eval_every", "checkpoint_every") for unit in _UNITS]
+        for name in (*_COUNTS, *durations):
+            if not 0 <= getattr(settings, name) < math.inf:
                 raise ValueError(f"config.{name} must be 0 or more, not {getattr(settings, name)}")
+        if not settings.total_epochs and not settings.total_steps:
+            raise ValueError("one of config.total_epochs and config.total_steps must be positive")
         for name, choices in (
             ("dtype", ("float32", "bfloat16")),
             ("matmul_precision", PRECISIONS),

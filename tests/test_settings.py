@@ -31,7 +31,21 @@ def test_the_base_config_is_complete():
         ({"init_parts": ("backbone",)}, r"config.init_parts is \('backbone',\), but config.init_from names nothing"),
         ({"log_norms": ("grad", "loss")}, r"config.log_norms is \('grad', 'loss'\); it may name grad, param, update"),
         ({"head_matmul_precision": "high"}, "head_matmul_precision is 'high'; it must be empty or default or highest"),
-        ({"keep_every_steps": -1}, "config.keep_every_steps must be 0 or more, not -1"),
+        *[
+            ({name: -1}, f"config.{name} must be 0 or more, not -1")
+            for name in (
+                "keep_every_steps",
+                "keep_checkpoints",
+                "steps_per_dispatch",
+                "dropout_off_after_step",
+                "eval_every_steps",
+                "eval_every_epochs",
+                "checkpoint_every_steps",
+                "checkpoint_every_epochs",
+                "total_steps",
+                "total_epochs",
+            )
+        ],
     ],
 )
 def test_bad_fields_are_named(fields, message):

@@ -183,13 +183,16 @@ def config_of(
         config.data.path, config.init_from, config.init_parts = data, str(workdir), ("backbone", "head")
         config.new_classes, config.codes, config.freeze_backbone = "extend", defaults()["codes"], freeze
         config.total_epochs, config.total_steps = epochs or 1.0, 0
-        config.schedule.update({name: 0.0 for name in ("warmup_epochs", "warmup_steps") if name in config.schedule})
+        if "warmup_epochs" in config.schedule:
+            config.schedule.warmup_epochs = 0.0
         config.schedule.learning_rate = learning_rate or _RATE * config.schedule.learning_rate
         # What only the backbone has, what would begin after the last epoch, and scores of other examples.
         nothing: dict[str, Any] = {"unfreeze_steps": ()}
         if freeze:
             nothing.update(backbone_rate=1.0, layer_decay=1.0, bag_rate=1.0)
             config.dropout_off_after_step = 0
+            if "head" not in config.clip.get("parts", ("head",)):
+                config.clip = defaults()["clip"]
         config.optimizer.update({name: value for name, value in nothing.items() if name in config.optimizer})
         config.class_weights.start_epoch = config.sampling.start_epoch = 0.0
         if "start_epoch" in config.average:

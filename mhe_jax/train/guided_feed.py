@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 from typing import Any
 
@@ -220,9 +221,12 @@ def _check_starts(settings: Settings, steps_per_epoch: int) -> None:
     total = settings.duration("total", steps_per_epoch)
     for name in ("class_weights", "sampling"):
         start = getattr(settings, name).get("start_epoch", 0.0)
-        if start and start * steps_per_epoch >= total:
+        by_epoch = name == "sampling"
+        step = math.ceil(start) * steps_per_epoch if by_epoch else round(start * steps_per_epoch)
+        if start and step >= total:
             raise ValueError(
                 f"config.{name}.start_epoch is {start}, but the run ends after {total / steps_per_epoch:g} epochs"
+                + (", and samples are drawn from the next whole one on" if by_epoch else "")
             )
 
 

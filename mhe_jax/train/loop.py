@@ -30,8 +30,8 @@ from mhe_jax.train.parallel.interruption import Interruption
 from mhe_jax.train.parallel.mesh import CHUNK, check_batch, make_mesh, place, replicate, shares
 from mhe_jax.train.parallel.watchdog import Watchdog
 from mhe_jax.train.reporting import profile, report, trackers, writers
-from mhe_jax.train.reporting.meter import Meter, NonFiniteLossError
-from mhe_jax.train.skips import Skips
+from mhe_jax.train.reporting.meter import Meter
+from mhe_jax.train.skips import Skips, with_rollback
 from mhe_jax.train.stages import current, staged
 from mhe_jax.train.state import abstract_state, all_finite, create_state, weights_of, with_weights
 from mhe_jax.train.step import StepOptions, compile_train_program, dispatch_length, make_train_step
@@ -74,34 +74,17 @@ def train_and_evaluate(
     if warm_up.is_due(build_source(settings.codes), workdir):
         folder = workdir / warm_up.FOLDER
         train = functools.partial(_train, config, workdir, load, interrupt_at, interruption, None, warming=True)
-        result = _with_rollback(train, folder, settings, started)
+        result = with_rollback(train, folder, settings, started)
         if result["interrupted"]:
             return result
     train = functools.partial(_train, config, workdir, load, interrupt_at, interruption, profile_steps)
-    return _with_rollback(train, workdir, settings, started)
+    return with_rollback(train, workdir, settings, started)
 
 
 def _loaded(settings: Settings) -> tuple:
     """The data set, its splits, and how many classes it has."""
     data = build_data(settings.data)
     return data, data.load(), data.num_classes
-
-
-def _with_rollback(train: Callable[..., dict], workdir: pathlib.Path, settings: Settings, started: float) -> dict:
-    """`train(skips=..., program_started=...)`, again from the last checkpoint where a loss is not finite."""
-    skips = Skips.read(workdir)
-    while True:
-        try:
-            return train(skips=skips, program_started=started)
-        except NonFiniteLossError as error:
-            if settings.on_non_finite == "stop":
-                raise
-            skips, message = skips.without(error), f"{error}: back to the last checkpoint, and on without these batches"
-        # What is left of the attempt went with the exception; the next one resumes as after a restart.
-        if jax.process_index() == 0:
-            writers.say(message)
-            skips.write(workdir)
-        started = time.monotonic()
 
 
 def _train(
@@ -166,6 +149,7 @@ def _train(
             experiment.claim_workdir(whole_workdir, whole, classes, data, figures)
         experiment.claim_workdir(workdir, config, classes, data, figures, codes)
         distributed.barrier("the workdir", settings.peer_seconds)
+        skips.refresh(workdir)  # the run that held the lock until now may have added to them
         kept = Checkpoints(workdir, settings.keep_checkpoints, settings.keep_every_steps)
         checkpoints = cleanup.enter_context(contextlib.closing(kept))
         abstract = abstract_state(task, optimizer, average_rule, mesh, settings.shard_backbone)
@@ -246,21 +230,25 @@ def _train(
         )
         due = lambda step, every: step == total_steps or (every and step % every == 0)
         earlier_seconds = meta["seconds"]
-        ran, stopping = step < last_step, False
-        seconds_to_first_step = None
+        seconds_to_first_step, stopping = None, False
         asked_by_any = distributed.Agreement(mesh)
         watchdog = cleanup.enter_context(Watchdog(settings.stall_seconds))
 
         def save() -> None:
+            """The state, or if this step's is saved already, what was found since."""
             with meter.paused():
                 meta["seconds"] = earlier_seconds + time.monotonic() - started
-                meter.check_parameters(step, bool(all_finite(state.params)))
-                checkpoints.save(state, step, meta)
+                if checkpoints.latest_step == step:
+                    checkpoints.replace_meta(step, meta)
+                else:
+                    meter.check_parameters(step, bool(all_finite(state.params)))
+                    checkpoints.save(state, step, meta)
                 watchdog.beat()
 
         def evaluate() -> bool:
             """Whether this evaluation is the best so far; what it found is in `meta`."""
             with meter.paused():
+                meter.check_parameters(step, bool(all_finite(state.params)))
                 try:
                     found = evaluator(fsdp.whole(state.eval_weights, mesh), watchdog.beat)
                 except BadExample:
@@ -277,8 +265,7 @@ def _train(
 
         if step and due(step, evaluate_every) and (meta["last"] or {}).get("step") != step:
             evaluate()  # which the start before this one could not, or had no time for
-            if step == last_step == checkpoints.latest_step:  # which no save will follow
-                checkpoints.replace_meta(step, meta)
+            save()
         while step < last_step and not stopping:
             if stage is not current(stages, step):
                 stage = current(stages, step)
@@ -309,10 +296,11 @@ def _train(
             watchdog.beat()
 
             leaving, at_end = asked_by_any(interruption.requested), step == last_step
-            # The time that is left to a run that was told to leave may be less than an evaluation takes.
-            best_so_far = due(step, evaluate_every) and (at_end or not leaving) and evaluate()
             interruption.saving = stopping = leaving or at_end
-            if due(step, save_every) or best_so_far or stopping:
+            # The time that is left to a run that is told to leave, now or soon, may be less than an evaluation takes.
+            if saved := due(step, save_every) or stopping:
+                save()
+            if due(step, evaluate_every) and (at_end or not leaving) and (evaluate() or saved):
                 save()
         meter.finish()
         checkpoints.wait()
@@ -328,7 +316,8 @@ def _train(
             watchdog.beat()
             test = cleanup.enter_context(contextlib.closing(measured("test")))
             result["test"] = {"step": best_step, **test(fsdp.whole(best, mesh), watchdog.beat)}
-            if ran:  # a finished run that is started again has this event already
+            events = writers.read_events(workdir / "metrics.jsonl")
+            if not any((event["split"], event["step"]) == ("test", step) for event in events):
                 writer.write("test", step, epoch(step), result["test"])
         result["interrupted"] = step < end_step
         result |= {"seconds_to_first_step": seconds_to_first_step, **report.peak_memory()}

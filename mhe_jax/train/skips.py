@@ -3,18 +3,22 @@
 import dataclasses
 import json
 import pathlib
+import time
+from collections.abc import Callable
 from typing import Any
 
+from mhe_jax.settings import Settings
 from mhe_jax.train.checkpoints import complete
-from mhe_jax.train.reporting import stored
+from mhe_jax.train.parallel import distributed
+from mhe_jax.train.reporting import stored, writers
 from mhe_jax.train.reporting.meter import NonFiniteLossError
-from mhe_jax.train.reporting.writers import write_atomically
 
 # A step that fails with this many different batches does not fail because of them.
 _MOST_AT_A_STEP = 3
+_PAIRS = ("steps", "batches")  # of a failure
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Skips:
     """The batches left out so far. Step s trains on batch `position(s)` of the order, s itself without any skips.
 
@@ -39,18 +43,28 @@ class Skips:
             return cls()
         try:
             failures = stored.parsed(path.read_bytes(), path.name)
-            return cls(tuple({name: _pair(failure[name]) for name in ("steps", "batches")} for failure in failures))
+            return cls(tuple({name: _pair(failure[name]) for name in _PAIRS} for failure in failures))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path} is damaged: {type(error).__name__}: {error}; without the file the run finds the batches again"
             ) from None
+
+    def refresh(self, workdir: pathlib.Path) -> None:
+        """Takes over, in every process, what the main one reads of a run with checkpoints; it has to hold the lock.
+
+        Without checkpoints they stay. Raises like `read`.
+        """
+        found = Skips.read(workdir) if complete.steps(workdir) else self
+        numbers = [number for failure in found.failures for pair in _PAIRS for number in failure[pair]]
+        fours = zip(*[iter(distributed.of_main(numbers))] * 4, strict=True)
+        self.failures = tuple(dict(zip(_PAIRS, (four[:2], four[2:]), strict=True)) for four in fours)
 
     def write(self, workdir: pathlib.Path) -> None:
         """Writes them down; none leave no file, and remove that of an earlier run."""
         if not self.failures:
             (workdir / "skipped.json").unlink(missing_ok=True)
             return
-        write_atomically(workdir / "skipped.json", json.dumps(self.failures, indent=2) + "\n")
+        writers.write_atomically(workdir / "skipped.json", json.dumps(self.failures, indent=2) + "\n")
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -91,6 +105,23 @@ class Skips:
             ) from error
         batches = self.position(first - 1), self.position(last - 1) + 1
         return Skips((*self.failures, {"steps": (first, last), "batches": batches}))
+
+
+def with_rollback(train: Callable[..., dict], workdir: pathlib.Path, settings: Settings, started: float) -> dict:
+    """`train(skips=..., program_started=...)`, again from the last checkpoint where a loss is not finite."""
+    skips = Skips()
+    while True:
+        try:
+            return train(skips=skips, program_started=started)
+        except NonFiniteLossError as error:
+            if settings.on_non_finite == "stop":
+                raise
+            skips, message = skips.without(error), f"{error}: back to the last checkpoint, and on without these batches"
+        # What is left of the attempt went with the exception; the next one resumes as after a restart.
+        if distributed.is_main():
+            writers.say(message)
+            skips.write(workdir)
+        started = time.monotonic()
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -306,13 +306,16 @@ def test_a_config_of_a_fine_tuned_run_is_one_for_a_frozen_backbone(tmp_path):
         config.distillation = ConfigDict({"name": "scores", "file": "scores.npz"})
         config.average = ConfigDict({"name": "swa", "start_epoch": 3, "every_steps": 2})
         config.optimizer.unfreeze_steps = (0, 10_000)
+        config.clip = ConfigDict({"name": "norm", "norm": 5.0, "parts": ("backbone",)})
     experiment.claim_workdir(tmp_path / "run", config, Classes(2, ("a", "b")))
     found = extension.config_of(tmp_path / "run", str(tmp_path / "data"), 1.0)
     assert (found.optimizer.layer_decay, found.optimizer.backbone_rate) == (1.0, 1.0)
     assert found.class_weights.start_epoch == found.sampling.start_epoch == 0.0
     assert found.class_weights.name == "balanced"
     assert (found.distillation.name, found.distillation.file) == ("none", "")
+    assert found.clip == ConfigDict({"name": "none"})
     kept = extension.config_of(tmp_path / "run", str(tmp_path / "data"), 1.0, freeze=False)
+    assert tuple(kept.clip.parts) == ("backbone",)
     assert kept.optimizer.layer_decay == 0.5
     for one in (found, kept):
         assert one.average == ConfigDict({"name": "swa", "start_epoch": 0, "every_steps": 2})

@@ -15,6 +15,7 @@ from mhe_jax.recipes.base import base_config
 from mhe_jax.train import experiment
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.reporting import writers
+from mhe_jax.train.reporting.meter import NonFiniteLossError
 from tests.train.saved import assert_same, final_weights
 
 MARGIN = heads.margin("arcface", scale=16.0, m=0.2)
@@ -109,6 +110,13 @@ def test_resumed_equals_uninterrupted_bitwise_with_statistics_and_sampled_rows(t
     names = final_weights(tmp_path / "whole")
     assert any("batch_std" in name for name in names) == (head == "adaface")
     assert any("trace" in name and "weight" in name for name in names) == (head == "partial")
+
+
+def test_weights_that_are_not_finite_are_named_before_they_are_evaluated(tmp_path):
+    config = tiny(eval_every_steps=1, checkpoint_every_steps=2)
+    config.schedule.learning_rate = 3e38
+    with pytest.raises(NonFiniteLossError, match="the parameters are not finite after step 1"):
+        train_and_evaluate(config, tmp_path)
 
 
 def test_accumulated_statistics_follow_the_parts(tmp_path):

@@ -11,8 +11,10 @@ from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict, predict_split
 from mhe_jax.inference.predictions import read_predictions
 from mhe_jax.train import experiment
+from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.reporting.describe import describe
+from mhe_jax.train.reporting.writers import read_events
 from tests import tiny_features_config
 from tests.data.features.rows import CLASSES, ROWS, WIDTH, write_features
 from tests.train.saved import assert_same, final_weights
@@ -64,6 +66,19 @@ def test_a_run_keeps_the_width_and_evaluates_the_test_rows(whole, kind):
     assert json.loads((workdir / "config.json").read_text())["data"]["features_dim"] == WIDTH
     assert {"PSP@1", "nDCG@5"} <= set(result["test"]) if kind else {"top1", "top5"} <= set(result["test"])
     assert result["facts"]["features_dim"] == WIDTH
+
+
+def test_a_test_that_was_cut_short_is_among_the_metrics_in_the_end(folders, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "restore_weights", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(tiny(folders, "", total_steps=1), tmp_path)
+    for _ in range(2):
+        train_and_evaluate(tiny(folders, "", total_steps=1), tmp_path)
+        assert [event["split"] for event in read_events(tmp_path / "metrics.jsonl")].count("test") == 1
 
 
 def test_six_steps_are_three_and_three(whole, folders, kind, tmp_path):

@@ -138,6 +138,11 @@ def test_texts_learn_from_grades_weights_and_a_teacher(tmp_path, head):
             {"sampling__name": "class_balanced", "sampling__start_epoch": 1.0},
             "config.sampling.start_epoch is 1.0, but the run ends after 1 epochs",
         ),
+        (
+            pictures,
+            {"sampling__name": "class_balanced", "sampling__start_epoch": 0.5},
+            "config.sampling.start_epoch is 0.5, but the run ends after 1 epochs, and samples are drawn from the next",
+        ),
         (texts, {"logit_adjustment": 1.0}, "it is of a softmax over one label an example; of many, see"),
         (texts, {"distillation__name": "scores", "distillation__temperature": 2.0}, "of many labels it must be 1"),
         (

@@ -13,10 +13,11 @@ from mhe_jax.recipes import heads
 from mhe_jax.recipes.base import base_config
 from mhe_jax.train import experiment
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
+from mhe_jax.train.evaluator import Evaluator
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.reporting import writers
-from mhe_jax.train.reporting.meter import NonFiniteLossError
+from mhe_jax.train.reporting.meter import Meter, NonFiniteLossError
 from tests.train.saved import assert_same, final_weights
 
 HEADS = {"ohe": heads.ohe(), "mhp": heads.mhp((4, 5)), "mhc": heads.mhc((4, 5)), "mhs": heads.mhs((5, 4))}
@@ -78,12 +79,16 @@ def test_interrupted_at_step_3_and_resumed_equals_uninterrupted_bitwise(tmp_path
     assert evaluated[0] == evaluated[1]
 
 
+def leaves_at_three(patch):
+    asked = iter([False, False, True])
+    patch.setattr(distributed.Agreement, "__call__", lambda self, requested: next(asked))
+
+
 def test_a_run_that_is_told_to_leave_saves_first_and_evaluates_when_it_goes_on(tmp_path, monkeypatch):
     config = tiny()
     whole = train_and_evaluate(config, tmp_path / "whole")
-    asked = iter([False, False, True])
     with monkeypatch.context() as patch:
-        patch.setattr(distributed.Agreement, "__call__", lambda self, requested: next(asked))
+        leaves_at_three(patch)
         first = train_and_evaluate(config, tmp_path / "parts")
     assert (first["step"], first["interrupted"], first["last"]) == (3, True, None)
     second = train_and_evaluate(config, tmp_path / "parts")
@@ -92,6 +97,55 @@ def test_a_run_that_is_told_to_leave_saves_first_and_evaluates_when_it_goes_on(t
     events = [writers.read_events(tmp_path / run / "metrics.jsonl") for run in ("whole", "parts")]
     evaluated = [[e for e in run if e["split"] == "eval"] for run in events]
     assert evaluated[0] == evaluated[1]
+
+
+class Killed(BaseException):
+    """Nothing of the program gets to run after it."""
+
+
+def test_a_run_that_dies_in_an_evaluation_keeps_the_step_and_evaluates_when_it_goes_on(tmp_path, monkeypatch):
+    whole = train_and_evaluate(tiny(), tmp_path / "whole")
+    parts = tmp_path / "parts"
+    for step in (3, 6):
+        with monkeypatch.context() as patch:
+            patch.setattr(Evaluator, "__call__", killed_from(step // 3))
+            with pytest.raises(Killed):
+                train_and_evaluate(tiny(), parts)
+        assert Checkpoints(parts, read_only=True).latest_step == step
+    assert (found := train_and_evaluate(tiny(), parts))["best"] == whole["best"]
+    assert found["last"] == whole["last"] == figures_at(parts, 6)["last"] == figures_at(tmp_path / "whole", 6)["last"]
+    assert_same(final_weights(tmp_path / "whole"), final_weights(parts))
+    evaluated = [event["step"] for event in writers.read_events(parts / "metrics.jsonl") if event["split"] == "eval"]
+    assert evaluated == [3, 6]
+
+
+def killed_from(count):
+    """An evaluation that the process does not outlive; before `count`, of step 3 and then 6, there are others."""
+    evaluated, left = Evaluator.__call__, iter(range(count - 1))
+
+    def call(self, weights, beat):
+        if next(left, None) is None:
+            raise Killed
+        return evaluated(self, weights, beat)
+
+    return call
+
+
+def figures_at(workdir, step):
+    return json.loads((workdir / "checkpoints" / str(step) / "meta" / "metadata").read_text())
+
+
+def test_an_evaluation_made_late_is_not_made_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        leaves_at_three(patch)
+        train_and_evaluate(tiny(), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Meter, "add", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            train_and_evaluate(tiny(), tmp_path)
+    train_and_evaluate(tiny(), tmp_path)
+    events = writers.read_events(tmp_path / "metrics.jsonl")
+    assert [event["step"] for event in events if event["split"] == "eval"] == [3, 6]
 
 
 @pytest.mark.parametrize("head", ["mhc", "ohe"])

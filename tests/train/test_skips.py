@@ -10,6 +10,7 @@ import pytest
 from mhe_jax.data.build import DATA
 from mhe_jax.data.images.synthetic import Synthetic
 from mhe_jax.data.order import EpochOrder
+from mhe_jax.train import loop
 from mhe_jax.train.loop import train_and_evaluate
 from mhe_jax.train.reporting import writers
 from mhe_jax.train.reporting.meter import Meter, NonFiniteLossError
@@ -64,6 +65,22 @@ def test_a_rollback_leaves_the_batch_out_and_is_the_same_on_every_way(monkeypatc
         shutil.rmtree(parts / "checkpoints" / str(step))
     train_and_evaluate(config, parts)
     assert_same(final_weights(tmp_path / "whole"), final_weights(parts))
+
+
+def test_a_start_takes_over_what_a_run_found_while_the_data_were_read(monkeypatch, tmp_path):
+    monkeypatch.setitem(DATA, "poisoned", Poisoned)
+    config = small(total_steps=8, checkpoint_every_steps=2, on_non_finite="rollback")
+    config.data.update(name="poisoned", num_examples=32 * 20)
+    train_and_evaluate(config, tmp_path, interrupt_at=2)
+    read = loop._loaded
+
+    def read_late(settings):
+        monkeypatch.setattr(loop, "_loaded", read)
+        train_and_evaluate(config, tmp_path, interrupt_at=6)
+        return read(settings)
+
+    monkeypatch.setattr(loop, "_loaded", read_late)
+    assert train_and_evaluate(config, tmp_path)["skipped_batches"] == [(4, 5)]
 
 
 def test_steps_that_fail_with_any_batch_end_the_run(tmp_path):

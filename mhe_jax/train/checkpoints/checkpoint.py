@@ -97,7 +97,9 @@ class Checkpoints:
             self._manager.save(step, args=items, force=True, custom_metadata={"sealed": True})
 
     def replace_meta(self, step: int, meta: dict) -> None:
-        """Gives the checkpoint of `step`, which is on disk, other figures; raises OSError where that fails."""
+        """Gives the newest checkpoint, that of `step`, other figures when it is on disk. Raises like `save`."""
+        self.wait()
+        self._best.step = meta["best"] and meta["best"]["step"]
         if jax.process_index() == 0:
             seals.replace(self.folder / str(step), seals.META, json.dumps(meta))
         multihost_utils.sync_global_devices(f"checkpoint {step} has other figures")

@@ -40,7 +40,7 @@ def sgd(
       nesterov: whether the gradient is taken as if the momentum had moved the weights already.
       weight_decay: added to the gradient, times the weights.
       decay_all: whether biases and normalisation parameters are decayed too, as in the published image pipelines.
-      no_decay: what is not decayed instead, by parts of a parameter's path.
+      no_decay: what is not decayed instead, by parts of a parameter's path; each has to be in one that is trained.
       head_rate: factor of the head's learning rate.
       backbone_rate: factor of the backbone's learning rate.
       layer_decay: factor of that rate from each of the backbone's layers to the one below, for fine-tuning: the last
@@ -50,7 +50,8 @@ def sgd(
         `optim.unfreezing`; empty: all from the start.
 
     Raises:
-      ValueError: for `nesterov` without momentum, as torch does, and an impossible layer_decay.
+      ValueError: for `nesterov` without momentum, as torch does, and an impossible layer_decay; where the state is
+        made, for a name of no_decay that is in no path.
     """
     if nesterov and not momentum:
         raise ValueError("config.optimizer.nesterov is set, but momentum is 0 and there is nothing to look ahead by")
@@ -248,8 +249,13 @@ def _decayed(decay_all: bool, no_decay: tuple[str, ...]):
     if not no_decay:
         return lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
+    spell = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+
     def named(params):
-        spell = lambda path: jax.tree_util.keystr(path, simple=True, separator="/")
+        paths = [spell(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+        absent = [part for part in no_decay if not any(part in path for path in paths)]
+        if absent and "backbone" in params:  # of a frozen one they may be
+            raise ValueError(f"config.optimizer.no_decay names {absent[0]!r}, which is in no parameter's path")
         return jax.tree_util.tree_map_with_path(
             lambda path, _: not any(part in spell(path) for part in no_decay), params
         )

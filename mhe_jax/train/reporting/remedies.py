@@ -39,13 +39,13 @@ def owned_table(settings: Settings, platform: str) -> dict[str, Any]:
     clips_head = clip.name != "none" and "head" in clip.get("parts", ("backbone", "head"))
     if settings.table_optimizer.name != "none" or optimizer.name != "sgd" or not optimizer.get("momentum", 0.9):
         return {}
-    if settings.accumulate_steps > 1 or clips_head or settings.average.name != "none":
+    if settings.accumulate_steps > 1 or clips_head or settings.average.name != "none" or optimizer.get("no_decay"):
         return {}
     fields = {
         "name": "sgd",
         "updates": "owned",
         "storage": "float32" if platform == "cpu" else "bfloat16",  # XLA for CPUs widens narrow tables
-        "rate": round(1 / (1 - optimizer.get("momentum", 0.9)), 6),
+        "rate": round(optimizer.get("head_rate", 1.0) / (1 - optimizer.get("momentum", 0.9)), 6),
         "weight_decay": optimizer.get("weight_decay", 0.0),
     }
     return {f"table_optimizer.{name}": value for name, value in fields.items()}

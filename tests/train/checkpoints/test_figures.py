@@ -56,3 +56,11 @@ def test_a_checkpoint_with_other_figures_is_whole(tmp_path):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert checkpoints.restore_weights(wanted, SPACE)[1] == 2
+
+
+def test_figures_wait_for_the_save_and_their_best_is_kept(tmp_path):
+    with contextlib.closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(made(1), 1, meta())
+        checkpoints.replace_meta(1, meta(best=1))
+        assert json.loads((tmp_path / "checkpoints" / "1" / seals.META).read_text()) == meta(best=1)
+    assert save_all(tmp_path, (2, 3), best=1) == [1, 3]

@@ -149,6 +149,14 @@ def test_no_decay_names_the_exceptions():
     assert decayed(no_decay=("bias", "norm/scale")) == {"head/kernel"}
     with pytest.raises(ValueError, match="decay_all is set and no_decay names"):
         decayed(no_decay=("bias",), decay_all=True)
+    with pytest.raises(ValueError, match=r"config.optimizer.no_decay names 'LayerNorm.bias', which is in no parameter"):
+        decayed(no_decay=("bias", "LayerNorm.bias"))
+
+
+def test_no_decay_may_name_what_a_frozen_backbone_has():
+    section = ConfigDict({"name": "sgd", "weight_decay": 0.5, "no_decay": ("positions",)})
+    params = {"backbone": {"positions": jnp.ones((2, 2))}, "head": {"kernel": jnp.ones((2, 2))}}
+    assert build_optimizer(section, lambda step: 1.0, freeze_backbone=True).init(params)
 
 
 def test_the_parts_have_rates_of_their_own():

@@ -130,6 +130,7 @@ def test_a_table_optimizer_is_described_as_it_would_be_trained(arg, section, mes
         {"clip": {"name": "norm", "norm": 1.0}},
         {"optimizer": {"name": "adamw"}},
         {"optimizer.momentum": 0.0},
+        {"optimizer.no_decay": ("bias",)},
     ],
 )
 def test_owned_tables_are_proposed_where_they_train_as_the_config_does(fields):
@@ -142,3 +143,5 @@ def test_owned_tables_are_proposed_where_they_train_as_the_config_does(fields):
         "table_optimizer.weight_decay": 1e-4,
     }
     assert remedies.owned_table(Settings.from_config(scaling("images,ohe", **fields)), "gpu") == {}
+    faster = remedies.owned_table(Settings.from_config(scaling("images,ohe", **{"optimizer.head_rate": 5.0})), "gpu")
+    assert faster["table_optimizer.rate"] == 50.0
