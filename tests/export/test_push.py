@@ -323,6 +323,12 @@ def test_a_hub_and_back(runs, tmp_path, monkeypatch):
         expected = asked(runs / "texts", tmp_path)
         assert asked("hub:someone/texts", tmp_path) == expected
         assert not any("evil.py" in request for request in server.asked)
+        files = dict(server.files)
+        server.files.clear()
+        done = mhe_anew("export", "--workdir=hub:someone/texts", "--format=torch", f"--output={tmp_path / 'out'}")
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: hub:someone/texts cannot be had from the hub: 404"), done.stderr
+        server.files.update(files)
     # The server is gone; what was downloaded stays.
     assert asked("hub:someone/texts", tmp_path) == expected
 
