@@ -13,6 +13,20 @@ from mhe_jax.cli import program
 
 FLAGS = flags.FLAGS
 _STARTED = time.monotonic()
+# Flags that some modes alone take.
+_MODES = {
+    "input": ("predict",),
+    "split": ("predict",),
+    "top_k": ("predict",),
+    "output": ("predict", "describe"),
+    "target": ("describe", "advise"),
+    "heads": ("describe",),
+    "memory": ("advise",),
+    "class_names": ("eval", "predict"),
+    "threshold": ("eval", "predict"),
+    "taxonomy": ("eval", "predict"),
+    "profile_steps": ("train",),
+}
 
 
 def main(argv: list[str]) -> None:
@@ -106,8 +120,9 @@ def run() -> int:
     from mhe_jax.train.parallel import deterministic, distributed
     from mhe_jax.train.reporting import profile
 
-    if FLAGS.profile_steps is not None and FLAGS.mode != "train":
-        raise ValueError("--profile_steps is of train alone")
+    for name, modes in _MODES.items():
+        if FLAGS[name].present and FLAGS.mode not in modes:
+            raise ValueError(f"--{name} is of {' and '.join(modes)}, and {FLAGS.mode} takes none")
     if FLAGS.split is not None and (FLAGS.mode != "predict" or FLAGS.input is not None):
         raise ValueError("--split is of predict alone, without --input")
     of_predict = FLAGS.mode == "predict" and FLAGS.input is not None

@@ -98,13 +98,16 @@ def named(arguments: list[str]) -> dict[str, str]:
 
 
 def _galleries(arguments: list[str], runs: list[str]) -> dict[str, pathlib.Path]:
-    found = {}
+    found: dict[str, pathlib.Path] = {}
     for argument in arguments:
         name, equals, folder = argument.partition("=")
-        if not equals:
+        # As of runs: an existing folder with a = in its name is meant as such.
+        if not equals or (name not in runs and pathlib.Path(argument).exists()):
             name, folder = runs[0], argument
         if name not in runs:
             raise ValueError(f"--gallery={argument}: there is no run {name!r}; there are: {', '.join(runs)}")
+        if name in found:
+            raise ValueError(f"--gallery: {found[name]} and {folder} are both of {name}: a run has one")
         found[name] = pathlib.Path(folder)
     return found
 

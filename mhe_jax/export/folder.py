@@ -37,7 +37,8 @@ def write(trained: Trained, folder: pathlib.Path, license: str = "") -> None:
     """
     number = trained.classes.number
     weights = published.named(trained.weights)
-    safetensors.numpy.save_file(weights, folder / published.WEIGHTS, metadata={"format": "mhe_jax"})
+    metadata = {"format": "mhe_jax", published.CODES: trained.codes.digest}
+    safetensors.numpy.save_file(weights, folder / published.WEIGHTS, metadata=metadata)
     content = {
         "model_type": published.MODEL_TYPE,
         "mhe_jax_version": __version__,

@@ -1,5 +1,6 @@
 """Runs on the Hugging Face hub: `hub:OWNER/NAME` in the place of a folder."""
 
+import logging
 import os
 import pathlib
 
@@ -8,6 +9,7 @@ from mhe_jax.inference import decision
 from mhe_jax.train.checkpoints.published import TOKENIZER, WEIGHTS, is_published
 from mhe_jax.train.kept_encoder import FOLDER as ENCODER
 
+_LOG = logging.getLogger(__name__)
 PREFIX = "hub:"
 # What is downloaded: what a run is read from, and nothing that could run.
 FILES = [
@@ -35,10 +37,10 @@ def repository(name: str) -> str:
 def located(name: str | os.PathLike) -> pathlib.Path:
     """The folder of a run: itself, or for `hub:OWNER/NAME` the newest revision, in the hub's cache.
 
-    Without network, what the cache has is taken.
+    Without network, what the cache has is taken, and a line of the log says so.
 
     Raises:
-      ValueError: if there is no such repository, or neither network nor a copy.
+      ValueError: if there is no such repository, no right to it, or neither network nor a copy.
     """
     if not isinstance(name, str) or not name.startswith(PREFIX):
         return pathlib.Path(name)
@@ -55,11 +57,28 @@ def _downloaded(name: str, found: str) -> pathlib.Path:
         # Asked once: a download asks again and again where there is no network.
         huggingface_hub.HfApi().model_info(found, timeout=_PATIENCE)
         return pathlib.Path(huggingface_hub.snapshot_download(found, allow_patterns=FILES))
-    except Exception as error:  # no network, in the words of whichever library found out; no such id, or no right to it
+    except Exception as error:  # in the words of whichever library found out
+        if not _is_unreachable(error):
+            raise ValueError(f"{name} cannot be had from the hub: {said(error)}") from error
         try:
-            return pathlib.Path(huggingface_hub.snapshot_download(found, allow_patterns=FILES, local_files_only=True))
+            copy = huggingface_hub.snapshot_download(found, allow_patterns=FILES, local_files_only=True)
         except Exception:
             raise ValueError(f"{name} cannot be had from the hub, nor is it in the cache: {said(error)}") from error
+        _LOG.warning("%s is taken from the cache, as the hub cannot be reached: %s", name, said(error))
+        return pathlib.Path(copy)
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Whether the hub did not answer, or not now; what it has answered, such as that there is no such id, stands."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response is None or error.response.status_code >= 500
+    # Of a download that fails the library says that there is no copy, and why beneath.
+    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled | ConnectionError | TimeoutError):
+        return True
+    # Of httpx or httpx2, by the version of the hub's library.
+    return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
 
 def said(error: Exception) -> str:

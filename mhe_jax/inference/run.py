@@ -122,6 +122,24 @@ class Run:
         return tuple(self._trained.classes.states(self.codes).tolist())
 
     @property
+    def num_classes(self) -> int:
+        """How many classes there are, those that cannot be predicted too."""
+        return self._trained.classes.number
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the first classes, of all or none as a rule: `classes` has one for each."""
+        return self._trained.classes.names
+
+    def class_name(self, index: int) -> str:
+        """The name of one class, as `classes` has it."""
+        return self._trained.classes.name(index)
+
+    def class_state(self, index: int) -> str:
+        """What one class is, as `class_states` has it."""
+        return self._trained.classes.state(index, self.codes)
+
+    @property
     def num_live(self) -> int:
         """How many classes can be predicted: those that are trained."""
         return self._trained.num_live
@@ -226,7 +244,7 @@ class Run:
         ):
             raise ValueError(f"ids must be a list of integers between 0 and {number - 1}")
         for index in classes.tolist():
-            if (state := self.class_states[index]) != TRAINED:
+            if (state := self.class_state(index)) != TRAINED:
                 raise ValueError(f"{trained.classes.name(index)!r} is {state}, and has no neighbours")
         program = functools.partial(self._neighbours, k=top_k)
         asked = ((places, trained.codes.codes(classes[places])) for places in cut(np.arange(len(classes))))

@@ -3,15 +3,17 @@
 import pathlib
 from typing import Any
 
+from mhe_jax.codes.files import FILE as CODES
+from mhe_jax.inference.decision import FILE as DECISION
 from mhe_jax.train.checkpoints import complete
 from mhe_jax.train.checkpoints.published import WEIGHTS
 
 
 def signature(workdir: pathlib.Path) -> Any:
-    """Changes when the run has written a checkpoint, was published anew, or its folder is gone."""
+    """Changes when the run has written a checkpoint or a decision, was published anew, or its folder is gone."""
     steps = complete.steps(workdir)
     # Checkpoints never change; the files of a published run, which has none, are replaced.
-    names = ("result.json",) if steps else (WEIGHTS, "config.json", "result.json")
+    names = ("result.json", DECISION) if steps else (WEIGHTS, "config.json", "result.json", CODES, DECISION)
     return steps, [_state(workdir / name) for name in names]
 
 

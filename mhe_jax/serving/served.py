@@ -63,7 +63,8 @@ class Served:
         self._readers = ThreadPoolExecutor(os.cpu_count(), f"read-{name}")
         self._loader = ThreadPoolExecutor(1, f"load-{name}")
         self._reloading = asyncio.Lock()
-        self._seen: Any = None
+        # Signatures: of the weights that answer, and of another run that stands in their place.
+        self._seen, self._other = None, None
 
     def open(self) -> None:
         """Loads the weights and compiles the programs.
@@ -122,10 +123,12 @@ class Served:
             top_k = min(_USUAL_TOP_K, self.max_top_k)
         if not 1 <= top_k <= self.max_top_k:
             raise Refused(422, f"top_k is {top_k}; {self.name} has answers of 1 to {self.max_top_k} classes")
-        found = await self._asked(self._predictions, inputs)
+        ranked = await self._asked(self._predictions, inputs)
+        found = [some for _, some in ranked]
         if decide:
             try:
-                found = [self._run.decided(some) for some in found]
+                # By the run that ranked them: there may be a newer one by now.
+                found = [run.decided(some) for run, some in ranked]
             except ValueError as error:
                 raise Refused(422, f"{self.name}: {error}") from None
         return [[one for one in some if one.score >= threshold][:top_k] for some in found]
@@ -135,10 +138,10 @@ class Served:
         run = self._run
         if self._run.verifies:
             raise Refused(422, f"{self.name} is a run on faces, whose classes only trained it")
-        if class_id >= len(run.classes):
-            raise Refused(422, f"id is {class_id}; {self.name} has {len(run.classes)} classes")
-        if (state := run.class_states[class_id]) != TRAINED:
-            raise Refused(422, f"{run.classes[class_id]!r} is {state}, and has no neighbours")
+        if class_id >= run.num_classes:
+            raise Refused(422, f"id is {class_id}; {self.name} has {run.num_classes} classes")
+        if (state := run.class_state(class_id)) != TRAINED:
+            raise Refused(422, f"{run.class_name(class_id)!r} is {state}, and has no neighbours")
         most = _neighbours(run, self.options)
         if not most:
             raise Refused(422, f"{self.name} has one class, and no neighbours")
@@ -197,7 +200,7 @@ class Served:
             input_shape=list(run.input_shape),
             head=run.config.head.name,
             head_sizes=list(run.label_space.head_sizes),
-            num_classes=len(run.classes),
+            num_classes=run.num_classes,
             features_dim=run.features_dim,
             max_top_k=self.max_top_k,
             predicts=not run.verifies,
@@ -221,21 +224,23 @@ class Served:
         """
         async with self._reloading:
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._loader, signature, self.workdir)
-            if found == self._seen:
-                return False
+            found = None
             try:
+                found = await loop.run_in_executor(self._loader, signature, self.workdir)
+                if found == self._seen:
+                    self.stale = None
+                if found in (self._seen, self._other):
+                    return False
                 loaded = await loop.run_in_executor(self._loader, self._loaded, _contract(self._run))
             except Exception as error:  # a folder that is being written or deleted fails in any way
                 reason = " ".join(str(error).split()) or type(error).__name__
                 if self.stale != reason:
                     _LOG.warning("%s keeps its weights of step %s: %s", self.name, self._run.step, reason)
                 self.stale = reason
-                if isinstance(error, _OtherRunError):
-                    self._seen = found
+                self._other = found if isinstance(error, _OtherRunError) else None
                 return False
             newer = loaded[0].step is None or loaded[0].step != self._run.step
-            self._seen, self.stale = found, None
+            self._seen, self._other, self.stale = found, None, None
             # Of the same step too: a run's threshold and metrics are known when it ends.
             self._take(*loaded)
             gc.freeze()
@@ -302,9 +307,10 @@ class Served:
             for future in decoded:
                 future.cancel()
 
-    def _predict(self, items: list) -> list[list[Prediction]]:
+    def _predict(self, items: list) -> list[tuple[Run, list[Prediction]]]:
+        """The best classes of each input, and the run that found them."""
         run = self._run
-        return run.predict(reading.stacked(run.kind, items), _ranked(run, self.options))
+        return [(run, some) for some in run.predict(reading.stacked(run.kind, items), _ranked(run, self.options))]
 
     def _embed(self, items: list) -> list[np.ndarray]:
         run = self._run
@@ -317,7 +323,7 @@ class Served:
 
 def _contract(run: Run) -> tuple:
     """What those who ask a run rely on."""
-    return run.kind, run.input_shape, run.features_dim, run.verifies, run.classes
+    return run.kind, run.input_shape, run.features_dim, run.verifies, run.num_classes, run.names
 
 
 def _ranked(run: Run, options: Options) -> int:

@@ -21,6 +21,7 @@ from mhe_jax.version import __version__
 
 router = APIRouter(prefix="/v2", responses=refusals(400))
 _CLASSES = (("labels", "BYTES"), ("ids", "INT64"), ("scores", "FP32"))
+_PARAMETERS = {"top_k", "binary_data_output"}
 _HEADER = "Inference-Header-Content-Length"
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _BODY = {
@@ -98,6 +99,10 @@ async def infer(request: Request, name: str) -> Response:
     expected = [one["name"] for one in _inputs(served)]
     if sorted(arrays) != sorted(expected):
         raise Refused(400, f"the inputs of {name} are {', '.join(expected)}; there are {', '.join(arrays)}")
+    parameters = asked.get("parameters") or {}
+    known = _PARAMETERS - {"top_k"} if served.run.verifies else _PARAMETERS
+    if unknown := sorted(parameters.keys() - known):
+        raise Refused(400, f"there is no parameter {unknown[0]!r} of {name}; there are: {', '.join(sorted(known))}")
     names, binary = tensors.wanted(asked, [output for output, _, _ in _outputs(served)])
     # Before there is an object of each: rows of width 0 cost a client nothing.
     served.require_few(max(len(array) if array.ndim else 0 for array in arrays.values()))
@@ -105,7 +110,7 @@ async def infer(request: Request, name: str) -> Response:
     if served.run.verifies:
         found = {"embeddings": await served.embed(inputs)}
     else:
-        top_k = (asked.get("parameters") or {}).get("top_k")
+        top_k = parameters.get("top_k")
         if top_k is not None and type(top_k) is not int:
             raise Refused(400, "the parameter top_k must be a whole number")
         found = _columns(await served.predict(inputs, top_k))

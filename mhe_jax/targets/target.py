@@ -91,9 +91,10 @@ def find(text: str) -> Target:
     if name in tpus.TPUS:
         return Target(text, tpus.TPUS[name].memory, _tpu_devices(text, name, count))
     description = _description(name)
-    size = re.search(r"\bdevice_memory_size:\s*(\d+)", description)
-    assert size is not None  # one of _NEEDED
-    return Target(text, int(size[1]), _gpu_devices(text, description, count))
+    size = re.search(r"\bdevice_memory_size\s*:\s*(0x[\da-f]+|[1-9]\d*)\b", _fields(description), re.IGNORECASE)
+    if size is None:
+        raise ValueError(f"--target: device_memory_size of the description {name} must be a whole number of bytes")
+    return Target(text, int(size[1], base=0), _gpu_devices(text, description, count))
 
 
 def memory_of(text: str) -> int:
@@ -125,10 +126,15 @@ def _description(name: str) -> str:
         description = own.read_text()
     except UnicodeDecodeError:
         raise ValueError(f"--target: {own} is no text") from None
-    fields = re.sub(r"#.*", "", description)
+    fields = _fields(description)
     if missing := [field for field in _NEEDED if not re.search(rf"\b{field}\b", fields)]:
         raise ValueError(f"--target: the description {own} lacks {', '.join(missing)}")
     return description
+
+
+def _fields(description: str) -> str:
+    """A description without its comments."""
+    return re.sub(r"#.*", "", description)
 
 
 def _gpu_devices(text: str, description: str, count: str) -> tuple[Any, ...]:

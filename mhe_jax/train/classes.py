@@ -78,6 +78,12 @@ class Classes:
         found[list(self.retired)] = RETIRED
         return found
 
+    def state(self, index: int, codes: LabelCodes) -> str:
+        """That of one class, for which no list of all is made."""
+        if index in self.retired:
+            return RETIRED
+        return TRAINED if codes.is_identity or codes.code_of_id[index] >= 0 else UNTRAINED
+
     def space(self, head: ConfigDict, codes: LabelCodes) -> LabelSpace:
         """The classes as a head sees them.
 

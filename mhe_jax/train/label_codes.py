@@ -13,17 +13,22 @@ from mhe_jax.codes.files import FILE, read_kept, write_codes
 from mhe_jax.codes.sources import File, Frequency, Identity, Source, WarmUp, name_of
 from mhe_jax.heads import digits_of
 from mhe_jax.labels import LabelCodes, LabelSpace
-from mhe_jax.train.checkpoints import complete
+from mhe_jax.train.checkpoints import complete, published
 
 
 def stored(workdir: pathlib.Path, num_classes: int) -> LabelCodes:
     """The codes of the run in `workdir`; the identity where it keeps none, as runs from before there were codes.
 
     Raises:
-      ValueError: if the file is damaged, or of other classes.
+      ValueError: if the file is damaged, or of other classes, or not that of a published run's weights.
     """
     path = workdir / FILE
-    return read_kept(path, num_classes) if path.exists() else LabelCodes.identity(num_classes)
+    codes = read_kept(path, num_classes) if path.exists() else LabelCodes.identity(num_classes)
+    digest = published.codes_digest(workdir)
+    if digest is not None and digest != codes.digest:
+        what = "holds other codes than those" if path.exists() else "is missing, with the codes"
+        raise ValueError(f"{path} {what} of {published.WEIGHTS}: publish the run anew, or copy its whole folder")
+    return codes
 
 
 def keep(workdir: pathlib.Path, codes: LabelCodes) -> None:

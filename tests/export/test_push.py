@@ -26,6 +26,7 @@ from mhe_jax.inference.decision import Decision, model_of
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict
 from mhe_jax.recipes import heads
+from mhe_jax.serving.changes import signature
 from mhe_jax.train import experiment
 from mhe_jax.train.checkpoints.published import without_paths
 from mhe_jax.train.loop import train_and_evaluate
@@ -265,6 +266,25 @@ def test_a_damaged_folder_gets_one_line(published, name, content, message, tmp_p
         mhe_jax.load(tmp_path / "bad")
 
 
+def test_weights_are_used_by_their_own_codes_alone(published, tmp_path):
+    bad = shutil.copytree(published / "pictures", tmp_path / "bad")
+    seen = signature(bad)
+    np.save(bad / "codes.npy", np.roll(np.load(bad / "codes.npy"), 1))
+    assert signature(bad) != seen
+    with pytest.raises(ValueError, match=r"codes\.npy holds other codes than those of model\.safetensors"):
+        mhe_jax.load(bad)
+    (bad / "codes.npy").unlink()
+    with pytest.raises(ValueError, match=r"codes\.npy is missing, with the codes of model\.safetensors"):
+        mhe_jax.load(bad)
+
+
+def test_weights_that_do_not_say_their_codes_are_read(published, tmp_path):
+    folder = shutil.copytree(published / "pictures", tmp_path / "old")
+    weights = safetensors.numpy.load_file(folder / "model.safetensors")
+    safetensors.numpy.save_file(weights, folder / "model.safetensors", metadata={"format": "mhe_jax"})
+    assert mhe_jax.load(folder).codes.digest == mhe_jax.load(published / "pictures").codes.digest
+
+
 def test_a_folder_without_its_tokenizer(published, tmp_path):
     shutil.copytree(published / "texts", tmp_path / "bad")
     shutil.rmtree(tmp_path / "bad" / "tokenizer")
@@ -303,6 +323,12 @@ def test_a_hub_and_back(runs, tmp_path, monkeypatch):
         expected = asked(runs / "texts", tmp_path)
         assert asked("hub:someone/texts", tmp_path) == expected
         assert not any("evil.py" in request for request in server.asked)
+        files = dict(server.files)
+        server.files.clear()
+        done = mhe_anew("export", "--workdir=hub:someone/texts", "--format=torch", f"--output={tmp_path / 'out'}")
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: hub:someone/texts cannot be had from the hub: 404"), done.stderr
+        server.files.update(files)
     # The server is gone; what was downloaded stays.
     assert asked("hub:someone/texts", tmp_path) == expected
 

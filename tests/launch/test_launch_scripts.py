@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import setuptools
 import yaml
 
 from launch.local import free_port
@@ -215,9 +216,34 @@ def test_the_container_copies_what_the_program_needs(name, program, entry):
     text = (LAUNCH / name).read_text()
     copied = {name for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for name in line.split()}
     installed = {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "launch/requirements-py312.txt"}
-    assert copied == installed | program | {"mhe_jax", "configs"}
+    assert copied == installed | program | {"mhe_jax", "mhe_jax/version.py", "configs"}
     assert all((LAUNCH.parent / name).exists() for name in copied)
     assert entry in text  # not through a shell, which would keep SIGTERM to itself
+
+
+@pytest.mark.parametrize("name", ["Containerfile", "Containerfile.serve"])
+def test_what_is_copied_first_can_be_installed(name, tmp_path):
+    """What pip asks first, where there is no other mhe_jax to be imported."""
+    first, _, rest = (LAUNCH / name).read_text().partition("\nRUN ")
+    for sources, target in re.findall(r"^COPY (.*) (\S+)$", first, re.MULTILINE):
+        (tmp_path / "image" / target).mkdir(parents=True, exist_ok=True)
+        for source in sources.split():
+            shutil.copy(LAUNCH.parent / source, tmp_path / "image" / target)
+    subprocess.run(["sh", "-c", rest.partition(" && ")[0]], cwd=tmp_path / "image", check=True)
+    (tmp_path / "installed").mkdir()
+    for found in pathlib.Path(setuptools.__file__).parents[1].iterdir():
+        if found.name.startswith(("setuptools", "_distutils_hack")):
+            (tmp_path / "installed" / found.name).symlink_to(found)
+    code = "import setuptools.build_meta as build; print(build.prepare_metadata_for_build_editable('..'))"
+    # Without site-packages, in which the package itself may be.
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        cwd=tmp_path / "image",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_server_runs_as_nobody_in_particular_and_is_asked_whether_it_is_ready():

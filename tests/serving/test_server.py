@@ -150,6 +150,9 @@ def test_mistakes(workdirs, tmp_path):
     assert "holds no run of this program" in says(tmp_path, "--port=0")
     assert "are both named texts" in says(run, f"texts={run}")
     assert "there is no run 'b'; there are: texts" in says(run, "--gallery=b=x")
+    (tmp_path / "a=b").mkdir()
+    assert f"{tmp_path}/a=b holds no picture" in says(workdirs["faces"], f"--gallery={tmp_path}/a=b", "--port=0")
+    assert "x and y are both of faces" in says(workdirs["faces"], "--gallery=x", "--gallery=faces=y")
     assert "holds no picture" in says(workdirs["faces"], f"--gallery={tmp_path}", "--port=0")
     assert "max_top_k is 0" in says(run, "--max_top_k=0")
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -159,6 +159,9 @@ def test_requests_that_are_wrong(client):
 
     assert "outputs[0] must be one of labels" in says(400, infer(client, "texts", [GOOD], outputs=[{"name": "logits"}]))
     assert "top_k must be a whole" in says(400, infer(client, "texts", [GOOD], parameters={"top_k": "3"}))
+    assert "no parameter 'topk' of texts; there are: binary_data_output, top_k" in says(
+        400, infer(client, "texts", [GOOD], parameters={"topk": 3})
+    )
     assert "top_k is 99" in says(422, infer(client, "texts", [GOOD], parameters={"top_k": 99}))
     assert "`id` a string" in says(400, infer(client, "texts", [GOOD], id=3))
     assert "no model 'none'" in says(404, infer(client, "none", [GOOD]))

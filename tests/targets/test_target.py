@@ -1,6 +1,7 @@
 """Names of accelerators, and what is said about those that cannot be."""
 
 import importlib.metadata
+import re
 
 import pytest
 
@@ -60,6 +61,19 @@ def test_a_file_that_describes_another_device_is_checked(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is no text"):
         target.find(str(path))
+
+
+@pytest.mark.parametrize(("written", "memory"), [("4096", 4096), ("0x5fFF", 0x5FFF), ("-1", None), ("1e9", None)])
+def test_memory_is_that_of_the_field_and_not_of_a_comment(written, memory, tmp_path, monkeypatch):
+    path = tmp_path / "mine.txtpb"
+    comment = "# of another: device_memory_size: 7\n  device_memory_size:"
+    path.write_text(re.sub(r"device_memory_size: \d+", f"{comment} {written}", DESCRIPTION))
+    monkeypatch.setattr(target, "_gpu_devices", lambda *arguments: ())
+    if memory is None:
+        with pytest.raises(ValueError, match="device_memory_size of the description .*must be a whole number of bytes"):
+            target.find(str(path))
+    else:
+        assert target.find(str(path)).memory == memory
 
 
 def test_a_missing_compiler_names_the_extra(monkeypatch):

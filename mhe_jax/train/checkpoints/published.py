@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import safetensors
 
 from mhe_jax.data.texts.sparse.word_fields import FOLDER as VECTORIZER
 from mhe_jax.interop.state_files import read_checkpoint
@@ -19,6 +20,8 @@ from mhe_jax.train.parallel.mesh import put
 WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer"
 # Of config.json: whose it is, and where the run's own config stands in it.
 MODEL_TYPE, RUN = "mhe_jax", "run"
+# In the metadata of the weights.
+CODES = "codes"
 
 # Fields with paths, by section; '' is the top level.
 _PATHS = {
@@ -73,6 +76,20 @@ def run_fields(folder: pathlib.Path, fields: Mapping[str, Any]) -> dict[str, Any
         elif isinstance(data, dict) and name in data:
             raise ValueError(f"{folder} lacks the folder {kept}, with which its texts are read")
     return found
+
+
+def codes_digest(folder: pathlib.Path) -> str | None:
+    """The digest of the codes by which a published run's weights speak of classes, see `LabelCodes.digest`.
+
+    None for other folders, and for weights that do not say it. That a file is damaged is for `read_weights` to say.
+    """
+    if not is_published(folder):
+        return None
+    try:
+        with safetensors.safe_open(folder / WEIGHTS, "numpy") as file:
+            return (file.metadata() or {}).get(CODES)
+    except (OSError, safetensors.SafetensorError):
+        return None
 
 
 def named(weights: Any) -> dict[str, np.ndarray]:

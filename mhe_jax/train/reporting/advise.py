@@ -16,6 +16,7 @@ from mhe_jax.data.features.dataset import FeatureData
 from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.sparse.dataset import SparseData
 from mhe_jax.recipes import heads
+from mhe_jax.recipes.files import load_config
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
 from mhe_jax.train.reporting import programs, remedies
@@ -101,7 +102,7 @@ class Choice:
     @property
     def flags(self) -> str:
         """The changes as flags of a command line."""
-        return " ".join(f"--config.{path}={value}" for path, value in self.changes.items())
+        return _flags(self.changes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,12 +169,31 @@ def as_text(advice: Advice) -> str:
     best = advice.best
     if best is None:
         return "\n".join([*lines, "", "None fits: more devices, a smaller batch, or config.accumulate_steps."])
-    flags = f" {best.flags}" if best.flags else ""
+    flags, why = _for_shipped(best)
+    flags = f" {flags}" if flags else ""
     command = (
         f"mhe train --config={best.shipped} --config.data.path=DATA --config.global_batch_size={advice.batch_size}"
     )
     whose = f"Compiled on the asked network, which may not be that of {best.shipped}; `mhe describe` compiles it:"
-    return "\n".join([*lines, "", whose, f"{command}{flags}"])
+    return "\n".join([*lines, "", *why, whose, f"{command}{flags}"])
+
+
+def _for_shipped(best: Choice) -> tuple[str, list[str]]:
+    """Flags that the shipped config of a choice takes, and lines on what they have other than the choice."""
+    shipped = load_config(best.shipped)
+    changes, why = dict(best.changes), []
+    if "optimizer.momentum" in changes and "momentum" not in shipped.optimizer:
+        changes = {path: value for path, value in changes.items() if not path.startswith("optimizer.")}
+        why.append(f"{best.shipped} trains by {shipped.optimizer.name}, whose state is more than that of the figure.")
+    if shipped.codes.name == "warmup":
+        # It would have been chosen before: the warm-up's head is the most accurate one.
+        changes["codes.name"] = "identity"
+        why.append(f"A warm-up, from which {best.shipped} has its codes, trains a one-hot head, which does not fit.")
+    return _flags(changes), why
+
+
+def _flags(changes: dict[str, Any]) -> str:
+    return " ".join(f"--config.{path}={value}" for path, value in changes.items())
 
 
 def _choices(config: ConfigDict, target: Target | None, failed: list[ValueError]) -> Iterator[Choice]:

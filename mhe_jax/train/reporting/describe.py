@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
@@ -11,6 +12,7 @@ from mhe_jax.heads import HEADS, digits_of
 from mhe_jax.heads.base import Head
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
+from mhe_jax.train import warm_up
 from mhe_jax.train.reporting import programs, remedies, report
 from mhe_jax.train.reporting.head_costs import HeadCost, ambient, checked, measure
 
@@ -60,11 +62,25 @@ def describe(config: ConfigDict, target: Target | None = None, siblings: bool = 
     sections = {name: _sibling(name, space.head_sizes, settings.head) for name in HEADS if siblings}
     sections[settings.head.name] = settings.head
     heads = measure([(settings, section, mesh) for section in sections.values()], with_lengths=settings.head.name)
+    facts[2:2] = _warm_up(config, mesh, target)
     (own,) = (one for one in heads if one.head == settings.head.name)
     helps = () if target is None or target.fits(own.peak) else tuple(remedies.tried(config, target))
     shape = {"data": mesh.shape["data"], "class": mesh.shape["class"]}
     kind = mesh.devices.flat[0].device_kind
     return Description(target, shape, kind, tuple(facts), tuple(heads), settings.head.name, helps)
+
+
+def _warm_up(config: ConfigDict, mesh: Mesh, target: Target | None) -> list[str]:
+    """What to know of a config whose codes come from a warm-up."""
+    if config.codes.name != "warmup" or config.new_classes == "extend":
+        return []
+    settings = Settings.from_config(warm_up.config_of(config))
+    (cost,) = measure([(settings, settings.head, mesh)])
+    verdict = f", which {target.verdict(cost.peak)}" if target else ""
+    return [
+        f"warm-up       {config.codes.epochs:g} epochs with a one-hot head, {cost.peak / 2**20:,.1f} MiB at the peak"
+        f"{verdict}; what follows is of the phase after it"
+    ]
 
 
 def _stages(head: Head) -> list[str]:

@@ -54,7 +54,7 @@ def owned_table(settings: Settings, platform: str) -> dict[str, Any]:
 def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[str, Any]]:
     for parts in (4, 16):
         if settings.table_optimizer.name == "none":
-            yield {"accumulate_steps": parts}
+            yield {"accumulate_steps": settings.accumulate_steps * parts}
         yield {"global_batch_size": settings.global_batch_size // parts}
     if settings.dtype == "float32":
         yield {"dtype": "bfloat16"}

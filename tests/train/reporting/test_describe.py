@@ -1,5 +1,6 @@
 """What a config costs, in words and as data, on devices that are here; tests/targets has others."""
 
+import dataclasses
 import json
 
 import jax
@@ -89,6 +90,38 @@ def test_advice_takes_the_most_accurate_head_that_fits(arg, classes, best, field
     *_, whose, command = text.splitlines()
     assert whose.startswith(f"Compiled on the asked network, which may not be that of {advice.best.shipped};")
     assert command.startswith(f"mhe train --config={advice.best.shipped} --config.data.path=DATA")
+
+
+ONE = Target("one device", 2**22, tuple(jax.devices()[:1]))
+
+
+def features(**fields):
+    fields = {"data.num_classes": 4001, "data.features_dim": 4096, "global_batch_size": 8, **fields}
+    return with_fields(load_config("features_mhc"), fields)
+
+
+def test_a_warm_up_is_described_too():
+    (line,) = (fact for fact in describe(features(), ONE, siblings=False).facts if fact.startswith("warm-up"))
+    assert "2 epochs with a one-hot head, 25" in line
+    assert line.endswith("MiB at the peak, which does not fit; what follows is of the phase after it")
+
+
+def test_the_advised_command_is_one_that_its_config_takes_and_that_fits():
+    sgd = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
+    advice = advise.advise(features(optimizer=sgd), ONE, 40 * 2**20)
+    text = advise.as_text(advice)
+    assert advice.best.shipped == "features_mhc"
+    assert text.splitlines()[-1].endswith("--config.codes.name=identity")
+    assert "trains a one-hot head, which does not fit" in text
+    plain = dataclasses.replace(advice.best, changes={"optimizer.momentum": 0.0, "optimizer.nesterov": False})
+    flags, why = advise._for_shipped(plain)
+    assert flags == "--config.codes.name=identity"
+    assert "trains by adamw" in why[0]
+
+
+def test_remedies_go_on_from_what_the_config_has():
+    changes = list(remedies._changes(Settings.from_config(scaling("images,mhp", accumulate_steps=2)), 1, "cpu"))
+    assert [one["accumulate_steps"] for one in changes if "accumulate_steps" in one] == [8, 32]
 
 
 def test_what_is_not_possible_is_left_out_and_an_error_if_nothing_else_is_there(monkeypatch):
