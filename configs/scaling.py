@@ -26,8 +26,8 @@ FEATURES, BATCH = 512, 1024
 
 def get_config(arg=""):
     """Arguments: a pipeline (default `images`), a head (default `ohe`), its sizes, `sparse` for a table optimizer that
-    updates the used rows alone (always with `partial`), `owned` for a table of `ohe`, `mhs` or `partial` in bfloat16
-    that its loss moves itself, `smoke`."""
+    updates the used rows alone (always with `partial`), `owned` for a table of `ohe`, `mhc`, `mhs` or `partial` in
+    bfloat16 that its loss moves itself, `smoke`."""
     sizes, words = parse(arg, *HEADS, "ohe", "mhp", "mhc", "mhs", "partial", "sparse", "owned", "smoke")
     pipeline = one_of(words, HEADS, "pipelines", "images")
     head = one_of(words, ("ohe", "mhp", "mhc", "mhs", "partial"), "heads", "ohe")

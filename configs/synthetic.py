@@ -12,7 +12,7 @@ from mhe_jax.recipes.base import base_config
 
 def get_config(arg=""):
     """Arguments: one of `ohe`, `mhp`, `mhc`, `mhs` (default `mhp`), head sizes such as 1000x1000, `smoke`; `owned` for
-    a table of `ohe` in bfloat16 that its loss moves itself."""
+    a table of `ohe` or `mhc` in bfloat16 that its loss moves itself."""
     names = ("ohe", "mhp", "mhc", "mhs")
     sizes, flags = parse(arg, *names, "owned", "smoke")
     head = one_of(flags, names, "heads", "mhp")

@@ -46,7 +46,7 @@ def quantised(task: Any, weights: dict, dtype: str) -> tuple[Any, dict]:
     head = head.clone(storage="float8")
     if not head.owned_tables():
         raise ValueError(
-            f"--table_dtype={dtype}: only tables with a row for each class, those of ohe and mhs, are made narrow"
+            f"--table_dtype={dtype}: only tables with a row for each class, those of ohe, mhc and mhs, are made narrow"
         )
     params = dict(weights["params"]["head"])
     for name in head.owned_tables():

@@ -157,7 +157,7 @@ class Head(nn.Module):
         return ()
 
     def owned_tables(self) -> tuple[str, ...]:
-        """Names of the parameters [C, D] that `loss` can move itself, see `mhe_jax.ops.owned`.
+        """Names of the parameters [C, D], or blocks of such rows, that `loss` can move itself, see `mhe_jax.ops.owned`.
 
         Each must be used once in `loss`, with its visit of the context.
         """

@@ -64,14 +64,17 @@ def candidate_logits(
     Returns:
       float32 [B, K, n] and [B, R].
     """
-    if isinstance(table, Scaled):
-        found = candidate_logits(table.values, queries, block_ids, row_ids, unit_rows)
-        if unit_rows:
-            return found
-        ones = jnp.ones_like(queries[:, :1], jnp.float32)
-        scales = candidate_logits(table.scales[:, :, None], ones, block_ids, row_ids)
-        return found[0] * scales[0], found[1] * scales[1]
+    if not isinstance(table, Scaled):
+        return _of_numbers(table, queries, block_ids, row_ids, unit_rows)
+    found = _of_numbers(table.values, queries, block_ids, row_ids, unit_rows)
+    if unit_rows:
+        return found
+    ones = jnp.ones_like(queries[:, :1], jnp.float32)
+    scales = _of_numbers(table.scales[:, :, None], ones, block_ids, row_ids, False)
+    return found[0] * scales[0], found[1] * scales[1]
 
+
+def _of_numbers(table, queries, block_ids, row_ids, unit_rows):
     num_blocks, size, dim = table.shape
     width = block_ids.shape[1]
     if dense_is_cheaper(num_blocks, width, dim):

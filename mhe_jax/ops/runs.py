@@ -1,12 +1,12 @@
-"""Examples by the blocks of a table that they use: a block is read where it lies, once, for all examples that use it.
+"""Examples by the blocks of a table that they use: a block is read where it lies, once, for all of its examples.
 
-An example of a cascade uses a few blocks of rows, and many examples use the same ones. To gather them copies a block for
-each example that uses it. Here the pairs of an example and a block are sorted by block, so that those of one are a run,
-which is multiplied with the block in tiles of a few examples. When the loop leaves a block its gradient is complete, and
-it can move at once.
+An example of a cascade uses a few blocks of rows, and many examples use the same ones. To gather them copies a block
+for each example that uses it. Here the pairs of an example and a block are sorted by block, so that those of one are a
+run, which is multiplied with the block in tiles of a few examples. When the loop leaves a block its gradient is
+complete, and it can move at once.
 
-The loops are as long as there are blocks in use and examples that use them, which the device alone knows. A CPU does not
-mind; an accelerator would wait at each turn.
+The loops are as long as there are blocks in use and examples that use them, which the device alone knows. A CPU does
+not mind; an accelerator would wait at each turn.
 
 Source: grouped matrix products of mixtures of experts (Gale et al., MegaBlocks, arXiv 2211.15841).
 """
@@ -30,7 +30,7 @@ class Runs(NamedTuple):
     place: int [B * K], where in `order` each pair is.
     blocks: int [U], the blocks in use, ascending, then what is none; U is what B * K pairs can use.
     begin: int [U + 1], where in `order` the run of each begins, and ends.
-    count: int [], how many are in use.
+    in_use: int [], how many there are.
     tile: examples that are multiplied with a block together.
     """
 
@@ -38,7 +38,7 @@ class Runs(NamedTuple):
     place: jax.Array
     blocks: jax.Array
     begin: jax.Array
-    count: jax.Array
+    in_use: jax.Array
     tile: int
 
     def examples(self, of_pairs: jax.Array) -> jax.Array:
@@ -60,7 +60,7 @@ def of_pairs(block_ids: jax.Array, num_blocks: int) -> Runs:
     """The runs of block ids [B, K]; those outside 0 .. num_blocks - 1 are none.
 
     >>> runs = of_pairs(jnp.array([[4, 1], [1, -1]]), 6)
-    >>> runs.blocks[: runs.count].tolist(), runs.begin[: runs.count + 1].tolist(), runs.order.tolist()
+    >>> runs.blocks[: runs.in_use].tolist(), runs.begin[: runs.in_use + 1].tolist(), runs.order.tolist()
     ([1, 4], [0, 2, 3], [1, 2, 0, 3])
     """
     flat = jnp.where((block_ids >= 0) & (block_ids < num_blocks), block_ids, num_blocks).reshape(-1)
@@ -98,9 +98,9 @@ def logits(table: storage.Stored, queries: jax.Array, block_ids: jax.Array) -> j
         return runs.over_tiles(run, of_tile, found)
 
     nothing = jnp.zeros((block_ids.size + runs.tile, size), jnp.float32)
-    found = lax.fori_loop(0, runs.count, of_block, nothing)
+    found = lax.fori_loop(0, runs.in_use, of_block, nothing)
     # A tile of the last run may have written to pairs that have no block.
-    found = found.at[: block_ids.size].multiply(jnp.arange(block_ids.size)[:, None] < runs.begin[runs.count])
+    found = found.at[: block_ids.size].multiply(jnp.arange(block_ids.size)[:, None] < runs.begin[runs.in_use])
     return found[runs.place].reshape(*block_ids.shape, size)
 
 
@@ -149,7 +149,7 @@ def backward(
         return finish(carry, runs.blocks[run], d_rows), found
 
     nothing = jnp.zeros((block_ids.size + runs.tile, dim), jnp.float32)
-    carry, found = lax.fori_loop(0, runs.count, of_block, (carry, nothing))
+    carry, found = lax.fori_loop(0, runs.in_use, of_block, (carry, nothing))
     d_queries = found[runs.place].reshape(*block_ids.shape, dim).sum(axis=1)
     return carry, d_queries.astype(low)
 

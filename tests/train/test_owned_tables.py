@@ -1,4 +1,4 @@
-"""Runs whose one-hot table is moved by its own loss: all pipelines, every mesh, resumed, evaluated, refused."""
+"""Runs whose tables are moved by their own loss: all pipelines, every mesh, resumed, evaluated, refused."""
 
 import json
 
@@ -75,9 +75,35 @@ def test_an_owned_table_of_float32_is_trained_as_plain_sgd_trains_it(kind, bottl
     np.testing.assert_allclose(losses(tmp_path / "owned"), losses(tmp_path / "none"), rtol=1e-4)
 
 
+CASCADES = {"pictures": heads.mhc, "texts": heads.xmc_mhc}
+
+
+def cascade(kind, **fields):
+    config = make(kind, **fields)
+    sizes = (2, 2, 5) if kind == "pictures" else (3, 0)
+    config.head = {**CASCADES[kind](sizes), "hidden_dim": 6, "num_candidates": 2}
+    return config
+
+
+@pytest.mark.parametrize("kind", CASCADES)
+def test_the_tables_of_a_cascade_are_trained_as_plain_sgd_trains_them(kind, tmp_path):
+    for name in ("owned", "none"):
+        config = cascade(kind)
+        if name == "none":
+            config.table_optimizer = {"name": "none"}
+        train_and_evaluate(config, tmp_path / name)
+    owned, dense = final_weights(tmp_path / "owned"), final_weights(tmp_path / "none")
+    tables = [name for name in dense if "'table_" in name and "head" in name]
+    assert len(tables) == (2 if kind == "pictures" else 1)
+    for table in tables:
+        np.testing.assert_allclose(owned[table], dense[table], rtol=2e-4, atol=2e-6)
+    np.testing.assert_allclose(losses(tmp_path / "owned"), losses(tmp_path / "none"), rtol=1e-4)
+
+
+@pytest.mark.parametrize("build", [make, cascade], ids=["one-hot", "cascade"])
 @pytest.mark.parametrize(("rule", "storage"), [("sgd", "bfloat16"), ("rowwise_adagrad", "float8")])
-def test_resumed_equals_uninterrupted_bitwise(rule, storage, tmp_path):
-    config = make(**{"table_optimizer.name": rule, "table_optimizer.storage": storage})
+def test_resumed_equals_uninterrupted_bitwise(rule, storage, build, tmp_path):
+    config = build("pictures", **{"table_optimizer.name": rule, "table_optimizer.storage": storage})
     train_and_evaluate(config, tmp_path / "whole")
     assert train_and_evaluate(config, tmp_path / "parts", interrupt_at=3)["interrupted"]
     train_and_evaluate(config, tmp_path / "parts")
@@ -102,9 +128,10 @@ def test_meshes_agree_and_a_run_goes_on_on_another_one(tmp_path):
     np.testing.assert_allclose(found[2], found[0], rtol=1e-4)
 
 
+@pytest.mark.parametrize("build", [make, cascade], ids=["one-hot", "cascade"])
 @pytest.mark.parametrize("storage", ["bfloat16", "float8"])
-def test_a_narrow_run_learns_and_can_be_asked(storage, tmp_path):
-    config = make(**{"table_optimizer.storage": storage, "total_steps": 30, "log_every_steps": 10})
+def test_a_narrow_run_learns_and_can_be_asked(storage, build, tmp_path):
+    config = build("pictures", **{"table_optimizer.storage": storage, "total_steps": 30, "log_every_steps": 10})
     train_and_evaluate(config, tmp_path)
     assert losses(tmp_path)[-1] < losses(tmp_path)[0]
     (best,) = load(tmp_path).predict(np.zeros((1, 8, 8, 1), np.uint8), top_k=3)

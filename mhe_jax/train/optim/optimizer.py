@@ -222,8 +222,8 @@ def build_optimizer(
     is_owned = rules.is_owned(rule)
     if is_owned and not owned_tables:
         raise ValueError(
-            "config.table_optimizer.updates is 'owned' but this head's loss moves no table itself: one-hot heads do, "
-            "and sampled ones whose sampler draws for the whole batch: set updates = 'sparse' or name = 'none'"
+            "config.table_optimizer.updates is 'owned' but this head's loss moves no table itself: those of one-hot "
+            "heads and cascades do, and of sampled ones whose sampler draws for the whole batch: set updates = 'sparse' or name = 'none'"
         )
     if not is_owned and not sparse_tables:
         raise ValueError(

@@ -203,7 +203,8 @@ def _choices(config: ConfigDict, target: Target | None, failed: list[ValueError]
         fields = ConfigDict(section())
         if kind == "faces" and "margin" in config.head:
             fields.margin = config.head.margin
-        owned = remedies.owned_table(Settings.from_config(config), _platform(target)) if name == "ohe" else {}
+        may_own = name in ("ohe", "mhc")
+        owned = remedies.owned_table(Settings.from_config(config), _platform(target)) if may_own else {}
         for changes in _changes(config, target, owned):
             changed = config.copy_and_resolve_references()
             with changed.unlocked():

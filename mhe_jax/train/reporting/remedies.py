@@ -31,7 +31,7 @@ def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
 
 
 def owned_table(settings: Settings, platform: str) -> dict[str, Any]:
-    """The fields that make a one-hot table all there is, see `mhe_jax.ops.owned`, by path; none where that does not go.
+    """The fields that make the table of `ohe` or `mhc` all there is, see `mhe_jax.ops.owned`, by path; none where that does not go.
 
     They train as the config does, but for the momentum, in whose place stands a larger rate.
     """
@@ -61,7 +61,7 @@ def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[s
     if settings.optimizer.get("momentum"):
         nesterov = {"optimizer.nesterov": False} if settings.optimizer.get("nesterov") else {}
         yield {"optimizer.momentum": 0.0, **nesterov}
-        if settings.head.name == "ohe" and (fields := owned_table(settings, platform)):
+        if settings.head.name in ("ohe", "mhc") and (fields := owned_table(settings, platform)):
             yield fields
     if devices > 1 and settings.mesh.classes == 1:
         yield {"mesh.data": 1, "mesh.classes": devices}
