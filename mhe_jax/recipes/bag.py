@@ -15,8 +15,6 @@ from mhe_jax.recipes.texts import CHECKPOINTS
 
 # Similar labels share digits, by the sums of the features of their rows.
 LABELS = {"name": "labels", "path": "", "epochs": 2.0}
-# Of a cascade's labels: most are rare, and what AdamW does after each of their examples is too much (docs/sparse.md).
-TABLES = {**heads.OWNED_TABLES, "storage": "float32", "rate": 2.0}
 # How texts become features: words that two documents have, by their TF-IDF. Columns are those of CSV, TSV and Parquet;
 # empty: found by the usual names.
 WORDS = {
@@ -80,8 +78,6 @@ def make(head, arg):
     config.total_epochs, config.eval_every_epochs, config.checkpoint_every_epochs = 8.0, 2.0, 2.0
     if head == "mhc":
         config.codes = dict(LABELS)
-        if not flags & {"features", "encoder", "single"}:
-            config.table_optimizer = dict(TABLES)
     if "features" in flags:
         beside_features(config)
     if "encoder" in flags:

@@ -11,8 +11,9 @@ TABLES = {**heads.OWNED_TABLES, "storage": "float32", "rate": 300.0}
 
 
 def make(head, arg):
-    """The config of one head. Arguments: sizes such as 40x25, `multilabel` for many labels a row, `smoke`."""
-    sizes, flags = parse(arg, "multilabel", "smoke")
+    """The config of one head. Arguments: sizes such as 40x25, `multilabel` for many labels a row, `smoke`; `dense` for
+    a cascade of one label whose table the optimizer trains, as it does all others."""
+    sizes, flags = parse(arg, "multilabel", "dense", "smoke")
     many = "multilabel" in flags
     config = base_config()
     config.data = {
@@ -48,7 +49,7 @@ def make(head, arg):
     config.total_epochs, config.eval_every_epochs, config.checkpoint_every_epochs = 10.0, 2.0, 2.0
     if head == "mhc":
         config.codes = dict(LABELS if many else heads.WARM_UP)
-        if not many:
+        if not many and "dense" not in flags:
             config.table_optimizer = dict(TABLES)
     if "smoke" in flags:
         config.total_steps, config.global_batch_size, config.log_every_steps = 2, 8, 1

@@ -88,9 +88,7 @@ class Ours:
         self.program = jax.jit(step, donate_argnums=(0, 1, 3))
 
     def step(self):
-        self.params, self.state, _, self.table, value = self.program(
-            self.params, self.state, self.features, self.table
-        )
+        self.params, self.state, _, self.table, value = self.program(self.params, self.state, self.features, self.table)
         return float(jax.block_until_ready((self.params, self.table, value))[2])
 
 

@@ -135,7 +135,9 @@ def test_narrow_rows_are_near(dtype):
     assert (error <= np.abs(rows).max(axis=1) / (254 if dtype == "int8" else 27)).all()
 
 
-@pytest.mark.parametrize(("kind", "head"), [("pictures", "ohe"), ("pictures", "mhs"), ("features", "ohe"), ("texts", "mhc")])
+@pytest.mark.parametrize(
+    ("kind", "head"), [("pictures", "ohe"), ("pictures", "mhs"), ("features", "ohe"), ("texts", "mhc")]
+)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_narrow_tables_answer_as_their_rounded_rows(kind, head, dtype, tmp_path):
     trained = trained_of(kind, head, tmp_path / "run")

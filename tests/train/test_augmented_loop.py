@@ -46,7 +46,14 @@ def test_a_run_that_is_resumed_or_on_another_mesh_is_the_same(tmp_path):
     assert not np.allclose(losses(tmp_path / "plain")[0], losses(tmp_path / "whole")[0], rtol=1e-3)
 
 
-@pytest.mark.parametrize("head", [heads.ohe, lambda: {**heads.mhs((5, 4)), "sampler": heads.sampler("batch_union")}])
+@pytest.mark.parametrize(
+    "head",
+    [
+        heads.ohe,
+        lambda: {**heads.mhs((5, 4)), "sampler": heads.sampler("batch_union")},
+        lambda: {**heads.mhc((5, 4)), "num_candidates": 2},
+    ],
+)
 def test_an_owned_table_is_moved_by_both_labels(head, tmp_path):
     plain = {"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
     for name, table in (("none", {"name": "none"}), ("owned", {"name": "sgd", "updates": "owned"})):

@@ -223,7 +223,8 @@ def build_optimizer(
     if is_owned and not owned_tables:
         raise ValueError(
             "config.table_optimizer.updates is 'owned' but this head's loss moves no table itself: those of one-hot "
-            "heads and cascades do, and of sampled ones whose sampler draws for the whole batch: set updates = 'sparse' or name = 'none'"
+            "heads and cascades do, and of sampled ones whose sampler draws for the whole batch: set "
+            "updates = 'sparse' or name = 'none'"
         )
     if not is_owned and not sparse_tables:
         raise ValueError(

@@ -31,7 +31,7 @@ def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
 
 
 def owned_table(settings: Settings, platform: str) -> dict[str, Any]:
-    """The fields that make the table of `ohe` or `mhc` all there is, see `mhe_jax.ops.owned`, by path; none where that does not go.
+    """The fields that make a head's table all there is, see `mhe_jax.ops.owned`, by path; none where that does not go.
 
     They train as the config does, but for the momentum, in whose place stands a larger rate.
     """
