@@ -78,6 +78,9 @@ def make(head, arg):
     config.total_epochs, config.eval_every_epochs, config.checkpoint_every_epochs = 8.0, 2.0, 2.0
     if head == "mhc":
         config.codes = dict(LABELS)
+        if not flags & {"features", "encoder", "single"}:
+            # A row is multiplied with a map that learns too: at the bag's rate the loss rises again and again.
+            config.optimizer.head_rate = 0.3
     if "features" in flags:
         beside_features(config)
     if "encoder" in flags:
