@@ -79,8 +79,10 @@ def make(head, arg):
     if head == "mhc":
         config.codes = dict(LABELS)
         if not flags & {"features", "encoder", "single"}:
-            # A row is multiplied with a map that learns too: at the bag's rate the loss rises again and again.
+            # A row is multiplied with a map that learns too: at the bag's rate, or without the limit, the loss rises
+            # again and again (docs/log.md).
             config.optimizer.head_rate = 0.3
+            config.clip = {"name": "norm", "norm": 1.0, "parts": ("backbone", "head")}
     if "features" in flags:
         beside_features(config)
     if "encoder" in flags:
