@@ -44,8 +44,11 @@ def test_describe_for_gpus(target, memory, devices, tmp_path):
 def test_describe_for_tpus_has_estimated_seconds(tmp_path):
     _, data = described(tmp_path, "--target=tpu-v6e:4", "--config.mesh.data=1", "--config.mesh.classes=4")
     assert data["mesh"] == {"data": 1, "class": 4}
+    seconds = {one["head"]: one["seconds"] for one in data["heads"]}
+    assert 0 < seconds["ohe"] < 1
+    # Of some programs the compiler has no estimate.
+    assert all(found is None or 0 < found < 1 for found in seconds.values())
     for one in data["heads"]:
-        assert 0 < one["seconds"] < 1
         assert set(one["train"]["sent_by_axis"]) <= {"class", "data+class"}
 
 

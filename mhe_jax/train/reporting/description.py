@@ -79,7 +79,7 @@ def _table(found: Description) -> Iterable[str]:
         yield (
             f"{one.head:5} {sizes:>20} {one.head_parameters:>16,} "
             + " ".join(f"{_mebibytes(cell):>12}" for cell in (*cells, sum(one.train.sent.values())))
-            + (f" {one.train.seconds or 0:7.3f}" if timed else "")
+            + (f" {_seconds(one.train.seconds)}" if timed else "")
             + (f"  {found.target.verdict(one.peak)}" if found.target else "")
             + (f"  {_axes(one.train.sent)}" if len(one.train.sent) > 1 else "")
             + (" <- this config" if one.head == found.chosen else "")
@@ -110,3 +110,8 @@ def _remedies(found: Description) -> Iterable[str]:
 
 def _mebibytes(size: float) -> str:
     return f"{size / 2**20:,.1f}"
+
+
+def _seconds(estimate: float | None) -> str:
+    """The compiler's estimate; it has none for some programs."""
+    return f"{'-':>7}" if estimate is None else f"{estimate:7.3f}"
