@@ -120,7 +120,7 @@ def candidate_logits(
     """`candidate_logits.candidate_logits` of a table [P, n, D] that is split over 'class', or whole on every device.
 
     In both cases a device takes its own examples only, which it goes through one after the other. With a visit it is
-    `owned_candidates.owned_candidate_logits`.
+    `owned_candidates.owned_candidate_logits`, of a table that is split and of rows as they are.
     """
     if visit is not None and splits.is_one_device():
         return owned_candidate_logits(table, queries, block_ids, row_ids, visit)

@@ -33,7 +33,8 @@ def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
 def owned_table(settings: Settings, platform: str) -> dict[str, Any]:
     """The fields that make a head's table all there is, see `mhe_jax.ops.owned`, by path; none where that does not go.
 
-    They train as the config does, but for the momentum, in whose place stands a larger rate.
+    They train as the config does, but for the momentum, in whose place stands a larger rate, and for the decay of a
+    cascade's rows, which is of those that a step uses.
     """
     optimizer, clip = settings.optimizer, settings.clip
     clips_head = clip.name != "none" and "head" in clip.get("parts", ("backbone", "head"))
