@@ -49,6 +49,9 @@ def build_backbone(section: ConfigDict, dtype: DTypeLike) -> nn.Module:
     numbers int32 [B, W] and values float32 [B, W] of features, and train. 'side_by_side' takes the inputs of both of
     its parts. The embeddings of the backbones for faces, 'iresnet', 'mobilefacenet' and 'face_vit', are float32.
 
+    `wide_params`, where a backbone has it, names the parameters that are read wider than `dtype`, by a key on their
+    path; all others but vectors are read in `dtype` alone.
+
     Raises:
       ValueError: for an unknown backbone, or a field that it does not take.
     """

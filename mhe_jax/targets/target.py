@@ -149,7 +149,7 @@ def _gpu_devices(text: str, description: str, count: str) -> tuple[Any, ...]:
 def _tpu_devices(text: str, name: str, count: str) -> tuple[Any, ...]:
     torus = tpus.torus(name, count)
     _require("libtpu")
-    for variable, value in tpus.QUIET.items():
+    for variable, value in tpus.ALONE.items():
         os.environ.setdefault(variable, value)
     options: dict[str, Any] = {"topology_name": f"{tpus.TPUS[name].topology}:{torus}", "platform": "tpu"}
     if set(torus) <= set("1x"):

@@ -33,8 +33,10 @@ TPUS = {
     "tpu-v5p": Tpu("v5p", 95 * 2**30, _BOXES),
     "tpu-v6e": Tpu("v6e", 32 * 2**30, _PLANES),
 }
-# libtpu looks for the machine it is on, waits for a server that is not there, and says so.
-QUIET = {
+# libtpu looks for the machine it is on, waits for a server that is not there, and says so; and whoever has loaded it
+# keeps all others away, from TPUs that nobody uses here.
+ALONE = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v6e-4",
     "TPU_WORKER_HOSTNAMES": "localhost",

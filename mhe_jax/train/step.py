@@ -67,7 +67,7 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         dropout_key = jax.random.fold_in(key, zlib.crc32(b"dropout"))
         inputs, batch = task.train_inputs(batch, augment_key)
         train = _dropout_is_on(options, step)
-        gather = fsdp.gather if options.shard_backbone else lambda p: p
+        gather = lambda p: fsdp.gather(p, task.backbone) if options.shard_backbone else p
         if options.freeze_backbone:
             features = task.frozen_features(gather(params["backbone"]), batch_stats, inputs)
         else:

@@ -57,7 +57,7 @@ def figures(cost: HeadCost) -> dict[str, Any]:
         "train": cost.train.temporaries,
         "evaluation": cost.evaluation.temporaries,
         "peak": cost.peak,
-        "sent": sum(cost.train.sent.values()),
+        "sent": cost.train.all_sent,
         "estimate": cost.train.seconds,
     }
 
@@ -89,7 +89,9 @@ def table(rows: list[dict[str, Any]], names: list[str]) -> str:
     return "\n".join(lines)
 
 
-def mib(size: float) -> str:
+def mib(size: float | None) -> str:
+    if size is None:
+        return "-"
     return f"{size / 2**20:,.0f}"
 
 

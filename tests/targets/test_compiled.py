@@ -13,12 +13,13 @@ pytestmark = pytest.mark.skipif(
 )
 # A step that is small in everything but its classifier.
 SMALL = ("--config=scaling:images,mhc", "--config.data.num_classes=100000", "--config.global_batch_size=64")
+LARGE = ("--config=scaling:images,ohe", "--config.data.num_classes=50000000", "--heads=own")
 
 
-def described(tmp_path, *flags):
+def described(tmp_path, *flags, config=SMALL):
     """In a process of its own: this one's compilers are those of the CPU."""
     output = tmp_path / "described.json"
-    command = [sys.executable, "-m", "mhe_jax", "describe", *SMALL, f"--output={output}", *flags]
+    command = [sys.executable, "-m", "mhe_jax", "describe", *config, f"--output={output}", *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout, json.loads(output.read_text())
@@ -50,6 +51,18 @@ def test_describe_for_tpus_has_estimated_seconds(tmp_path):
     assert all(found is None or 0 < found < 1 for found in seconds.values())
     for one in data["heads"]:
         assert set(one["train"]["sent_by_axis"]) <= {"class", "data+class"}
+
+
+def test_what_does_not_fit_a_tpu_has_no_program_and_is_described(tmp_path):
+    """The compiler of TPUs refuses what that of GPUs compiles."""
+    text, data = described(tmp_path, "--target=tpu-v6e:1", config=LARGE)
+    (head,) = data["heads"]
+    assert not head["fits"]
+    table = 4 * 513 * 50_000_000
+    assert 2 * table < head["train"]["arguments"] < 2.01 * table  # weights and momentum
+    assert 0.99 * table < head["train"]["temporaries"] < 1.1 * table  # the gradient
+    assert head["train"]["sent"] is None
+    assert "does not fit" in text
 
 
 def test_a_table_of_classes_and_meshes_for_gpus():

@@ -1,5 +1,7 @@
 """IResNet: the residual network of face recognition."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -40,6 +42,8 @@ class IResNet(nn.Module):
     remat: bool = False
     bn_groups: int = 1
     dtype: DTypeLike = jnp.float32
+
+    wide_params: ClassVar[tuple[str, ...]] = ("fc",)
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,5 +1,7 @@
 """MobileFaceNet: face embeddings at two million parameters."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -32,6 +34,8 @@ class MobileFaceNet(nn.Module):
     scale: int = 2
     bn_groups: int = 1
     dtype: DTypeLike = jnp.float32
+
+    wide_params: ClassVar[tuple[str, ...]] = ("last", "places", "embedding")
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:

@@ -1,5 +1,7 @@
 """Vision transformer for faces."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -49,6 +51,8 @@ class FaceViT(nn.Module):
     remat: bool = False
     bn_groups: int = 1
     dtype: DTypeLike = jnp.float32
+
+    wide_params: ClassVar[tuple[str, ...]] = ("mask_token", "features_1", "features_2")
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,5 +1,7 @@
 """A small convolutional network for small pictures, made to train fast on a CPU."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,6 +30,8 @@ class ConvNet(nn.Module):
     activate_features: bool = True
     bn_groups: int = 1
     dtype: DTypeLike = jnp.float32
+
+    wide_params: ClassVar[tuple[str, ...]] = ()
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:

@@ -1,5 +1,7 @@
 """ConvNeXt: a convolutional network that is laid out as transformers are."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -37,6 +39,8 @@ class ConvNeXt(nn.Module):
     layer_scale: float = 1e-6
     remat: bool = False
     dtype: DTypeLike = jnp.float32
+
+    wide_params: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         super().__post_init__()

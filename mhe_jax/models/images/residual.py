@@ -71,6 +71,7 @@ class ResidualNetwork(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     kernel_init: ClassVar[nn.initializers.Initializer]
+    wide_params: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         super().__post_init__()

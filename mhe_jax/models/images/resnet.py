@@ -1,9 +1,8 @@
 """ResNet for ImageNet-sized images."""
 
-import flax.linen as nn
-
 from mhe_jax.models.images.residual import ResidualNetwork
 from mhe_jax.models.layers.convolution import kaiming_normal_fan_out
+from mhe_jax.models.layers.pooling import max_pool
 
 
 class ResNet(ResidualNetwork):
@@ -16,4 +15,4 @@ class ResNet(ResidualNetwork):
 
     def stem(self, x, train):
         x = self.stem_conv(x, kernel=7, stride=2, train=train)
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        return max_pool(x, size=3, stride=2, padding=1)

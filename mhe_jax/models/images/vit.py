@@ -1,6 +1,7 @@
 """Vision transformer for pictures."""
 
 import functools
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -45,6 +46,8 @@ class ViT(nn.Module):
     drop_path: float = 0.0
     remat: bool = False
     dtype: DTypeLike = jnp.float32
+
+    wide_params: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         super().__post_init__()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -65,6 +65,13 @@ class TextEncoder(nn.Module):
     feature_dropout: float = 0.0
     remat: bool = False
     dtype: DTypeLike = jnp.float32
+
+    wide_params: ClassVar[tuple[str, ...]] = (
+        "word_embedding",
+        "token_type_embedding",
+        "position_embedding",
+        "relative_attention_bias",
+    )
 
     def __post_init__(self):
         super().__post_init__()

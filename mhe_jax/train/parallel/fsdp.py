@@ -8,6 +8,7 @@ over devices may round otherwise.
 import math
 from typing import Any
 
+import flax.linen as nn
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -47,14 +48,24 @@ def whole(weights: dict, mesh: Mesh) -> dict:
     return {**weights, "params": {**weights["params"], "backbone": backbone}}
 
 
-def gather(params: Any) -> Any:
-    """The parameters whole on every device, inside a step; their gradient comes back split as they are."""
-    return jax.tree.map(_gather, params)
+def gather(params: Any, backbone: nn.Module) -> Any:
+    """The backbone's parameters whole on every device, inside a step; their gradient comes back split as they are.
+
+    What a backbone says that it reads in its `dtype` alone is sent in it, and so are its gradients.
+    """
+    wide = getattr(backbone, "wide_params", None)
+
+    def one(path, x):
+        narrow = wide is not None and x.ndim > 1 and not any(getattr(key, "key", None) in wide for key in path)
+        return _gather(x.astype(backbone.dtype) if narrow else x)
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 @jax.custom_vjp
 def _gather(x):
-    return jax.lax.with_sharding_constraint(x, PartitionSpec())
+    # A barrier, or XLA would gather first and round then.
+    return jax.lax.with_sharding_constraint(jax.lax.optimization_barrier(x), PartitionSpec())
 
 
 def _forward(x):

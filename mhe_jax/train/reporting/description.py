@@ -51,7 +51,7 @@ def _cost_data(cost: Cost) -> dict[str, Any]:
     return {
         "arguments": cost.arguments,
         "temporaries": cost.temporaries,
-        "sent": sum(cost.sent.values()),
+        "sent": cost.all_sent,
         "sent_by_axis": cost.sent,
         "seconds": cost.seconds,
     }
@@ -78,7 +78,7 @@ def _table(found: Description) -> Iterable[str]:
         cells = (one.train.arguments, one.train.temporaries, one.evaluation.temporaries, one.peak)
         yield (
             f"{one.head:5} {sizes:>20} {one.head_parameters:>16,} "
-            + " ".join(f"{_mebibytes(cell):>12}" for cell in (*cells, sum(one.train.sent.values())))
+            + " ".join(f"{_mebibytes(cell):>12}" for cell in (*cells, one.train.all_sent))
             + (f" {_seconds(one.train.seconds)}" if timed else "")
             + (f"  {found.target.verdict(one.peak)}" if found.target else "")
             + (f"  {_axes(one.train.sent)}" if len(one.train.sent) > 1 else "")
@@ -108,7 +108,9 @@ def _remedies(found: Description) -> Iterable[str]:
         yield f"{_mebibytes(one.peak):>14}  {found.target.verdict(one.peak):12}  {flags}"
 
 
-def _mebibytes(size: float) -> str:
+def _mebibytes(size: float | None) -> str:
+    if size is None:
+        return "-"
     return f"{size / 2**20:,.1f}"
 
 

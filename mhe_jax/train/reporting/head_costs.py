@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -96,12 +97,13 @@ def _head_cost(settings: Settings, section: ConfigDict, mesh: Mesh, all_lengths:
 
         def evaluation_cost(length: int) -> Cost:
             with ambient(settings, mesh):
-                return programs.cost(programs.compile_evaluation(settings, model, mesh, length=length), mesh)
+                program = functools.partial(programs.compile_evaluation, settings, model, mesh, length=length)
+                return programs.cost(program, mesh)
 
         def costs(length: int) -> tuple[Cost, Cost]:
             with ThreadPoolExecutor(1) as beside:
                 evaluation = beside.submit(evaluation_cost, length)
-                train = programs.compile_train(settings, model, mesh, steps=steps, length=length)
+                train = functools.partial(programs.compile_train, settings, model, mesh, steps=steps, length=length)
                 return programs.cost(train, mesh), evaluation.result()
 
         train, evaluation = costs(0)

@@ -1,7 +1,10 @@
 """A config's programs, compiled for shapes alone: a model may be far larger than the machine that asks about it."""
 
 import dataclasses
+import math
+import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +38,8 @@ _ELSEWHERE: dict[str, Any] = {
     # What takes minutes and makes programs a little faster: they are not run.
     "tpu": {"exec_time_optimization_effort": -1.0},
 }
+# How the compiler of TPUs says it, such as '(39.41G) exceeds available HBM (31.25G)'.
+_NEEDED = re.compile(r"Ran out of memory.*?\(([\d.]+)([KMGT])\) exceeds", re.DOTALL)
 
 
 class Model(NamedTuple):
@@ -53,16 +58,31 @@ class Cost(NamedTuple):
     temporaries: what the program needs beside them, its results that do not replace arguments included.
     sent: by mesh axes, such as 'data' or 'data+class', what the device sends in one step, see `collectives`.
     seconds: the compiler's own estimate of one call, where it makes one (TPUs); the body of a loop counts once.
+    refused: whether there is no program, because the compiler, that of TPUs, makes none that a device cannot hold. It
+      says how much it would have needed besides; what is sent is not known.
     """
 
     arguments: int
     temporaries: int
     sent: dict[str, int]
     seconds: float | None
+    refused: bool = False
 
     @property
     def total(self) -> int:
         return self.arguments + self.temporaries
+
+    @property
+    def all_sent(self) -> int | None:
+        """Over all axes; None where it is not known."""
+        return None if self.refused else sum(self.sent.values())
+
+
+class DoesNotFit(Exception):
+    """The compiler makes no program for a device that is too small; `cost` is what it would have needed."""
+
+    def __init__(self, cost: Cost):
+        self.cost = cost
 
 
 def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
@@ -104,6 +124,9 @@ def compile_train(
     Args:
       steps: of a dispatch, see `steps_per_dispatch`.
       length: of texts, one of `lengths`; 0: the longest.
+
+    Raises:
+      DoesNotFit: as the compiler of TPUs does.
     """
     # Norms are a few numbers, and not what a step costs.
     options = dataclasses.replace(StepOptions.of(settings, steps_per_epoch=1), log_norms=())
@@ -111,7 +134,7 @@ def compile_train(
     step = make_train_step(largest, model.optimizer, model.average_rule, options)
     program = compile_train_program(step, lambda resident, piece: piece, steps, model.state)
     count = jax.ShapeDtypeStruct((), np.int32)
-    return _compiled(program.lower(model.state, {}, _chunk(settings, mesh, steps, length), count), mesh)
+    return _compiled(program, (model.state, {}, _chunk(settings, mesh, steps, length), count), mesh)
 
 
 def compile_evaluation(settings: Settings, model: Model, mesh: Mesh, *, length: int = 0) -> jax.stages.Compiled:
@@ -123,7 +146,7 @@ def compile_evaluation(settings: Settings, model: Model, mesh: Mesh, *, length: 
     data = build_data(settings.data)
     if isinstance(data, FaceData):
         embed: Any = make_embed(model.task, select, mesh)
-        return _compiled(embed.lower(weights, {}, chunk), mesh)
+        return _compiled(embed, (weights, {}, chunk), mesh)
     resident = {}
     if data.multilabel:
         scale = jax.ShapeDtypeStruct((settings.data.num_classes,), np.float32, sharding=whole(mesh))
@@ -133,11 +156,19 @@ def compile_evaluation(settings: Settings, model: Model, mesh: Mesh, *, length: 
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole(mesh)),
         jax.eval_shape(evaluation.sums, weights, resident, chunk),
     )
-    return _compiled(evaluation.add.lower(sums, weights, resident, chunk), mesh)
+    return _compiled(evaluation.add, (sums, weights, resident, chunk), mesh)
 
 
-def cost(compiled: jax.stages.Compiled, mesh: Mesh) -> Cost:
-    """What XLA says that a program needs, and what its text says that it sends."""
+def cost(compile_program: Callable[[], jax.stages.Compiled], mesh: Mesh) -> Cost:
+    """What XLA says that a program needs, and what its text says that it sends.
+
+    Args:
+      compile_program: `compile_train` or `compile_evaluation` with their arguments.
+    """
+    try:
+        compiled = compile_program()
+    except DoesNotFit as refusal:
+        return refusal.cost
     parts = report.memory_bytes(compiled.memory_analysis())
     sent: Counter[str] = Counter()
     for one in collectives(compiled.as_text() or "", mesh):
@@ -147,10 +178,20 @@ def cost(compiled: jax.stages.Compiled, mesh: Mesh) -> Cost:
     return Cost(parts["arguments"], parts["temporary"] + parts["outputs"], dict(sent), seconds)
 
 
-def _compiled(lowered: jax.stages.Lowered, mesh: Mesh) -> jax.stages.Compiled:
+def _compiled(function: Any, arguments: tuple[Any, ...], mesh: Mesh) -> jax.stages.Compiled:
     platform = mesh.devices.flat[0].platform
     here = platform == jax.default_backend()
-    return lowered.compile(compiler_options=None if here else _ELSEWHERE.get(platform))
+    try:
+        return function.lower(*arguments).compile(compiler_options=None if here else _ELSEWHERE.get(platform))
+    except jax.errors.JaxRuntimeError as error:
+        if (needed := _NEEDED.search(str(error))) is None:
+            raise
+        in_all = int(float(needed[1]) * 2 ** (10 * (1 + "KMGT".index(needed[2]))))  # which has the arguments in it
+        held = sum(
+            math.prod(leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape) * leaf.dtype.itemsize
+            for leaf in jax.tree.leaves(arguments)
+        )
+        raise DoesNotFit(Cost(held, max(in_all - held, 0), {}, None, refused=True)) from error
 
 
 def _chunk(settings: Settings, mesh: Mesh, steps: int, length: int, evaluates: bool = False) -> dict[str, Any]:

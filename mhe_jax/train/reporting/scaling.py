@@ -3,6 +3,7 @@
 For devices of a target, or for made-up CPU devices.
 """
 
+import functools
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -58,14 +59,14 @@ def measure(
             settings, mesh = checked(config, target)
             with ambient(settings, mesh):
                 model = programs.build_model(settings, settings.head, mesh)
-                cost = programs.cost(programs.compile_train(settings, model, mesh, steps=1), mesh)
+                cost = programs.cost(functools.partial(programs.compile_train, settings, model, mesh), mesh)
             yield {
                 "config": name,
                 "mesh": mesh_name,
                 "classes": num_classes,
                 "state": cost.arguments,
                 "temporary": cost.temporaries,
-                "sent": sum(cost.sent.values()),
+                "sent": cost.all_sent,
             }
 
 
@@ -92,5 +93,7 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def _mebibytes(size: float) -> str:
+def _mebibytes(size: float | None) -> str:
+    if size is None:
+        return "-"
     return f"{size / 2**20:,.0f}" if size >= 10 * 2**20 else f"{size / 2**20:,.1f}"

@@ -1,10 +1,13 @@
 """A backbone split over all devices: the same run, less memory, and checkpoints that fit either way."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from mhe_jax.models.faces.mobilefacenet import MobileFaceNet
+from mhe_jax.models.features.bag import Bag
 from mhe_jax.recipes import heads
 from mhe_jax.recipes.base import base_config
 from mhe_jax.settings import Settings
@@ -114,3 +117,16 @@ def test_the_head_and_small_arrays_lie_as_before():
         lambda leaf: leaf.sharding, split.params["head"]
     )
     assert split.params["backbone"]["dense1"]["kernel"].sharding.spec == P()
+
+
+def test_what_a_backbone_reads_in_bfloat16_alone_is_sent_in_it():
+    params = {
+        "stem": {"kernel": jnp.ones((3, 4)), "scale": jnp.ones(4)},
+        "last": {"conv": {"kernel": jnp.ones((4, 4))}},
+    }
+    sent = lambda backbone: jax.tree.map(lambda x: x.dtype.name, jax.eval_shape(lambda: fsdp.gather(params, backbone)))
+    expected = {"stem": {"kernel": "bfloat16", "scale": "float32"}, "last": {"conv": {"kernel": "float32"}}}
+    with jax.set_mesh(make_mesh(tiny().mesh)):
+        assert sent(MobileFaceNet(dtype=jnp.bfloat16)) == expected
+        # One that does not say what it reads wider.
+        assert set(jax.tree.leaves(sent(Bag(31, dtype=jnp.bfloat16)))) == {"float32"}
