@@ -36,7 +36,7 @@ _ELSEWHERE: dict[str, Any] = {
     # and fails where that does not suit; cuBLAS always does.
     "gpu": {"xla_gpu_enable_triton_gemm": False},
     # What takes minutes and makes programs a little faster: they are not run.
-    "tpu": {"exec_time_optimization_effort": -1.0},
+    "tpu": {"optimization_level": 9},  # O0
 }
 # How the compiler of TPUs says it, such as '(39.41G) exceeds available HBM (31.25G)'.
 _NEEDED = re.compile(r"Ran out of memory.*?\(([\d.]+)([KMGT])\) exceeds", re.DOTALL)
