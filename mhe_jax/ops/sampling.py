@@ -22,11 +22,13 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Int
+from jaxtyping import Array, Float32, Int, UInt
 
 from mhe_jax.ops import per_row
 
 Drawn = Float32[Array, "..."] | None  # a number for each drawn group
+# A random number of 24 bits, and one bit above for what is drawn in any case.
+_PRIORITY_BITS = 25
 
 
 class _Steady:
@@ -234,16 +236,35 @@ def parted_groups(
     length = exists.shape[1]
     wanted = int(rate * length)
     size = max(wanted, min(groups.size, length))
-    priority = 2.0 * positive - 1.0 * ~exists
+    priority = jnp.ones(exists.shape, jnp.uint32)
     if wanted:
         if key is None:
             raise ValueError(f"rate {rate} draws groups at random and needs a key")
-        priority += jax.random.uniform(key, (parts, length))
+        priority += jax.random.bits(key, exists.shape, jnp.uint32) >> (33 - _PRIORITY_BITS)
+    priority = jnp.where(positive, jnp.uint32(2**_PRIORITY_BITS - 1), jnp.where(exists, priority, 0))
+    count = jnp.minimum(jnp.maximum(wanted, positive.sum(axis=1)), exists.sum(axis=1))
     # The parts are split as the table is.
-    _, local = per_row.top_k(priority, size, ("class",))
-    used = jnp.arange(size)[None, :] < jnp.maximum(wanted, positive.sum(axis=1))[:, None]
-    used &= jnp.take_along_axis(exists, local, axis=1)
-    return jnp.sort(jnp.where(used, local, length), axis=1) + (jnp.arange(parts) * length)[:, None]
+    largest = lambda priority, count: _places_of_largest(priority, count, size)
+    return per_row.on_own_rows(largest, priority, count, axes=("class",)) + (jnp.arange(parts) * length)[:, None]
+
+
+def _places_of_largest(
+    priority: UInt[Array, "parts length"], count: Int[Array, "parts"], size: int
+) -> Int[Array, "parts {size}"]:
+    """Where the `count` largest of each row are, ascending, and `length` behind them; of equal ones the first.
+
+    Rows are not sorted: a bisection finds the smallest of the largest, one bit at a time.
+    """
+
+    def bit(step, least):
+        trial = least | (jnp.uint32(1) << (_PRIORITY_BITS - 1 - step).astype(jnp.uint32))
+        return jnp.where((priority >= trial[:, None]).sum(axis=1) >= count, trial, least)
+
+    least = jax.lax.fori_loop(0, _PRIORITY_BITS, bit, jnp.zeros_like(count, jnp.uint32))[:, None]
+    above, equal = priority > least, priority == least
+    equal &= jnp.cumsum(equal, axis=1) <= count[:, None] - above.sum(axis=1, keepdims=True)
+    rank = jnp.cumsum(above | equal, axis=1)
+    return jax.vmap(lambda row: jnp.searchsorted(row, jnp.arange(1, size + 1), method="scan_unrolled"))(rank)
 
 
 def as_one_set(parted: Int[Array, "parts drawn"], num_groups: int) -> Int[Array, "parts*drawn"]:

@@ -99,6 +99,16 @@ def test_parted_groups_keeps_the_true_ones_and_fills_each_part(num_groups, parts
         assert (row[len(own) :] == (part + 1) * length).all()
 
 
+def test_parts_on_devices_are_those_without():
+    mesh = jax.make_mesh((2, 4), ("data", "class"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    draw = jax.jit(lambda key: sampling.parted_groups(key, jnp.array([3, 1, 22]), 23, 4, 0.5))
+    alone = draw(jax.random.key(1))
+    with jax.set_mesh(mesh):
+        text = draw.lower(jax.random.key(1)).compile().as_text()
+        np.testing.assert_array_equal(draw(jax.random.key(1)), alone)
+    assert "sort(" not in text
+
+
 def test_parted_groups_draws_others_uniformly_and_asks_for_a_key():
     draws = jax.vmap(lambda key: sampling.parted_groups(key, jnp.array([0]), 20, 2, 0.5))(
         jax.random.split(jax.random.key(0), 2000)
