@@ -4,7 +4,7 @@
         --field=data.num_classes=50000000 --field=backbone.features_dim=64 --steps=10
 
 The classifier's weights begin at zero, and a batch is made up. Peak is the most memory that the process has had
-resident, less what it had before the weights were there.
+resident, less what it had before the weights were there: of a table that is far larger than what compiling took.
 """
 
 import argparse

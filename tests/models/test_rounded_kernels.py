@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from mhe_jax.models import BACKBONES, ENCODERS, build_backbone
+from mhe_jax.models import BACKBONES, ENCODERS, ON_FEATURES, ON_SPARSE, build_backbone
 
 PICTURES = (np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32),)
 FACES = (np.random.default_rng(0).normal(size=(2, 64, 48, 3)).astype(np.float32),)
 WORDS = (np.array([[1, 5, 2, 30, 7], [4, 1, 0, 0, 0]], np.int32), np.array([5, 2], np.int32))
+FEATURES = (np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32),)
+SPARSE = (np.array([[3, 1, 0], [30, 0, 0]], np.int32), np.array([[0.5, 1.3, 0], [0.7, 0, 0]], np.float32))
 SIZES = {"vocab_size": 31, "hidden_size": 12, "num_layers": 2, "num_heads": 3, "intermediate_size": 17}
 SMALL = {
     "convnet": ({"features_dim": 7, "widths": (4,)}, PICTURES),
@@ -24,10 +26,12 @@ SMALL = {
     "bert": ({**SIZES, "max_positions": 13}, WORDS),
     "modernbert": ({**SIZES, "local_window": 4}, WORDS),
     "xlnet": (SIZES, WORDS),
+    "identity": ({"input_dim": 5, "hidden_dims": (7,), "layer_norm": True}, FEATURES),
+    "bag": ({"input_dim": 31, "features_dim": 7, "residual": True}, SPARSE),
 }
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, *ENCODERS])
+@pytest.mark.parametrize("name", [*BACKBONES, *ENCODERS, *ON_FEATURES, *ON_SPARSE])
 def test_rounding_the_others_before_changes_nothing(name):
     fields, inputs = SMALL[name]
     model = build_backbone(ConfigDict({"name": name, **fields}), jnp.bfloat16)

@@ -1,5 +1,7 @@
 """Sparse features as one vector: the weighted sum of an embedding of each feature that a row has."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -35,6 +37,8 @@ class Bag(nn.Module):
     feature_dropout: float = 0.0
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+
+    wide_params: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         super().__post_init__()

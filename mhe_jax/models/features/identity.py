@@ -1,5 +1,7 @@
 """Features as they are, or through a small network of dense layers."""
 
+from typing import ClassVar
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,8 @@ class Identity(nn.Module):
     l2_normalize: bool = False
     dropout: float = 0.0
     dtype: DTypeLike = jnp.float32
+
+    wide_params: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         super().__post_init__()

@@ -32,6 +32,11 @@ class SideBySide(nn.Module):
             raise ValueError(f"config.backbone.part_length is {self.part_length}; it must be at least 0")
 
     @property
+    def wide_params(self) -> tuple[str, ...]:
+        """Those of the network; the bag has none."""
+        return self.network.wide_params
+
+    @property
     def features_dim(self) -> int:
         """Width of the result."""
         return self.network.features_dim + self.bag.features_dim

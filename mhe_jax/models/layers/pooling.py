@@ -18,8 +18,11 @@ import jax.numpy as jnp
 def max_pool(x: jax.Array, size: int, stride: int, padding: int) -> jax.Array:
     """The maxima of windows of `size` x `size` pixels; of equal ones the first gets the gradient, as in PyTorch.
 
+    It has no forward-mode derivative.
+
     Args:
       x: [batch, height, width, channels], finite; padded by less than `size`, so that each window has a pixel.
+      size: at most 16.
 
     Returns:
       [batch, (height + 2 padding - size) // stride + 1, ..., channels].
@@ -34,7 +37,7 @@ def _pool(x, size, stride, padding):
 def _forward(x, size, stride, padding):
     def alone(x):
         maxima = _pool(x, size, stride, padding)
-        return maxima, jnp.zeros(maxima.shape, jnp.uint8)
+        return maxima, jnp.zeros_like(maxima, jnp.uint8)
 
     maxima, place = jax.lax.platform_dependent(
         x, tpu=alone, default=functools.partial(_with_places, size=size, stride=stride, padding=padding)
@@ -64,7 +67,7 @@ def _with_places(x, size, stride, padding):
         last = (batch, row + height - size + 1, column + width - size + 1, channels)
         views.append(jax.lax.slice(padded, (0, row, column, 0), last, (1, stride, stride, 1)))
     maxima = functools.reduce(jnp.maximum, views)
-    place = jnp.zeros(maxima.shape, jnp.uint8)
+    place = jnp.zeros_like(maxima, jnp.uint8)
     for number in reversed(range(size * size)):
         place = jnp.where(views[number] == maxima, jnp.uint8(number), place)
     return maxima, place

@@ -117,7 +117,7 @@ class Advice:
     @property
     def best(self) -> Choice | None:
         """The first choice whose compiled programs fit; None if none of those that were compiled does."""
-        return next((one for one in self.choices if one.cost and one.cost.peak <= self.memory), None)
+        return next((one for one in self.choices if one.cost and one.cost.fits(self.memory)), None)
 
 
 def advise(config: ConfigDict, target: Target | None, memory: int) -> Advice:
@@ -137,7 +137,7 @@ def advise(config: ConfigDict, target: Target | None, memory: int) -> Advice:
     failed: list[ValueError] = []
     waiting = sorted(_choices(config, target, failed), key=lambda one: one.estimated > memory)  # stable
     choices: list[Choice] = []
-    while waiting and not any(one.cost and one.cost.peak <= memory for one in choices):
+    while waiting and not any(one.cost and one.cost.fits(memory) for one in choices):
         if choices and waiting[0].estimated > memory:
             break
         few, waiting = waiting[:_CONFIRMED], waiting[_CONFIRMED:]
@@ -164,7 +164,7 @@ def as_text(advice: Advice) -> str:
     ]
     for one in advice.choices:
         compiled = _mebibytes(one.cost.peak) if one.cost else "-"
-        verdict = "" if one.cost is None else "  fits" if one.cost.peak <= advice.memory else "  does not fit"
+        verdict = "" if one.cost is None else "  fits" if one.cost.fits(advice.memory) else "  does not fit"
         lines.append(f"{one.head:8} {_mebibytes(one.estimated):>14} {compiled:>14}{verdict:14}  {one.flags}".rstrip())
     best = advice.best
     if best is None:

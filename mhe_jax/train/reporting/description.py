@@ -52,7 +52,7 @@ def _cost_data(cost: Cost) -> dict[str, Any]:
         "arguments": cost.arguments,
         "temporaries": cost.temporaries,
         "sent": cost.all_sent,
-        "sent_by_axis": cost.sent,
+        "sent_by_axis": None if cost.refused else cost.sent,
         "seconds": cost.seconds,
     }
 

@@ -39,6 +39,10 @@ class HeadCost:
     next_batches: int
     lengths: dict[int, tuple[Cost, Cost]] = dataclasses.field(default_factory=dict)
 
+    def fits(self, memory: int) -> bool:
+        """Whether a device with so many bytes can hold a run; never where the compiler made no program."""
+        return not (self.train.refused or self.evaluation.refused) and self.peak <= memory
+
     @property
     def peak(self) -> int:
         """The most that a device holds at once in a run: the state stays where it is while the model is evaluated."""

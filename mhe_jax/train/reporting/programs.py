@@ -38,8 +38,9 @@ _ELSEWHERE: dict[str, Any] = {
     # What takes minutes and makes programs a little faster: they are not run.
     "tpu": {"optimization_level": 9},  # O0
 }
-# How the compiler of TPUs says it, such as '(39.41G) exceeds available HBM (31.25G)'.
-_NEEDED = re.compile(r"Ran out of memory.*?\(([\d.]+)([KMGT])\) exceeds", re.DOTALL)
+# How the compiler of TPUs says it: 'Ran out of memory on HBM, the total ... (39.41G) exceeds available HBM (31.25G)' or
+# 'Ran out of memory in memory space hbm. Used 39.41G of 31.25G hbm. Exceeded ...'.
+_NEEDED = re.compile(r"Ran out of memory (?:on HBM.*?\(|in memory space hbm\. Used )([\d.]+)([KMGT])", re.DOTALL)
 
 
 class Model(NamedTuple):

@@ -1,5 +1,6 @@
 """A backbone split over all devices: the same run, less memory, and checkpoints that fit either way."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,6 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from mhe_jax.models.faces.mobilefacenet import MobileFaceNet
-from mhe_jax.models.features.bag import Bag
 from mhe_jax.recipes import heads
 from mhe_jax.recipes.base import base_config
 from mhe_jax.settings import Settings
@@ -129,4 +129,4 @@ def test_what_a_backbone_reads_in_bfloat16_alone_is_sent_in_it():
     with jax.set_mesh(make_mesh(tiny().mesh)):
         assert sent(MobileFaceNet(dtype=jnp.bfloat16)) == expected
         # One that does not say what it reads wider.
-        assert set(jax.tree.leaves(sent(Bag(31, dtype=jnp.bfloat16)))) == {"float32"}
+        assert set(jax.tree.leaves(sent(nn.Dense(4, dtype=jnp.bfloat16)))) == {"float32"}

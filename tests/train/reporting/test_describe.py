@@ -4,12 +4,14 @@ import dataclasses
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from mhe_jax.recipes.files import load_config
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
-from mhe_jax.train.reporting import advise, description, remedies
+from mhe_jax.train.parallel.mesh import make_mesh
+from mhe_jax.train.reporting import advise, description, programs, remedies
 from mhe_jax.train.reporting.describe import describe
 from tests.field_runs import with_fields
 from tests.tiny_text_config import get_config as tiny_text
@@ -178,3 +180,28 @@ def test_owned_tables_are_proposed_where_they_train_as_the_config_does(fields):
     assert remedies.owned_table(Settings.from_config(scaling("images,ohe", **fields)), "gpu") == {}
     faster = remedies.owned_table(Settings.from_config(scaling("images,ohe", **{"optimizer.head_rate": 5.0})), "gpu")
     assert faster["table_optimizer.rate"] == 50.0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (1.50K) exceeds "
+        "available HBM (1.00K).",
+        "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 1.50K of "
+        "1.00K hbm. Exceeded hbm capacity by 512.",
+    ],
+)
+def test_what_a_compiler_says_that_it_would_need_is_read(message):
+    """As libtpu words it; tests/targets has its compiler say the first."""
+
+    class Refusing:
+        def lower(self, *arguments):
+            return self
+
+        def compile(self, compiler_options):
+            raise jax.errors.JaxRuntimeError(message)
+
+    mesh = make_mesh(scaling("images").mesh)
+    whole = jax.ShapeDtypeStruct((100,), np.float32, sharding=jax.NamedSharding(mesh, jax.P()))
+    cost = programs.cost(lambda: programs._compiled(Refusing(), (whole,), mesh), mesh)
+    assert (cost.arguments, cost.temporaries, cost.all_sent, cost.refused) == (400, 1536 - 400, None, True)
