@@ -1,8 +1,10 @@
 """A config's programs, compiled for shapes alone: a model may be far larger than the machine that asks about it."""
 
+import contextlib
 import dataclasses
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,6 +40,8 @@ _ELSEWHERE: dict[str, Any] = {
     # What takes minutes and makes programs a little faster: they are not run.
     "tpu": {"optimization_level": 9},  # O0
 }
+# The compiler of TPUs (libtpu 0.0.42) may crash when two threads use it.
+_ONE_AT_A_TIME = threading.Lock()
 # How the compiler of TPUs says it: 'Ran out of memory on HBM, the total ... (39.41G) exceeds available HBM (31.25G)' or
 # 'Ran out of memory in memory space hbm. Used 39.41G of 31.25G hbm. Exceeded ...'.
 _NEEDED = re.compile(r"Ran out of memory (?:on HBM.*?\(|in memory space hbm\. Used )([\d.]+)([KMGT])", re.DOTALL)
@@ -182,8 +186,10 @@ def cost(compile_program: Callable[[], jax.stages.Compiled], mesh: Mesh) -> Cost
 def _compiled(function: Any, arguments: tuple[Any, ...], mesh: Mesh) -> jax.stages.Compiled:
     platform = mesh.devices.flat[0].platform
     here = platform == jax.default_backend()
+    lowered = function.lower(*arguments)
     try:
-        return function.lower(*arguments).compile(compiler_options=None if here else _ELSEWHERE.get(platform))
+        with _ONE_AT_A_TIME if platform == "tpu" else contextlib.nullcontext():
+            return lowered.compile(compiler_options=None if here else _ELSEWHERE.get(platform))
     except jax.errors.JaxRuntimeError as error:
         if (needed := _NEEDED.search(str(error))) is None:
             raise
