@@ -43,7 +43,9 @@ def test_rounding_the_others_before_changes_nothing(name):
 
     rounded = jax.tree_util.tree_map_with_path(read, variables)
     # Exactly what is written: XLA may otherwise leave out a rounding that is followed by a float32 product.
-    exact = {"xla_allow_excess_precision": False}
+    exact: dict[str, bool | str] = {"xla_allow_excess_precision": False}
+    if jax.__version_info__ >= (0, 12):  # whose fusions for CPUs give NaN for some networks in bfloat16
+        exact["xla_cpu_experimental_ynn_fusion_type"] = ""
     features = jax.jit(lambda v: model.apply(v, *inputs, train=False), compiler_options=exact)
     np.testing.assert_array_equal(features(rounded), features(variables))
     assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (rounded, variables)), strict=True))
