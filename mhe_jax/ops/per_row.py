@@ -32,20 +32,17 @@ def expected(rows: Any) -> int:
     return _USUAL_ROWS if export.is_symbolic_dim(rows) else rows
 
 
-def top_k(
-    x: Float[Array, "batch n"], k: int, axes: tuple[str, ...] = ("data", "class")
-) -> tuple[Float[Array, "batch {k}"], Int[Array, "batch {k}"]]:
+def top_k(x: Float[Array, "batch n"], k: int) -> tuple[Float[Array, "batch {k}"], Int[Array, "batch {k}"]]:
     """`jax.lax.top_k` of rows [B, n] -> values and places [B, k], each device taking those rows it holds.
 
-    Without an ambient mesh that has the axes, or where the rows do not divide over it, the plain operation. What is no
+    Without an ambient mesh that has both axes, or where the rows do not divide over it, the plain operation. What is no
     number counts as -inf: the plain operation puts it first, also where it stands in a place that is nothing's.
 
     Args:
       x: float [B, n].
       k: how many, at most n.
-      axes: mesh axes over which the rows are split.
     """
-    return on_own_rows(lambda x: tuple(lax.top_k(jnp.where(jnp.isnan(x), -jnp.inf, x), k)), x, axes=axes)
+    return on_own_rows(lambda x: tuple(lax.top_k(jnp.where(jnp.isnan(x), -jnp.inf, x), k)), x)
 
 
 def on_own_rows(function: Callable, *arrays: jax.Array, axes: tuple[str, ...] = ("data", "class")) -> Any:

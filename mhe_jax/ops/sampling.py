@@ -22,7 +22,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float32, Int, UInt
+from jaxtyping import Array, Bool, Float32, Int, UInt
 
 from mhe_jax.ops import per_row
 
@@ -236,22 +236,26 @@ def parted_groups(
     length = exists.shape[1]
     wanted = int(rate * length)
     size = max(wanted, min(groups.size, length))
-    priority = jnp.ones(exists.shape, jnp.uint32)
+    chosen = positive
     if wanted:
         if key is None:
             raise ValueError(f"rate {rate} draws groups at random and needs a key")
-        priority += jax.random.bits(key, exists.shape, jnp.uint32) >> (33 - _PRIORITY_BITS)
-    priority = jnp.where(positive, jnp.uint32(2**_PRIORITY_BITS - 1), jnp.where(exists, priority, 0))
-    count = jnp.minimum(jnp.maximum(wanted, positive.sum(axis=1)), exists.sum(axis=1))
+        priority = 1 + (jax.random.bits(key, exists.shape, jnp.uint32) >> (33 - _PRIORITY_BITS))
+        priority = jnp.where(positive, jnp.uint32(2**_PRIORITY_BITS - 1), jnp.where(exists, priority, 0))
+        count = jnp.minimum(jnp.maximum(wanted, positive.sum(axis=1)), exists.sum(axis=1))
+        chosen = _largest(priority, count)
+
+    def places(chosen):
+        # The first place up to which 1, 2, ... are chosen; `length` behind the last.
+        find = lambda row: jnp.searchsorted(jnp.cumsum(row), jnp.arange(1, size + 1), method="scan_unrolled")
+        return jax.vmap(find)(chosen)
+
     # The parts are split as the table is.
-    largest = lambda priority, count: _places_of_largest(priority, count, size)
-    return per_row.on_own_rows(largest, priority, count, axes=("class",)) + (jnp.arange(parts) * length)[:, None]
+    return per_row.on_own_rows(places, chosen, axes=("class",)) + (jnp.arange(parts) * length)[:, None]
 
 
-def _places_of_largest(
-    priority: UInt[Array, "parts length"], count: Int[Array, "parts"], size: int
-) -> Int[Array, "parts {size}"]:
-    """Where the `count` largest of each row are, ascending, and `length` behind them; of equal ones the first.
+def _largest(priority: UInt[Array, "parts length"], count: Int[Array, "parts"]) -> Bool[Array, "parts length"]:
+    """Whether a number is among the `count` largest of its row; of equal ones the first are.
 
     Rows are not sorted: a bisection finds the smallest of the largest, one bit at a time.
     """
@@ -262,9 +266,7 @@ def _places_of_largest(
 
     least = jax.lax.fori_loop(0, _PRIORITY_BITS, bit, jnp.zeros_like(count, jnp.uint32))[:, None]
     above, equal = priority > least, priority == least
-    equal &= jnp.cumsum(equal, axis=1) <= count[:, None] - above.sum(axis=1, keepdims=True)
-    rank = jnp.cumsum(above | equal, axis=1)
-    return jax.vmap(lambda row: jnp.searchsorted(row, jnp.arange(1, size + 1), method="scan_unrolled"))(rank)
+    return above | (equal & (jnp.cumsum(equal, axis=1) <= count[:, None] - above.sum(axis=1, keepdims=True)))
 
 
 def as_one_set(parted: Int[Array, "parts drawn"], num_groups: int) -> Int[Array, "parts*drawn"]:

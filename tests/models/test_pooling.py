@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from mhe_jax.models.layers.pooling import max_pool
 
@@ -37,6 +38,14 @@ def test_each_window_has_its_maximum_and_gives_its_gradient_to_the_first_of_equa
 def test_gradients_of_bfloat16_are_added_in_float32():
     x = jnp.zeros((1, 5, 5, 1), jnp.bfloat16).at[0, 1, 1, 0].set(1.0)
     _, gradient = jax.vjp(lambda x: max_pool(x, 3, 1, 1), x)
-    d_maxima = jnp.full((1, 5, 5, 1), 2.0**-8, jnp.bfloat16).at[0, 0, 0, 0].set(1.0)
-    # One and eight times 2^-8: one after the other in bfloat16, the small ones would be lost.
+    # The 1 is added first, for it is of the window whose first pixel this is; in bfloat16 the others would be lost.
+    d_maxima = jnp.full((1, 5, 5, 1), 2.0**-8, jnp.bfloat16).at[0, 2, 2, 0].set(1.0)
     assert gradient(d_maxima)[0][0, 1, 1, 0] == jnp.bfloat16(1 + 8 * 2.0**-8)
+
+
+@pytest.mark.parametrize(("platform", "own"), [("tpu", False), ("cuda", True), ("cpu", True)])
+def test_tpus_alone_look_for_the_maxima_again(platform, own):
+    gradient = jax.jit(jax.grad(lambda x: (max_pool(x, 3, 2, 1) ** 2).sum()))
+    x = jax.ShapeDtypeStruct((2, 9, 9, 3), jnp.float32)
+    text = export.export(gradient, platforms=[platform])(x).mlir_module()
+    assert ("select_and_scatter" in text) != own

@@ -42,7 +42,7 @@ def _head_data(one: HeadCost, target: Target | None) -> dict[str, Any]:
         },
         "next_batches": one.next_batches,
         "peak": one.peak,
-        "fits": target.fits(one.peak) if target else None,
+        "fits": one.fits(target.usable) if target else None,
         "seconds": one.train.seconds,
     }
 

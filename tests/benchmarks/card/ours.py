@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from mhe_jax.data.build import build_data
 from mhe_jax.data.images.dataset import ImageData
@@ -41,11 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each of three measurements")
     options = parser.parse_args()
     lock = compiling(options.turns)
-    config = load_config(options.config)
-    for field in options.field:
-        path, _, value = field.partition("=")
-        config.update_from_flattened_dict({path: ast.literal_eval(value)})
-    settings, mesh = checked(filled(config))
+    settings, mesh = checked(filled(asked(options.config, options.field)))
     data = build_data(settings.data)
     with ambient(settings, mesh):
         model = programs.build_model(settings, settings.head, mesh)
@@ -63,6 +60,15 @@ def main() -> None:
     print(json.dumps(row))
     with options.output.open("a") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def asked(name: str, fields: list[str]) -> ConfigDict:
+    """A config with fields of the command line, PATH=VALUE."""
+    config = load_config(name)
+    for field in fields:
+        path, _, value = field.partition("=")
+        config.update_from_flattened_dict({path: ast.literal_eval(value)})
+    return config
 
 
 def made_up_state(abstract: TrainState) -> TrainState:

@@ -66,10 +66,11 @@ def test_the_longest_axis_that_divides_is_split_and_small_arrays_are_not(shape, 
     assert fsdp.spec_of(shape, devices=1) == P()
 
 
-def test_same_losses_and_evaluation(tmp_path):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_same_losses_and_evaluation(dtype, tmp_path):
     events = []
     for shard in (False, True):
-        train_and_evaluate(tiny(shard_backbone=shard), tmp_path / str(shard))
+        train_and_evaluate(tiny(shard_backbone=shard, dtype=dtype), tmp_path / str(shard))
         events.append(writers.read_events(tmp_path / str(shard) / "metrics.jsonl"))
     for plain, split in zip(*events, strict=True):
         for name in set(plain) - {"examples_per_second", "data_wait", "split"}:
