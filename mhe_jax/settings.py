@@ -63,9 +63,16 @@ class Settings:
     schedule: ConfigDict = option(help="Section: the learning rate by step.")
     average: ConfigDict = option({"name": "none"}, "Section: the average of the weights that is evaluated.")
     table_optimizer: ConfigDict = option(
-        {"name": "none", "updates": "sparse", "storage": "float32", "rate": 1.0, "weight_decay": 0.0},
-        "Section: the rule of a head's large tables: row-sparse, where the head touches a part of them in a step, or "
-        "owned, where it moves all rows itself; 'none' trains them with `optimizer`.",
+        {
+            "name": "none",
+            "update": "sparse",
+            "storage": "float32",
+            "moments": "float32",
+            "rate": 1.0,
+            "weight_decay": 0.0,
+        },
+        "Section: the rule of a head's large tables: sparse, where the head touches a part of them in a step, owned, "
+        "where its loss moves them itself, or dense; 'none' trains them with `optimizer`.",
     )
     clip: ConfigDict = option({"name": "none"}, "Section: the limit of the gradient's norm.")
     # ---- What becomes of pictures in training.

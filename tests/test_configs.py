@@ -18,8 +18,8 @@ from mhe_jax.recipes import heads, texts
 from mhe_jax.settings import Settings
 from mhe_jax.train.optim.averages import AVERAGES
 from mhe_jax.train.optim.optimizer import OPTIMIZERS
-from mhe_jax.train.optim.rules import TABLE_OPTIMIZERS
 from mhe_jax.train.optim.schedules import SCHEDULES
+from mhe_jax.train.optim.table_rules import TABLE_OPTIMIZERS
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if "def get_config" in path.read_text())

@@ -83,21 +83,25 @@ def _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, v
 
 def _forward(block_size, features, kernel, bias, labels, mask, want_value, visit, targets, weights):
     out = _blocked_bce(block_size, features, kernel, bias, labels, mask, want_value, visit, targets, weights)
-    return out, (features, kernel, bias, labels, mask, visit, targets, weights)
+    return out, (out, features, kernel, bias, labels, mask, visit, targets, weights)
 
 
 def _backward(block_size, residuals, cotangent):
-    features, kernel, bias, labels, mask, visit, targets, weights = residuals
-    hot = jnp.ones_like(cotangent) if targets is None else targets
+    value, features, kernel, bias, labels, mask, visit, targets, weights = residuals
+    # No gradient needs the value, but a loop that moves the table has to come after it: of two loops that nothing puts
+    # in order, XLA for CPUs gives each a copy of the table.
+    cotangent = jnp.where(jnp.isnan(value), value, cotangent)
+    hot = jnp.ones((), jnp.float32) if targets is None else targets
 
     def d_logits(block):
-        gradient = jnp.where(block.live[None, :], jax.nn.sigmoid(block.logits), 0.0)
-        more = -hot
+        probabilities = jnp.where(block.live[None, :], jax.nn.sigmoid(block.logits), 0.0)
+        places = block.places(labels)
+        more = jnp.broadcast_to(-hot, labels.shape)
         if weights is not None:
-            own = jnp.take_along_axis(gradient, block.places(labels), axis=1, mode="fill", fill_value=0.0)
-            more = (hot if hot.ndim == 2 else hot[:, None]) * ((weights - 1) * own - weights)
+            own = jnp.take_along_axis(probabilities, places, axis=1, mode="fill", fill_value=0.0)
+            more = hot * ((weights - 1) * own - weights)
         # Subtracted before rounding: in bfloat16 a probability near 1 would cancel against its target.
-        return block.add_at(labels, gradient, more) * cotangent[:, None]
+        return probabilities * cotangent[:, None], blocks.More(places, more * cotangent[:, None])
 
     found = blocks.backward(d_logits, block_size, features, kernel, bias, mask, visit=visit)
     d_features, d_kernel, d_bias, d_visit = found

@@ -31,7 +31,8 @@ class Block(NamedTuple):
 
     begin: the first row that no earlier block had, `index * size`.
     start: the first row.
-    rows: [size, D], in the features' dtype; with `unit_rows` of length 1.
+    rows: [size, D], in the features' dtype.
+    inverse: float32 [size], one over the lengths of rows that count as unit vectors, 0 for rows of zeros; or None.
     logits: float32 [B, size].
     fresh: bool [size], not in an earlier block.
     live: bool [size], fresh and unmasked.
@@ -40,6 +41,7 @@ class Block(NamedTuple):
     begin: Any
     start: jax.Array
     rows: jax.Array
+    inverse: jax.Array | None
     logits: jax.Array
     fresh: jax.Array
     live: jax.Array
@@ -92,17 +94,64 @@ def layout(features: jax.Array, table: Table, block_size: int | None) -> tuple[i
     return size, -(-num_rows // size)
 
 
-def at(index, size, features, table, bias, mask, unit_rows=False, visit: Visit | None = None) -> Block:
-    """Block `index`. The last one is shifted back to end at the table's end: no padded copy of the table is made."""
+class More(NamedTuple):
+    """What a gradient of logits has besides, at single places."""
+
+    places: jax.Array  # int [B, W], columns of the block; distinct, but for those that are none
+    values: jax.Array  # float32 [B, W]
+
+    def put(self, gradient: jax.Array, low: jax.Array) -> jax.Array:
+        """`low`, which is the gradient [B, size] rounded, with the sums at those places, rounded once."""
+        sums = jnp.take_along_axis(gradient, self.places, axis=1, mode="fill", fill_value=0.0) + self.values
+        put = lambda row, at, value: row.at[at].set(value, mode="drop")
+        return jax.vmap(put)(low, self.places, sums.astype(low.dtype))
+
+    def by_class(self, size: int) -> jax.Array:
+        """Summed up over the examples, float32 [size]."""
+        return jnp.zeros(size).at[self.places.reshape(-1)].add(self.values.reshape(-1), mode="drop")
+
+
+class Known(NamedTuple):
+    """What a pass found of its blocks, for the next one, which finds the same table."""
+
+    logits: jax.Array  # [..., B, size]
+    inverse: jax.Array | None  # [..., size]
+
+
+def at(
+    index, size, features, table, bias, mask, unit_rows=False, visit: Visit | None = None, known: Known | None = None
+) -> Block:
+    """Block `index`, of which something may be known.
+
+    The last one is shifted back to end at the table's end: no padded copy of the table is made. Nor is one of rows of
+    length 1: what is divided by their lengths is the logits.
+    """
     start = jnp.minimum(index * size, row_ops.count(table) - size)
     rows = _take(table, start, size, features.dtype)
-    rows = (safe_normalize(rows)[0] if unit_rows else rows).astype(features.dtype)
     rows = rows if visit is None else visit.spread(rows)
-    logits = jnp.einsum("bd,cd->bc", features, rows, preferred_element_type=jnp.float32)
-    if bias is not None:
-        logits += lax.dynamic_slice_in_dim(bias, start, size).astype(jnp.float32)[None, :]
+    logits, inverse = known or (None, inverse_lengths(rows) if unit_rows else None)
+    rows = rows.astype(features.dtype)
+    if logits is None:
+        logits = jnp.einsum("bd,cd->bc", features, rows, preferred_element_type=jnp.float32)
+        if inverse is not None:
+            logits *= inverse[None, :]
+        if bias is not None:
+            logits += lax.dynamic_slice_in_dim(bias, start, size).astype(jnp.float32)[None, :]
     fresh = start + jnp.arange(size) >= index * size
-    return Block(index * size, start, rows, logits, fresh, fresh & lax.dynamic_slice_in_dim(mask, start, size))
+    live = fresh & lax.dynamic_slice_in_dim(mask, start, size)
+    return Block(index * size, start, rows, inverse, logits, fresh, live)
+
+
+def inverse_lengths(rows: jax.Array) -> jax.Array:
+    """float32 [R] of rows [R, D]; 0 for rows of zeros, see `margins.safe_normalize`."""
+    _, lengths = safe_normalize(rows)
+    return jnp.where(lengths == 0, 0.0, 1 / lengths)
+
+
+def across(d_rows: jax.Array, rows: jax.Array, inverse: jax.Array) -> jax.Array:
+    """The gradient [R, D] of rows of which the directions alone count: without its part along them."""
+    units = rows.astype(jnp.float32) * inverse[:, None]
+    return d_rows - (d_rows * units).sum(axis=1, keepdims=True) * units
 
 
 def _take(table, start, size, dtype):
@@ -116,16 +165,27 @@ def _take(table, start, size, dtype):
 
 def forward(step: Callable, initial: Any, block_size, features, table, bias, mask, unit_rows=False, visit=None) -> Any:
     """`carry = step(carry, block)` over all blocks, from `initial`."""
+    return forward_and_known(step, initial, block_size, features, table, bias, mask, unit_rows, visit, False)[0]
+
+
+def forward_and_known(
+    step: Callable, initial: Any, block_size, features, table, bias, mask, unit_rows=False, visit=None, keep=True
+) -> tuple[Any, Known | None]:
+    """The same, and what `backward` may know of each block, or None where all logits outgrow one: they are made again
+    then."""
     size, count = layout(features, table, block_size)
+    most = size * features.shape[0] if block_size else _BLOCK_FLOATS
+    keep = keep and count * size * features.shape[0] <= most
 
     def body(carry, index):
-        return step(carry, at(index, size, features, table, bias, mask, unit_rows, visit)), None
+        block = at(index, size, features, table, bias, mask, unit_rows, visit)
+        return step(carry, block), Known(block.logits, block.inverse) if keep else None
 
-    return lax.scan(body, initial, jnp.arange(count))[0]
+    return lax.scan(body, initial, jnp.arange(count))
 
 
 def backward(
-    d_logits: Callable[[Block], jax.Array],
+    d_logits: Callable[[Block], jax.Array | tuple[jax.Array, More]],
     block_size: int | None,
     features: jax.Array,
     table: Table,
@@ -133,6 +193,7 @@ def backward(
     mask: jax.Array,
     unit_rows: bool = False,
     visit: Visit | None = None,
+    known: Known | None = None,
 ) -> tuple[jax.Array, Table, jax.Array | None, Visit | None]:
     """The gradients of features, table, bias and visit.
 
@@ -140,39 +201,42 @@ def backward(
     visit's slots are those after it.
 
     Args:
-      d_logits: the gradient of a block's logits, float32 [B, size], 0 where it is not fresh.
+      d_logits: the gradient of a block's logits, float32 [B, size], 0 where it is not fresh; or in two parts.
       block_size, features, table, bias, mask, unit_rows: of `forward`.
       visit: see `mhe_jax.ops.owned`; None: the table stays, and a gradient of its size is made.
+      known: of `forward_and_known`.
     """
     size, count = layout(features, table, block_size)
 
-    def step(carry, index):
+    def step(carry, piece):
         d_features, moved, d_bias, slots = carry
+        index, of_block = piece
         # Rows that are fresh have not moved yet.
-        block = at(index, size, features, table if visit is None else moved, bias, mask, unit_rows, visit)
-        gradient = d_logits(block)
-        low = gradient.astype(features.dtype)
+        block = at(index, size, features, table if visit is None else moved, bias, mask, unit_rows, visit, of_block)
+        found = d_logits(block)
+        gradient, more = found if isinstance(found, tuple) else (found, None)
+        low = (gradient if block.inverse is None else gradient * block.inverse[None, :]).astype(features.dtype)
+        low = low if more is None else more.put(gradient, low)
         d_features += jnp.einsum("bc,cd->bd", low, block.rows, preferred_element_type=jnp.float32)
         d_rows = jnp.einsum("bc,bd->cd", low, features, preferred_element_type=jnp.float32)
-        if unit_rows:
-            kept = row_ops.take(table if visit is None else moved, block.start, size)
-            rows = storage.widen(kept).astype(jnp.float32)
-            (d_rows,) = jax.vjp(lambda r: safe_normalize(r)[0], rows if visit is None else visit.spread(rows))[1](
-                d_rows
-            )
+        if block.inverse is not None:
+            rows = storage.widen(row_ops.take(table if visit is None else moved, block.start, size))
+            d_rows = across(d_rows, rows if visit is None else visit.spread(rows), block.inverse)
         if visit is None:
             moved = row_ops.add(moved, block.start, d_rows)
         else:
             moved, slots = visit.move(moved, slots, block.start, block.live, d_rows)
         if bias is not None:
-            d_bias = row_ops.add(d_bias, block.start, gradient.sum(axis=0))
+            of_classes = gradient.sum(axis=0) + (0.0 if more is None else more.by_class(size))
+            d_bias = row_ops.add(d_bias, block.start, of_classes)
         return (d_features, moved, d_bias, slots), None
 
     d_features, d_bias = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), (features, bias))
     moved = row_ops.zeros(table) if visit is None else table
-    slots = None if visit is None else visit.slots
-    (d_features, moved, d_bias, slots), _ = lax.scan(step, (d_features, moved, d_bias, slots), jnp.arange(count))
+    slots = {} if visit is None else visit.by_rows(table)
+    pieces = jnp.arange(count), known
+    (d_features, moved, d_bias, slots), _ = lax.scan(step, (d_features, moved, d_bias, slots), pieces)
     d_table = jax.tree.map(lambda new, old: new.astype(old.dtype), row_ops.stored(moved), row_ops.stored(table))
     d_bias = None if bias is None else d_bias.astype(bias.dtype)
-    of_visit = None if visit is None else visit.cotangent(slots)
+    of_visit = None if visit is None else visit.cotangent(visit.shaped(slots))
     return d_features.astype(features.dtype), row_ops.cotangent(table, d_table), d_bias, of_visit

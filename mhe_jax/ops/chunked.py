@@ -2,7 +2,7 @@
 
 With 10^6 classes the logits of a batch outweigh the network below them. Here one block of logits exists at a time, in
 the forward and in the backward pass: the forward keeps a running log-sum-exp, the backward recomputes each block from
-it. What is saved between the two is the input and one number per example.
+it. What is saved between the two is the input and one number per example, and all logits where they are few.
 
 Inside `jax.shard_map`, features and table must vary over the same mesh axes (`jax.lax.pcast`), unless the
 table is visited.
@@ -110,7 +110,11 @@ def blocked_topk(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, visit, weights):
+def _blocked_lse(block_size, with_total, *arguments):
+    return _passed(False, block_size, with_total, *arguments)[0]
+
+
+def _passed(keep, block_size, with_total, features, kernel, bias, labels, mask, visit, weights):
     def step(carry, block):
         lse, target, total = carry
         lse = jnp.logaddexp(lse, jax.nn.logsumexp(block.logits, axis=1, where=block.live[None, :]))
@@ -123,16 +127,16 @@ def _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, v
 
     zero = blocks.zero_per_example(features)
     initial = zero - jnp.inf, zero, zero
-    return blocks.forward(step, initial, block_size, features, kernel, bias, mask, visit=visit)
+    return blocks.forward_and_known(step, initial, block_size, features, kernel, bias, mask, visit=visit, keep=keep)
 
 
-def _blocked_lse_forward(block_size, with_total, features, kernel, bias, labels, mask, visit, weights):
-    out = _blocked_lse(block_size, with_total, features, kernel, bias, labels, mask, visit, weights)
-    return out, (features, kernel, bias, labels, mask, visit, weights, out[0])
+def _blocked_lse_forward(block_size, with_total, *arguments):
+    out, known = _passed(True, block_size, with_total, *arguments)
+    return out, (*arguments, out[0], known)
 
 
 def _blocked_lse_backward(block_size, with_total, residuals, cotangents):
-    features, kernel, bias, labels, mask, visit, weights, lse = residuals
+    features, kernel, bias, labels, mask, visit, weights, lse, known = residuals
     d_lse, d_target, d_total = cotangents
     d_labels = d_target if weights is None else d_target[:, None] * weights
     shift = jnp.where(lse == -jnp.inf, 0.0, lse)  # exp(-inf - -inf) would be NaN when every row is masked
@@ -146,7 +150,7 @@ def _blocked_lse_backward(block_size, with_total, residuals, cotangents):
         gradient = block.add_at(labels, gradient, d_labels)
         return gradient + jnp.where(live, d_total[:, None], 0.0) if with_total else gradient
 
-    found = blocks.backward(d_logits, block_size, features, kernel, bias, mask, visit=visit)
+    found = blocks.backward(d_logits, block_size, features, kernel, bias, mask, visit=visit, known=known)
     d_features, d_kernel, d_bias, d_visit = found
     return d_features, d_kernel, d_bias, None, None, d_visit, None
 

@@ -2,7 +2,8 @@
 
 A margin changes the cosine of the own class alone, so a margin softmax needs two numbers of each example: that cosine,
 and the log-sum-exp over the other classes. As in `chunked`, one block of cosines exists at a time in the forward and in
-the backward pass; the rows are normalised block by block as well, so there is no normalised copy of the table.
+the backward pass, unless all are few; and what is divided by the rows' lengths is the cosines, so that there is no
+normalised copy of the table.
 
 Queries are the unit vectors of the features; products run in their dtype and accumulate in float32, norms are float32.
 Inside `jax.shard_map`, queries and table must vary over the same mesh axes (`jax.lax.pcast`), unless the
@@ -81,7 +82,11 @@ def _raised(logits, block, offsets, centers):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _own_and_others(scale, block_size, centers, queries, table, labels, mask, hard, visit, offsets):
+def _own_and_others(scale, block_size, centers, *arguments):
+    return _passed(False, scale, block_size, centers, *arguments)[0]
+
+
+def _passed(keep, scale, block_size, centers, queries, table, labels, mask, hard, visit, offsets):
     def step(carry, block):
         own, lse = carry
         is_own, live = block.is_label(labels)[:, ::centers], block.live[None, ::centers]
@@ -91,16 +96,18 @@ def _own_and_others(scale, block_size, centers, queries, table, labels, mask, ha
         return own + jnp.where(is_own, cosines, 0.0).sum(axis=1), lse
 
     zero = blocks.zero_per_example(queries)
-    return blocks.forward(step, (zero, zero - jnp.inf), block_size, queries, table, None, mask, True, visit)
+    initial = zero, zero - jnp.inf
+    return blocks.forward_and_known(step, initial, block_size, queries, table, None, mask, True, visit, keep)
 
 
 def _forward(scale, block_size, centers, queries, table, labels, mask, hard, visit, offsets):
-    out = _own_and_others(scale, block_size, centers, queries, table, labels, mask, hard, visit, offsets)
-    return out, (queries, table, labels, mask, hard, visit, offsets, out[1])
+    arguments = queries, table, labels, mask, hard, visit, offsets
+    out, known = _passed(True, scale, block_size, centers, *arguments)
+    return out, (*arguments, out[1], known)
 
 
 def _backward(scale, block_size, centers, residuals, cotangents):
-    queries, table, labels, mask, hard, visit, offsets, lse = residuals
+    queries, table, labels, mask, hard, visit, offsets, lse, known = residuals
     d_own, d_lse = cotangents
     shift = jnp.where(lse == -jnp.inf, 0.0, lse)  # no other class: its terms are masked, and must not be NaN
 
@@ -114,7 +121,7 @@ def _backward(scale, block_size, centers, residuals, cotangents):
         (of_others,) = vjp(d_lse[:, None] * scale * probabilities)
         return to_rows(of_others + jnp.where(is_own, d_own[:, None], 0.0))[0]
 
-    found = blocks.backward(d_cosines, block_size, queries, table, None, mask, True, visit)
+    found = blocks.backward(d_cosines, block_size, queries, table, None, mask, True, visit, known)
     d_queries, d_table, _, d_visit = found
     return (
         d_queries,

@@ -1,11 +1,12 @@
 """Tables that are updated by the pass that makes their gradient, block by block, so that it never exists whole.
 
-A step of a table with gradient and momentum holds three arrays of its size, and reads and writes them ten times. An
-owned table has neither: where the backward pass of `blocked_lse`, `blocked_bce` or `own_and_others` is given a `Visit`,
-each block of rows moves by its own gradient at once, and what comes back in the place of the table's gradient is the
-table after the step.
+Where the backward pass of `blocked_lse`, `blocked_bce` or `own_and_others` is given a `Visit`, each block of rows moves
+by its own gradient at once, and what comes back in the place of the table's gradient is the table after the step: a
+step holds the table and what its rule keeps, and reads and writes each once.
 
-The rules have no momentum: a second table that changes in the same loop is copied in each of its turns by XLA.
+A rule may keep arrays of the table's shape, such as momentum. They change in the same loop, and XLA's compiler for CPUs
+copies them whole in each of its turns if they are read for two purposes, their own change and the rows'. So they are
+changed first, and what the rows need of them is read back.
 """
 
 import dataclasses
@@ -19,64 +20,8 @@ from jax import lax
 from mhe_jax.ops import rows as row_ops
 from mhe_jax.ops import storage
 
-# Arrays by name with one number for each row of the table, [C], or [P, n] of a table of groups.
+# Arrays by name, with a number for each row of the table, [C], or [P, n] of a table of groups, or of the table's shape.
 Slots = dict[str, jax.Array]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SGD:
-    """`rows <- rows - rate * (gradient + weight_decay * rows)`: no state at all.
-
-    In the place of .9 of momentum ten times the rate has the same effect in the long run.
-
-    Attributes:
-      rate: factor of the schedule's learning rate.
-      weight_decay: added to the gradient, times the weights.
-    """
-
-    rate: float = 1.0
-    weight_decay: float = 0.0
-
-    def init(self, table: jax.Array) -> Slots:
-        return {}
-
-    def step(self, rows, grads, slots, learning_rate):
-        return rows - self.rate * learning_rate * (grads + self.weight_decay * rows), slots
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RowwiseAdagrad:
-    """Adagrad with one sum of squares for each row, as recommender systems train embeddings.
-
-    `rows <- rows - rate * (gradient / (sqrt(sum of its mean squares) + eps) + weight_decay * rows)`. Source: FBGEMM's
-    exact row-wise Adagrad (Khudia et al., arXiv 2101.05615; the rule itself goes back to Duchi et al. 2011).
-
-    A row's first step is as long as its rate, however small its gradient: for a softmax take a small one, such as .03
-    with the schedule's (docs/log.md).
-
-    Attributes:
-      rate: factor of the schedule's learning rate.
-      eps: added to the root, above 0.
-      weight_decay: decoupled, scaled by the learning rate.
-    """
-
-    rate: float = 1.0
-    eps: float = 1e-10
-    weight_decay: float = 0.0
-
-    def __post_init__(self):
-        if self.eps <= 0:
-            raise ValueError(
-                f"config.table_optimizer.eps is {self.eps}; it must be above 0: rows without gradient exist"
-            )
-
-    def init(self, table: jax.Array) -> Slots:
-        return {"squares": jnp.zeros(table.shape[:-1], jnp.float32)}
-
-    def step(self, rows, grads, slots, learning_rate):
-        squares = slots["squares"] + jnp.square(grads).mean(axis=1)
-        scaled = grads / (jnp.sqrt(squares) + self.eps)[:, None]
-        return rows - self.rate * learning_rate * (scaled + self.weight_decay * rows), {"squares": squares}
 
 
 @struct.dataclass
@@ -84,7 +29,9 @@ class Visit:
     """How the rows of one table move in a step.
 
     Attributes:
-      rule: `SGD` or `RowwiseAdagrad`.
+      rule: such as those of `config.table_optimizer`: `absorb(rows, grads, slots)` gives the slots after the step, and
+        `move(rows, grads, slots, learning_rate)` the rows, from these; all in float32. `wide` names the slots of the
+        table's shape.
       learning_rate: float32 [], of the schedule.
       key: uint32 [2], what numbers are rounded by.
       slots: of the rule.
@@ -103,18 +50,30 @@ class Visit:
         """What a backward pass returns for a visit: in the place of the slots' gradients the slots after the step."""
         return dataclasses.replace(self, learning_rate=None, key=None, slots=slots, first=None)
 
+    def by_rows(self, table: row_ops.Table) -> dict[str, row_ops.Table]:
+        """The slots by the rows of the table, as a loop should carry them.
+
+        If `move` had to reshape them, XLA would copy them in each turn.
+        """
+        return {name: row_ops.slot(table, slot, name in self.rule.wide) for name, slot in self.slots.items()}
+
+    def shaped(self, by_rows: dict[str, Any]) -> Slots:
+        """The slots as they are kept."""
+        kept = jax.tree.map(row_ops.stored, by_rows, is_leaf=lambda x: isinstance(x, row_ops.Groups))
+        return jax.tree.map(lambda x, slot: x.reshape(slot.shape), kept, self.slots)
+
     def spread(self, x: jax.Array) -> jax.Array:
         """Inside `jax.shard_map`: what is the same for all examples, marked as varying like them."""
         return lax.pcast(x, self.axes, to="varying") if self.axes else x
 
     def move(
-        self, table: row_ops.Table, slots: Slots, start: Any, live: jax.Array, grads: jax.Array
-    ) -> tuple[row_ops.Table, Slots]:
+        self, table: row_ops.Table, slots: dict[str, row_ops.Table], start: Any, live: jax.Array, grads: jax.Array
+    ) -> tuple[row_ops.Table, dict[str, row_ops.Table]]:
         """Table and slots after rows `start ..` have moved, in place where they are the carry of a loop.
 
         Args:
           table: [C, D], as `mhe_jax.ops.storage` keeps it, or groups of one.
-          slots: of the rule.
+          slots: of `by_rows`.
           start: int [], the first row's place.
           live: bool [size], False for rows that stay: those that have moved already, and those that are no class.
           grads: float32 [size, D], of these examples.
@@ -122,12 +81,20 @@ class Visit:
         size = grads.shape[0]
         if self.axes:
             grads = lax.psum(grads, self.axes)
-        take = lambda x: row_ops.take(row_ops.slot(table, x), start, size)
-        put = lambda x, new: row_ops.stored(row_ops.put(row_ops.slot(table, x), start, new)).reshape(x.shape)
-        moved = lambda new, old: jnp.where(live.reshape(size, *[1] * (old.ndim - 1)), new, old)
-        old, old_slots = row_ops.take(table, start, size), jax.tree.map(take, slots)
-        wide = storage.widen(old).astype(jnp.float32)
-        rows, new_slots = self.rule.step(wide, grads, old_slots, self.learning_rate)
-        new = storage.narrow(rows, old, self.first + row_ops.numbers(table, start, size), self.key)
-        new, new_slots = jax.tree.map(moved, (new, new_slots), (old, old_slots))
-        return row_ops.put(table, start, new), jax.tree.map(put, slots, new_slots)
+        row_ids = self.first + row_ops.numbers(table, start, size)
+        stays = lambda new, old: jnp.where(live.reshape(size, *[1] * (old.ndim - 1)), new, old)
+
+        def put(array, new, number):
+            """Rows of a table or slot, where they may move; numbers that are narrow are rounded by chance."""
+            old = row_ops.take(array, start, size)
+            if new.ndim > 1:
+                new = storage.narrow(new, old, row_ids, self.key ^ jnp.uint32(number))
+            return row_ops.put(array, start, jax.tree.map(stays, new, old))
+
+        take = lambda array: storage.widen(row_ops.take(array, start, size)).astype(jnp.float32)
+        rows = take(table)
+        absorbed = self.rule.absorb(rows, grads, {name: take(slot) for name, slot in slots.items()})
+        numbered = enumerate(slots.items(), start=1)
+        slots = {name: put(slot, absorbed[name], number) for number, (name, slot) in numbered}
+        read_back = {name: take(slot) for name, slot in slots.items()}
+        return put(table, self.rule.move(rows, grads, read_back, self.learning_rate), 0), slots

@@ -17,13 +17,13 @@ from mhe_jax.ops.owned import Visit
 from mhe_jax.ops.storage import Scaled, Stored
 
 
-@jax.custom_vjp
 def owned_candidate_logits(
     table: Float[Array, "blocks size dim"] | Scaled,
     queries: Float[Array, "batch dim"],
     block_ids: Int[Array, "batch kept"],
     row_ids: Int[Array, "batch rows"],
     visit: Visit,
+    unit_rows: bool = False,
 ) -> tuple[Float32[Array, "batch kept size"], Float32[Array, "batch rows"]]:
     """Inner products of each query with the rows of its own blocks, and with its own rows.
 
@@ -33,45 +33,50 @@ def owned_candidate_logits(
       block_ids: int [B, K] into P, distinct in a row; the logits of an id outside are 0.
       row_ids: int [B, R] into P * n, likewise.
       visit: how the rows move. The table's gradient is the table after the step.
+      unit_rows: whether the products are divided by the rows' lengths, so that unit queries give cosines.
 
     Returns:
       float32 [B, K, n] and [B, R].
     """
+    return _logits(unit_rows, table, queries, block_ids, row_ids, visit)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _logits(unit_rows, table, queries, block_ids, row_ids, visit):
     nothing = block_ids[:, :0]
 
     def by_runs(table, queries, block_ids, row_ids):
-        _, rows = candidate_ops.candidate_logits(table, queries, nothing, row_ids)
-        return runs.logits(table, queries, block_ids), rows
+        _, rows = candidate_ops.candidate_logits(table, queries, nothing, row_ids, unit_rows)
+        return runs.logits(table, queries, block_ids, unit_rows), rows
+
+    def gathered(table, queries, block_ids, row_ids):
+        table = jax.tree.map(visit.spread, table)
+        return candidate_ops.candidate_logits(table, queries, block_ids, row_ids, unit_rows)
 
     if visit.axes:
-        return _gathered(visit, table, queries, block_ids, row_ids)
-    gathered = functools.partial(_gathered, visit)
+        return gathered(table, queries, block_ids, row_ids)
     return lax.platform_dependent(table, queries, block_ids, row_ids, cpu=by_runs, default=gathered)
 
 
-def _gathered(visit, table, queries, block_ids, row_ids):
-    return candidate_ops.candidate_logits(jax.tree.map(visit.spread, table), queries, block_ids, row_ids)
+def _forward(unit_rows, *arguments):
+    return _logits(unit_rows, *arguments), arguments
 
 
-def _forward(table, queries, block_ids, row_ids, visit):
-    saved = table, queries, block_ids, row_ids, visit
-    return owned_candidate_logits(*saved), saved
-
-
-def _backward(saved, cotangents):
+def _backward(unit_rows, saved, cotangents):
     table, queries, block_ids, row_ids, visit = saved
     arguments = (table, visit, queries, block_ids, row_ids, *cotangents)
+    by_runs, by_blocks = (functools.partial(one, unit_rows) for one in (_by_runs, _by_blocks))
     if visit.axes:
-        moved, slots, d_queries = _by_blocks(*arguments)
+        moved, slots, d_queries = by_blocks(*arguments)
     else:
-        moved, slots, d_queries = lax.platform_dependent(*arguments, cpu=_by_runs, default=_by_blocks)
+        moved, slots, d_queries = lax.platform_dependent(*arguments, cpu=by_runs, default=by_blocks)
     return moved, d_queries, None, None, visit.cotangent(slots)
 
 
-owned_candidate_logits.defvjp(_forward, _backward)
+_logits.defvjp(_forward, _backward)
 
 
-def _by_runs(table, visit, queries, block_ids, row_ids, d_blocks, d_rows):
+def _by_runs(unit_rows, table, visit, queries, block_ids, row_ids, d_blocks, d_rows):
     """Only the blocks that are in use are read and written; a single row counts as a block with one gradient."""
     num_blocks, size, _ = table.shape
     single = jax.nn.one_hot(row_ids % size, size) * d_rows[:, :, None]
@@ -85,12 +90,12 @@ def _by_runs(table, visit, queries, block_ids, row_ids, d_blocks, d_rows):
         return visit.move(*carry, block * size, every, gradient)
 
     d_logits = jnp.concatenate([d_blocks, single], axis=1)
-    carry = _flat(table), visit.slots
-    (moved, slots), d_queries = runs.backward(carry, read, finish, num_blocks, queries, ids, d_logits)
-    return moved.reshape(*table.shape), slots, d_queries
+    carry = _flat(table), visit.by_rows(_flat(table))
+    (moved, slots), d_queries = runs.backward(carry, read, finish, num_blocks, queries, ids, d_logits, unit_rows)
+    return moved.reshape(*table.shape), visit.shaped(slots), d_queries
 
 
-def _by_blocks(table, visit, queries, block_ids, row_ids, d_blocks, d_rows):
+def _by_blocks(unit_rows, table, visit, queries, block_ids, row_ids, d_blocks, d_rows):
     """All blocks in turn, some at a time, for all examples: as many turns on every device, and large products."""
     num_blocks, size, _ = table.shape
     width = block_ids.shape[1]
@@ -114,17 +119,20 @@ def _by_blocks(table, visit, queries, block_ids, row_ids, d_blocks, d_rows):
         gradient = jnp.take_along_axis(of_slots, slot[:, :, None], axis=1).reshape(-1, rows_here)
         if row_ids.shape[1]:
             gradient = add(gradient, within(row_ids, turn * count * size, start + rows_here, start), d_rows)
-        low = gradient.astype(queries.dtype)
         kept = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, rows_here), moved)
-        rows = visit.spread(storage.widen(kept).astype(queries.dtype))
+        wide = visit.spread(storage.widen(kept))
+        inverse = blocks.inverse_lengths(wide) if unit_rows else None
+        low = (gradient if inverse is None else gradient * inverse[None, :]).astype(queries.dtype)
+        rows = wide.astype(queries.dtype)
         d_queries += jnp.einsum("bc,cd->bd", low, rows, preferred_element_type=jnp.float32)
         d_table = jnp.einsum("bc,bd->cd", low, queries, preferred_element_type=jnp.float32)
+        d_table = d_table if inverse is None else blocks.across(d_table, wide, inverse)
         live = jnp.repeat(fresh & lax.dynamic_slice_in_dim(used, first, count), size)
         return (d_queries, *visit.move(moved, slots, start, live, d_table)), None
 
-    state = jnp.zeros_like(queries, jnp.float32), _flat(table), visit.slots
+    state = jnp.zeros_like(queries, jnp.float32), _flat(table), visit.by_rows(_flat(table))
     (d_queries, moved, slots), _ = lax.scan(step, state, jnp.arange(-(-num_blocks // count)))
-    return moved.reshape(*table.shape), slots, d_queries.astype(queries.dtype)
+    return moved.reshape(*table.shape), visit.shaped(slots), d_queries.astype(queries.dtype)
 
 
 def _in_use(visit: Visit, num_blocks: int, ids: Any) -> jax.Array:

@@ -140,11 +140,12 @@ def zeros(table: Table) -> Table:
     return jnp.zeros_like(table, jnp.float32)
 
 
-def slot(table: Table, array: jax.Array) -> Table:
-    """An array with a number for each row of the whole table, of any shape, by the same rows."""
+def slot(table: Table, array: jax.Array, wide: bool = False) -> Table:
+    """An array with a number, or if `wide` a row, for each row of the whole table, of any shape, by the same rows."""
+    width = stored(table).shape[-1:] if wide else ()
     if isinstance(table, Groups):
-        return Groups(array.reshape(table.weight.shape[:2]), table.ids)
-    return array.reshape(table.shape[0])
+        return Groups(array.reshape(*table.weight.shape[:2], *width), table.ids)
+    return array.reshape(table.shape[0], *width)
 
 
 def stored(table: Table) -> Stored:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mhe_jax.ops import storage
+from mhe_jax.ops import blocks, storage
 
 _SHORTEST, _LONGEST = 8, 64  # examples of a tile
 
@@ -78,21 +78,25 @@ def of_pairs(block_ids: jax.Array, num_blocks: int) -> Runs:
     return Runs(order, place, blocks, begin, is_first.sum(), tile)
 
 
-def logits(table: storage.Stored, queries: jax.Array, block_ids: jax.Array) -> jax.Array:
+def logits(table: storage.Stored, queries: jax.Array, block_ids: jax.Array, unit_rows: bool = False) -> jax.Array:
     """Inner products of each query [B, D] with the rows of its own blocks [B, K] of a table [P, n, D].
 
-    Products run in the dtype of the queries. Returns float32 [B, K, n], 0 for blocks that are none.
+    Products run in the dtype of the queries; with `unit_rows` they are divided by the rows' lengths. Returns float32
+    [B, K, n], 0 for blocks that are none.
     """
     num_blocks, size, _ = table.shape
     runs = of_pairs(block_ids, num_blocks)
     ordered = runs.examples(_of_pairs(queries, block_ids))
 
     def of_block(run, found):
-        rows = _block(table, runs.blocks[run], queries.dtype)
+        kept = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, runs.blocks[run], keepdims=False), table)
+        wide = storage.widen(kept)
+        rows, inverse = wide.astype(queries.dtype), blocks.inverse_lengths(wide) if unit_rows else None
 
         def of_tile(at, found):
             tile = lax.dynamic_slice_in_dim(ordered, at, runs.tile)
             product = jnp.einsum("md,nd->mn", tile, rows, preferred_element_type=jnp.float32)
+            product = product if inverse is None else product * inverse[None, :]
             return lax.dynamic_update_slice_in_dim(found, product, at, axis=0)
 
         return runs.over_tiles(run, of_tile, found)
@@ -112,6 +116,7 @@ def backward(
     queries: jax.Array,
     block_ids: jax.Array,
     d_logits: jax.Array,
+    unit_rows: bool = False,
 ) -> tuple[Any, jax.Array]:
     """Goes through the blocks that are in use with their gradients.
 
@@ -120,7 +125,7 @@ def backward(
       read: `read(carry, block)` is the block [n, D] as it is kept.
       finish: `carry = finish(carry, block, d_rows)` with its gradient, float32 [n, D].
       num_blocks: P.
-      queries, block_ids: of `logits`.
+      queries, block_ids, unit_rows: of `logits`.
       d_logits: float32 [B, K, n].
 
     Returns:
@@ -129,23 +134,26 @@ def backward(
     runs = of_pairs(block_ids, num_blocks)
     size, dim, low = d_logits.shape[2], queries.shape[1], queries.dtype
     ordered = runs.examples(_of_pairs(queries, block_ids))
-    gradients = runs.examples(d_logits.reshape(-1, size).astype(low))
+    gradients = runs.examples(d_logits.reshape(-1, size))
 
     def of_block(run, state):
         carry, found = state
-        rows = storage.widen(read(carry, runs.blocks[run])).astype(low)
+        wide = storage.widen(read(carry, runs.blocks[run]))
+        rows, inverse = wide.astype(low), blocks.inverse_lengths(wide) if unit_rows else None
         end = runs.begin[run + 1]
 
         def of_tile(at, state):
             found, d_rows = state
             is_own = at + jnp.arange(runs.tile) < end
             gradient = jnp.where(is_own[:, None], lax.dynamic_slice_in_dim(gradients, at, runs.tile), 0)
+            gradient = (gradient if inverse is None else gradient * inverse[None, :]).astype(low)
             tile = lax.dynamic_slice_in_dim(ordered, at, runs.tile)
             d_queries = jnp.einsum("mn,nd->md", gradient, rows, preferred_element_type=jnp.float32)
             d_rows += jnp.einsum("mn,md->nd", gradient, tile, preferred_element_type=jnp.float32)
             return lax.dynamic_update_slice_in_dim(found, d_queries, at, axis=0), d_rows
 
         found, d_rows = runs.over_tiles(run, of_tile, (found, jnp.zeros((size, dim), jnp.float32)))
+        d_rows = d_rows if inverse is None else blocks.across(d_rows, wide, inverse)
         return finish(carry, runs.blocks[run], d_rows), found
 
     nothing = jnp.zeros((block_ids.size + runs.tile, dim), jnp.float32)
@@ -157,8 +165,3 @@ def backward(
 def _of_pairs(queries, block_ids):
     """The query of each pair, [B * K, D]."""
     return jnp.repeat(queries, block_ids.shape[1], axis=0)
-
-
-def _block(table, block, dtype):
-    rows = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, block, keepdims=False), table)
-    return storage.widen(rows).astype(dtype)

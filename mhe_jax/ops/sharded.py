@@ -120,11 +120,12 @@ def candidate_logits(
     """`candidate_logits.candidate_logits` of a table [P, n, D] that is split over 'class', or whole on every device.
 
     In both cases a device takes its own examples only, which it goes through one after the other. With a visit it is
-    `owned_candidates.owned_candidate_logits`, of a table that is split and of rows as they are.
+    `owned_candidates.owned_candidate_logits`, of a table that is split.
     """
     if visit is not None and splits.is_one_device():
-        return owned_candidate_logits(table, queries, block_ids, row_ids, visit)
+        return owned_candidate_logits(table, queries, block_ids, row_ids, visit, unit_rows)
     score = functools.partial(candidate_ops.candidate_logits, unit_rows=unit_rows)
+    score_owned = functools.partial(owned_candidate_logits, unit_rows=unit_rows)
     if visit is None and (not split or per_row.axis_size("class") == 1):
         return on_own_examples(score, table, queries, block_ids, row_ids)
 
@@ -135,7 +136,7 @@ def candidate_logits(
         first = lax.axis_index("class") * table.shape[0]
         # Ids that another device holds are outside here, and count 0.
         ids = block_ids - first, row_ids - first * table.shape[1]
-        found = score(table, queries, *ids) if visit is None else owned_candidate_logits(table, queries, *ids, visit)
+        found = score(table, queries, *ids) if visit is None else score_owned(table, queries, *ids, visit)
         return splits.sum_rows(over, found)
 
     in_specs = (P("class"), over.own, P(over.axis), P(over.axis), splits.visit_specs(visit))

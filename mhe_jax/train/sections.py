@@ -23,8 +23,8 @@ from mhe_jax.settings import Settings, defaults, flat, free_fields
 from mhe_jax.train.optim.averages import AVERAGES
 from mhe_jax.train.optim.clip import CLIPS
 from mhe_jax.train.optim.optimizer import OPTIMIZERS
-from mhe_jax.train.optim.rules import TABLE_OPTIMIZERS
 from mhe_jax.train.optim.schedules import SCHEDULES
+from mhe_jax.train.optim.table_rules import TABLE_OPTIMIZERS
 
 
 def registries(data_name: str, single_label: bool = False) -> dict[str, Registry]:

@@ -101,11 +101,27 @@ def test_a_logit_that_rounding_put_above_its_log_sum_exp_has_a_finite_gradient()
     lse, _, _ = blocked_lse(features, kernel, bias, labels, mask, 16)
     below = lse * jnp.float32(1 - 1e-6)
     ones, zeros = jnp.ones(7), jnp.zeros(7)
-    residuals = features, kernel, bias, labels, mask, None, None, below
+    residuals = features, kernel, bias, labels, mask, None, None, below, None
     d_features, d_kernel, d_bias, *_ = chunked._blocked_lse_backward(16, False, residuals, (ones, zeros, zeros))
     np.testing.assert_allclose(d_features, kernel[jnp.argmax(features @ kernel.T, axis=1)], rtol=1e-6)
     np.testing.assert_allclose(d_bias.sum(), 7)
     assert jnp.isfinite(d_kernel).all()
+
+
+def test_few_logits_are_kept_for_the_backward_pass(monkeypatch):
+    features, kernel, bias, labels, mask = problem()
+    loss = lambda *tensors: blocked_lse(*tensors, labels, mask)[0].sum()
+    grad = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))
+    products = lambda: (
+        jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(features, kernel, bias).as_text().count("dot_general")
+    )
+    kept, found = products(), grad(features, kernel, bias)
+    monkeypatch.setattr(chunked.blocks, "_BLOCK_FLOATS", 32 * len(features))
+    jax.clear_caches()
+    assert products() == kept + 1
+    again = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(features, kernel, bias)
+    for one, other in zip(found, again, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_bfloat16_features_accumulate_in_float32():

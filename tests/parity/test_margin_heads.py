@@ -13,6 +13,7 @@ from mhe_jax.heads import build_head
 from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
 from mhe_jax.train.optim import rules
+from mhe_jax.train.optim.table_rules import SGD
 from tests.parity import torch_margins
 
 pytestmark = pytest.mark.torch
@@ -173,7 +174,7 @@ def test_sampled_rows_move_as_partial_fc_moves_them():
     sampler = {"name": "random_groups", "rate": 0.4}
     section = {"name": "mhs", "margin": margin("arcface", {"m": 0.3}), "sampler": sampler}
     head = build_head(ConfigDict({**section, "head_sizes": space.head_sizes}), space, DIM)
-    rule = rules.SparseSGD(momentum=0.9, weight_decay=0.1)
+    rule = SGD(momentum=0.9, weight_decay=0.1)
     tables = {"weight": jnp.asarray(table[:37, None])}
     slots = rules.init(rule, tables)
     weight, momentum = torch.tensor(table[:37]), torch.zeros(37, DIM)

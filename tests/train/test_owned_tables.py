@@ -15,7 +15,7 @@ from tests.train.saved import assert_same, final_weights
 
 pytestmark = pytest.mark.slow
 
-OWNED = {"name": "sgd", "updates": "owned", "storage": "float32", "rate": 1.0, "weight_decay": 0.0}
+OWNED = {"name": "sgd", "update": "owned", "storage": "float32", "rate": 1.0, "weight_decay": 0.0}
 PLAIN = {"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
 KINDS = {
     "pictures": (tiny_config, heads.ohe),
@@ -45,15 +45,15 @@ SAMPLED = {"pictures": heads.mhs, "texts": heads.xmc_mhs, "faces": heads.face_mh
 @pytest.mark.parametrize("kind", KINDS)
 def test_sampled_groups_of_float32_are_trained_as_row_sparse_sgd_trains_them(kind, tmp_path):
     found = {}
-    for updates in ("owned", "sparse" if kind != "pictures" else "none"):
+    for update in ("owned", "sparse" if kind != "pictures" else "none"):
         config = make(kind)
         margin = {"margin": config.head.margin} if "margin" in config.head else {}
         config.head = {**SAMPLED[kind]((5, 0)), "sampler": heads.sampler("batch_union"), **margin}
-        config.table_optimizer = dict(OWNED) if updates != "none" else {"name": "none"}
-        if updates == "sparse":
-            config.table_optimizer.updates = updates
-        train_and_evaluate(config, tmp_path / updates)
-        found[updates] = final_weights(tmp_path / updates), losses(tmp_path / updates)
+        config.table_optimizer = dict(OWNED) if update != "none" else {"name": "none"}
+        if update == "sparse":
+            config.table_optimizer.update = update
+        train_and_evaluate(config, tmp_path / update)
+        found[update] = final_weights(tmp_path / update), losses(tmp_path / update)
     (owned, owned_losses), (other, other_losses) = found.values()
     table = next(name for name in owned if "'weight'" in name and "'head'" in name)
     np.testing.assert_allclose(owned[table], other[table], rtol=2e-4, atol=2e-6)
@@ -75,13 +75,38 @@ def test_an_owned_table_of_float32_is_trained_as_plain_sgd_trains_it(kind, bottl
     np.testing.assert_allclose(losses(tmp_path / "owned"), losses(tmp_path / "none"), rtol=1e-4)
 
 
-CASCADES = {"pictures": heads.mhc, "texts": heads.xmc_mhc}
+# Rules of tables, and the same of all parameters.
+ADAMW = {"b1": 0.8, "b2": 0.9, "eps": 1e-6, "weight_decay": 0.1}
+SAME = {
+    "sgd": ({"momentum": 0.9, "weight_decay": 0.1}, {"momentum": 0.9, "weight_decay": 0.1, "nesterov": False}),
+    "adamw": (ADAMW, {**ADAMW, "decay_all": False}),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize(("kind", "update"), [("pictures", "owned"), ("texts", "owned"), ("pictures", "dense")])
+def test_a_table_is_trained_as_the_same_rule_trains_all_parameters(kind, update, name, tmp_path):
+    of_table, of_all = SAME[name]
+    for which in ("alone", "all"):
+        config = make(kind)
+        config.optimizer = {"name": name, **of_all}
+        alone = {"name": name, "update": update, **of_table}
+        config.table_optimizer = alone if which == "alone" else {"name": "none"}
+        train_and_evaluate(config, tmp_path / which)
+    alone, together = final_weights(tmp_path / "alone"), final_weights(tmp_path / "all")
+    (table,) = (name for name in alone.keys() & together.keys() if "kernel" in name and "head" in name)
+    np.testing.assert_allclose(alone[table], together[table], rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(losses(tmp_path / "alone"), losses(tmp_path / "all"), rtol=1e-3)
+
+
+CASCADES = {"pictures": heads.mhc, "texts": heads.xmc_mhc, "faces": heads.face_mhc}
 
 
 def cascade(kind, **fields):
     config = make(kind, **fields)
     sizes = (2, 2, 5) if kind == "pictures" else (3, 0)
-    config.head = {**CASCADES[kind](sizes), "hidden_dim": 6, "num_candidates": 2}
+    others = {"margin": config.head.margin} if kind == "faces" else {"hidden_dim": 6, "num_candidates": 2}
+    config.head = {**CASCADES[kind](sizes), **others}
     return config
 
 
@@ -93,7 +118,7 @@ def test_the_tables_of_a_cascade_are_trained_as_plain_sgd_trains_them(kind, tmp_
             config.table_optimizer = {"name": "none"}
         train_and_evaluate(config, tmp_path / name)
     owned, dense = final_weights(tmp_path / "owned"), final_weights(tmp_path / "none")
-    tables = [name for name in dense if "'table_" in name and "head" in name]
+    tables = [name for name in dense if "'table_" in name and "table_0" not in name and "head" in name]
     assert len(tables) == (2 if kind == "pictures" else 1)
     for table in tables:
         np.testing.assert_allclose(owned[table], dense[table], rtol=2e-4, atol=2e-6)
@@ -101,9 +126,13 @@ def test_the_tables_of_a_cascade_are_trained_as_plain_sgd_trains_them(kind, tmp_
 
 
 @pytest.mark.parametrize("build", [make, cascade], ids=["one-hot", "cascade"])
-@pytest.mark.parametrize(("rule", "storage"), [("sgd", "bfloat16"), ("rowwise_adagrad", "float8")])
+@pytest.mark.parametrize(
+    ("rule", "storage"), [("sgd", "bfloat16"), ("rowwise_adagrad", "float8"), ("adamw", "bfloat16")]
+)
 def test_resumed_equals_uninterrupted_bitwise(rule, storage, build, tmp_path):
-    config = build("pictures", **{"table_optimizer.name": rule, "table_optimizer.storage": storage})
+    config = build("pictures")
+    moments = "bfloat16" if rule == "adamw" else "float32"
+    config.table_optimizer = {**OWNED, "name": rule, "storage": storage, "moments": moments}
     train_and_evaluate(config, tmp_path / "whole")
     assert train_and_evaluate(config, tmp_path / "parts", interrupt_at=3)["interrupted"]
     train_and_evaluate(config, tmp_path / "parts")
@@ -145,15 +174,21 @@ def test_a_narrow_run_learns_and_can_be_asked(storage, build, tmp_path):
         ({"accumulate_steps": 2}, "config.accumulate_steps is 2, but the parts of a batch would each move the table"),
         ({"average": {"name": "ema"}, "table_optimizer.storage": "bfloat16"}, "would lose in it what a step adds"),
         ({"clip": {"name": "norm", "norm": 1.0}}, "config.clip.norm .1.0. needs the norm of the whole gradient"),
-        ({"head": heads.mhp((4, 5))}, "config.table_optimizer.updates is 'owned' but this head's loss moves no table"),
-        ({"table_optimizer.momentum": 0.9}, "momentum is 0.9, but an owned table has no room for it"),
-        ({"table_optimizer.storage": "float16"}, "storage is 'float16'; of updates 'owned' it must be one of float32"),
-        ({"table_optimizer.updates": "dense"}, "updates is 'dense'; of this rule it must be one of sparse, owned"),
+        ({"head": heads.mhp((4, 5))}, "config.table_optimizer.update is 'owned' but this head's loss moves no table"),
+        ({"table_optimizer.storage": "float16"}, "storage is 'float16'; of update 'owned' it must be one of float32"),
         (
-            {"table_optimizer": {"name": "adamw", "updates": "owned"}},
-            "updates is 'owned'; of this rule it must be one of sparse",
+            {"table_optimizer.moments": "float8"},
+            "moments is 'float8'; of update 'owned' it must be one of float32, bfl",
         ),
-        ({"table_optimizer": {"name": "none", "updates": "owned"}}, "with the name 'none' config.optimizer trains"),
+        ({"table_optimizer.update": "densely"}, "update is 'densely'; it must be one of dense, sparse, owned"),
+        (
+            {"table_optimizer": {"name": "adamw", "update": "sparse", "storage": "bfloat16"}},
+            "storage is 'bfloat16'; of update 'sparse' it must be one of float32",
+        ),
+        (
+            {"table_optimizer": {"name": "none", "update": "owned"}},
+            "has update 'owned', but with the name 'none' config.op",
+        ),
     ],
 )
 def test_what_owned_tables_do_not_go_with_is_named(fields, message, tmp_path):

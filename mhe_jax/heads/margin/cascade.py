@@ -46,7 +46,8 @@ class CascadeMarginHead(MarginHead):
         digits = self.label_space.encode(labels)
         comparisons = []
         for level, parents in enumerate(self._parents(labels)):
-            cosines = self._cosines(queries, level, parents[:, None])[:, 0]
+            visit = context.visits.get(f"table_{level}")
+            cosines = self._cosines(queries, level, parents[:, None], visit)[:, 0]
             is_other = jnp.arange(cosines.shape[1])[None, :] != digits[:, level, None]
             if self.mask_padding:
                 is_other &= candidates.child_mask(self.label_space, level, parents)
@@ -54,6 +55,9 @@ class CascadeMarginHead(MarginHead):
             comparisons.append(self._among(cosines, own, is_other))
         loss, cosine = self._margin_loss(comparisons, norms, context)
         return loss, {"cosine": cosine, "norm": norms}
+
+    def owned_tables(self):
+        return tuple(f"table_{level}" for level in range(1, self.label_space.num_heads))
 
     def growing(self):
         return growth.of_tree(self.label_space, {("table_0",): 1})
@@ -84,11 +88,11 @@ class CascadeMarginHead(MarginHead):
         """The node above each level on the way to the classes; above level 0 there is one, 0."""
         return [jnp.zeros_like(ids), *(ids // stride for stride in self.label_space.strides[:-1])]
 
-    def _cosines(self, queries, level, parents):
+    def _cosines(self, queries, level, parents, visit=None):
         """Cosines [B, W, n_level] with the children of nodes [B, W]."""
         if level == 0:
             return candidate_logits.block_logits(self.root, queries, parents, unit_rows=True)
-        return sharded.block_logits(self.tables[level], queries, parents, unit_rows=True)
+        return sharded.block_logits(self.tables[level], queries, parents, unit_rows=True, visit=visit)
 
     def _child_log_probs(self, queries, level, parents):
         """Log-probabilities of the children that lead to a class, given the parent; -inf for the others."""

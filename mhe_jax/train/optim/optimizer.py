@@ -15,6 +15,7 @@ from mhe_jax.ops.owned import Visit
 from mhe_jax.train.optim import rules
 from mhe_jax.train.optim.clip import build_clip
 from mhe_jax.train.optim.rates import require_trained_backbone, scale_parts
+from mhe_jax.train.optim.table_rules import Rule
 from mhe_jax.train.optim.unfreezing import unfreeze
 from mhe_jax.train.streams import stream
 
@@ -117,23 +118,25 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd
 class Optimizer:
     """An optax transformation, its schedule, and for the head's large tables possibly a rule of their own.
 
-    rule: row-sparse, of `rules`, or of `mhe_jax.ops.owned`.
-    sparse: names of the head's parameters that belong to a row-sparse rule and not to the transformation.
-    owned: likewise to a rule of owned tables, which the head's loss moves.
+    rule: of `table_rules`.
+    sparse: names of the head's parameters that belong to the rule and not to the transformation, by the blocks in use.
+    owned: likewise those which the head's loss moves.
+    dense: likewise those which move by a gradient of the whole.
     freeze_backbone: whether the backbone's parameters belong to neither, and stay.
     """
 
     transform: optax.GradientTransformation
     schedule: optax.Schedule
-    rule: Any = None
+    rule: Rule | None = None
     sparse: tuple[str, ...] = ()
     owned: tuple[str, ...] = ()
+    dense: tuple[str, ...] = ()
     freeze_backbone: bool = False
 
     @property
     def tables(self) -> tuple[str, ...]:
         """What belongs to the rule."""
-        return self.sparse + self.owned
+        return self.sparse + self.owned + self.dense
 
     def visits(self, slots: dict, step: jax.Array, seed: int) -> dict[str, Visit]:
         """How the head's loss moves each owned table in a step, from the slots of `state["tables"]`."""
@@ -178,7 +181,11 @@ class Optimizer:
         if self.owned:
             tables, slots = table_grads, grads["slots"]
         else:
-            tables, slots = rules.apply(self.rule, tables, state["tables"], blocks, table_grads, self.schedule(step))
+            slots, rate = state["tables"], self.schedule(step)
+            if self.sparse:
+                tables, slots = rules.apply(self.rule, tables, slots, blocks, table_grads, rate)
+            else:
+                tables, slots = rules.apply_whole(self.rule, tables, slots, table_grads, rate)
         params = {**params, **dense, "head": {**dense["head"], **tables}}
         return params, {"dense": dense_state, "tables": slots}
 
@@ -219,26 +226,30 @@ def build_optimizer(
     rule = rules.build_table_optimizer(table_section) if table_section is not None else None
     if rule is None or table_section is None:
         return Optimizer(transform, schedule, freeze_backbone=freeze_backbone)
-    is_owned = rules.is_owned(rule)
-    if is_owned and not owned_tables:
-        raise ValueError(
-            "config.table_optimizer.updates is 'owned' but this head's loss moves no table itself: those of one-hot "
-            "heads and cascades do, and of sampled ones whose sampler draws for the whole batch: set "
-            "updates = 'sparse' or name = 'none'"
-        )
-    if not is_owned and not sparse_tables:
-        raise ValueError(
-            f"config.table_optimizer is {table_section.name!r} but this head has no table of which a step touches only "
-            "a part: set config.table_optimizer.name = 'none'" + (", or updates = 'owned'" if owned_tables else "")
-        )
+    names = rules.offered(rule, sparse_tables, owned_tables)
+    if not names:
+        raise ValueError(_nothing_offered(table_section.name, rule.update, bool(owned_tables)))
     if clip is not None and "head" in clip.parts:
         raise ValueError(
             f"config.clip.norm ({clip.norm}) needs the norm of the whole gradient, which config.table_optimizer "
             f"{table_section.name!r} never forms: set clip.name = 'none', clip.parts = ('backbone',), or "
             "table_optimizer.name = 'none'"
         )
-    names = {"owned": owned_tables} if is_owned else {"sparse": sparse_tables}
-    return Optimizer(transform, schedule, rule, **names, freeze_backbone=freeze_backbone)
+    return Optimizer(transform, schedule, rule, freeze_backbone=freeze_backbone, **{rule.update: names})
+
+
+def _nothing_offered(name: str, update: str, can_own: bool) -> str:
+    """Why a head has no table for a rule."""
+    if update == "owned":
+        return (
+            "config.table_optimizer.update is 'owned' but this head's loss moves no table itself: those of one-hot "
+            "heads and cascades do, and of sampled ones whose sampler draws for the whole batch: set "
+            "update = 'sparse' or name = 'none'"
+        )
+    what = "no table of which a step touches only a part" if update == "sparse" else "no large table"
+    return f"config.table_optimizer is {name!r} but this head has {what}: set config.table_optimizer.name = 'none'" + (
+        ", or update = 'owned'" if can_own else ""
+    )
 
 
 def _decayed(decay_all: bool, no_decay: tuple[str, ...]):

@@ -1,4 +1,4 @@
-"""Row-sparse optimizers for a head's large tables: a step reads and writes the blocks it uses, and no others.
+"""Rules of a head's large tables at work; row-sparse ones read and write the blocks that a step uses, and no others.
 
 With a million classes the gradient of a table is mostly zeros, and a dense optimizer spends its time and memory moving
 weights that did not take part. Here every block (the members of a group, the children of a node) has slots of its own,
@@ -6,8 +6,6 @@ and follows the optimizer over just those steps that used it: between two uses n
 weights. This is not the dense optimizer, which goes on moving unused rows by momentum and weight decay.
 """
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -17,208 +15,23 @@ from jax.sharding import PartitionSpec
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
-from mhe_jax.ops import mapped, owned, per_row
-from mhe_jax.ops.storage import STORAGES, Scaled
-
-# Arrays by name whose leading axis is that of the table, [P, ...].
-Slots = dict[str, Any]
+from mhe_jax.ops import mapped, per_row
+from mhe_jax.ops.storage import Scaled
+from mhe_jax.train.optim.table_rules import TABLE_OPTIMIZERS, Rule, Slots
 
 
-def _require(updates: str, storage: str, kinds: tuple[str, ...]) -> None:
-    """Raises ValueError if a rule does not move tables so, or tables that are moved so are not stored so."""
-    path = "config.table_optimizer"
-    if updates not in kinds:
-        raise ValueError(f"{path}.updates is {updates!r}; of this rule it must be one of {', '.join(kinds)}")
-    known = tuple(STORAGES) if updates == "owned" else ("float32",)
-    if storage not in known:
-        raise ValueError(f"{path}.storage is {storage!r}; of updates {updates!r} it must be one of {', '.join(known)}")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseAlone:
-    """A rule of row-sparse tables that has no form for owned ones.
-
-    Attributes:
-      updates: 'sparse', see `sgd`.
-      storage: 'float32' alone.
-    """
-
-    updates: str = "sparse"
-    storage: str = "float32"
-
-    def __post_init__(self):
-        _require(self.updates, self.storage, ("sparse",))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseSGD:
-    """torch.optim.SGD of each block over the steps that used it; without momentum it has no slots at all.
-
-    With momentum it is PartialFC's update (arXiv 2203.15565): its first version swaps the sampled rows and their
-    momentum into the optimizer, so that the others neither decay nor move on.
-
-    Attributes:
-      rate: factor of the schedule's learning rate.
-      weight_decay: added to the gradient, times the weights.
-      momentum: share of the last update that the next one keeps; 0: none is kept.
-    """
-
-    rate: float = 1.0
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-
-    def init(self, table: jax.Array) -> Slots:
-        return {"trace": jnp.zeros_like(table)} if self.momentum else {}
-
-    def step(self, rows, grads, slots, learning_rate):
-        update = grads + self.weight_decay * rows
-        if self.momentum:
-            update += self.momentum * slots["trace"]
-            slots = {"trace": update}
-        return rows - self.rate * learning_rate * update, slots
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseAdagrad(SparseAlone):
-    """`rows <- rows - rate * gradient / (sqrt(sum of its squares) + eps)` (Duchi et al. 2011), torch.optim.Adagrad.
-
-    Attributes:
-      rate: factor of the schedule's learning rate.
-      weight_decay: added to the gradient, times the weights.
-      eps: added to the root.
-    """
-
-    rate: float = 1.0
-    weight_decay: float = 0.0
-    eps: float = 1e-10
-
-    def init(self, table: jax.Array) -> Slots:
-        return {"squares": jnp.zeros_like(table)}
-
-    def step(self, rows, grads, slots, learning_rate):
-        grads = grads + self.weight_decay * rows
-        squares = slots["squares"] + grads**2
-        return rows - self.rate * learning_rate * grads / (jnp.sqrt(squares) + self.eps), {"squares": squares}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SparseAdamW(SparseAlone):
-    """AdamW of each block over the steps that used it; `count` of them corrects the bias, so early uses are not damped.
-
-    Attributes:
-      rate: factor of the schedule's learning rate.
-      b1: decay of the mean of the gradients.
-      b2: decay of the mean of their squares.
-      eps: added to the root of the squares.
-      weight_decay: decoupled and scaled by the learning rate, as in torch.optim.AdamW.
-    """
-
-    rate: float = 1.0
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-
-    def init(self, table: jax.Array) -> Slots:
-        count = jnp.zeros(table.shape[0], jnp.int32)
-        return {"mean": jnp.zeros_like(table), "square": jnp.zeros_like(table), "count": count}
-
-    def step(self, rows, grads, slots, learning_rate):
-        count = slots["count"] + 1
-        mean = self.b1 * slots["mean"] + (1 - self.b1) * grads
-        square = self.b2 * slots["square"] + (1 - self.b2) * grads**2
-        used = count.astype(jnp.float32).reshape(-1, *[1] * (rows.ndim - 1))
-        scaled = mean / (1 - self.b1**used) / (jnp.sqrt(square / (1 - self.b2**used)) + self.eps)
-        new_rows = rows - self.rate * learning_rate * (scaled + self.weight_decay * rows)
-        return new_rows, {"mean": mean, "square": square, "count": count}
-
-
-def none(updates: str = "sparse", storage: str = "float32", rate: float = 1.0, weight_decay: float = 0.0) -> None:
-    """No rule: `config.optimizer` trains the tables densely.
-
-    Args:
-      updates, storage, rate, weight_decay: of the other rules, for the command line to set with the name; here as
-        they are.
-    """
-    if (updates, storage, rate, weight_decay) != ("sparse", "float32", 1.0, 0.0):
-        raise ValueError(
-            f"config.table_optimizer has updates {updates!r}, storage {storage!r}, rate {rate} and weight_decay "
-            f"{weight_decay}, but with the name "
-            "'none' config.optimizer trains the tables: set name = 'sgd' or 'rowwise_adagrad'"
-        )
-
-
-def sgd(
-    updates: str = "sparse",
-    storage: str = "float32",
-    rate: float = 1.0,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
-) -> SparseSGD | owned.SGD:
-    """torch.optim.SGD of the rows that a step touches.
-
-    Args:
-      updates: 'sparse' gathers the blocks that a step uses, moves them, and puts them back; 'owned' moves all rows in
-        the pass that makes their gradient, see `mhe_jax.ops.owned`.
-      storage: how an owned table is kept, see `mhe_jax.ops.storage`; 'bfloat16' and 'float8' are rounded by chance.
-      rate: factor of the schedule's learning rate.
-      weight_decay: added to the gradient, times the weights.
-      momentum: share of the last update that the next one keeps; 0: none is kept.
-    """
-    _require(updates, storage, ("sparse", "owned"))
-    if updates == "sparse":
-        return SparseSGD(rate=rate, weight_decay=weight_decay, momentum=momentum)
-    if momentum:
-        raise ValueError(
-            f"config.table_optimizer.momentum is {momentum}, but an owned table has no room for it: set momentum = 0 "
-            "and a larger rate, or updates = 'sparse'"
-        )
-    return owned.SGD(rate=rate, weight_decay=weight_decay)
-
-
-def rowwise_adagrad(
-    updates: str = "owned",
-    storage: str = "float32",
-    rate: float = 1.0,
-    weight_decay: float = 0.0,
-    eps: float = 1e-10,
-) -> owned.RowwiseAdagrad:
-    """Adagrad with one sum of squares for each row of an owned table.
-
-    Args:
-      updates: 'owned', see `sgd`.
-      storage: as in `sgd`.
-      rate: factor of the schedule's learning rate.
-      weight_decay: decoupled, scaled by the learning rate.
-      eps: added to the root.
-    """
-    _require(updates, storage, ("owned",))
-    return owned.RowwiseAdagrad(rate=rate, weight_decay=weight_decay, eps=eps)
-
-
-def is_owned(rule: Any) -> bool:
-    """Whether a rule is one of owned tables."""
-    return isinstance(rule, owned.SGD | owned.RowwiseAdagrad)
-
-
-TABLE_OPTIMIZERS: dict[str, Callable[..., Any]] = {
-    "none": none,
-    "sgd": sgd,
-    "rowwise_adagrad": rowwise_adagrad,
-    "adagrad": SparseAdagrad,
-    "adamw": SparseAdamW,
-}
-
-
-def build_table_optimizer(section: ConfigDict):
-    """The rule of `config.table_optimizer`; None for 'none', where `config.optimizer` trains the tables densely.
-
-    `rate` multiplies the learning rate of the schedule.
-    """
+def build_table_optimizer(section: ConfigDict) -> Rule | None:
+    """The rule of `config.table_optimizer`; None for 'none', where `config.optimizer` trains the tables too."""
     return registry.build(TABLE_OPTIMIZERS, section, "config.table_optimizer")
 
 
-def init(rule, tables: dict[str, Any]) -> dict[str, Slots]:
+def offered(rule: Rule, sparse_tables: tuple[str, ...], owned_tables: tuple[str, ...]) -> tuple[str, ...]:
+    """Which tables of a head a rule can have, of those that its loss can move and those of which it can use a part."""
+    by_update = {"sparse": sparse_tables, "owned": owned_tables, "dense": (*owned_tables, *sparse_tables)}
+    return tuple(dict.fromkeys(by_update[rule.update]))
+
+
+def init(rule: Rule, tables: dict[str, Any]) -> dict[str, Slots]:
     """The slots of each table before its first step, partitioned like the table if that says how it is."""
     return {name: _partitioned_like(table, rule.init(nn.unbox(table))) for name, table in tables.items()}
 
@@ -262,7 +75,7 @@ def _on_devices(blocks: jax.Array) -> bool:
     return blocks.ndim == 2 and per_row.axis_size("class") > 1
 
 
-def apply(rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_rate) -> tuple[dict, dict]:
+def apply(rule: Rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_rate) -> tuple[dict, dict]:
     """Tables and slots after a step.
 
     Args:
@@ -279,6 +92,12 @@ def apply(rule, tables: dict, slots: dict, blocks: dict, grads: dict, learning_r
         arguments = table, slots[name], blocks[name], grads[name], learning_rate
         new_tables[name], new_slots[name] = _update(rule, *arguments)
     return new_tables, new_slots
+
+
+def apply_whole(rule: Rule, tables: dict, slots: dict, grads: dict, learning_rate) -> tuple[dict, dict]:
+    """Tables and slots after a step of all their rows, of dicts by name; see `apply`."""
+    moved = {name: rule.step(table, grads[name], slots[name], learning_rate) for name, table in tables.items()}
+    return {name: table for name, (table, _) in moved.items()}, {name: slot for name, (_, slot) in moved.items()}
 
 
 def _update(rule, table, slots, blocks, grads, learning_rate):

@@ -102,7 +102,7 @@ def build_model(settings: Settings, head: ConfigDict, mesh: Mesh) -> Model:
     tables = {"sparse_tables": task.head.sparse_tables(), "owned_tables": task.head.owned_tables()}
     rule = rules.build_table_optimizer(settings.table_optimizer)
     # Other heads than the config's may have no tables for its rule.
-    usable = head == settings.head or tables["owned_tables" if rules.is_owned(rule) else "sparse_tables"]
+    usable = head == settings.head or rule is None or rules.offered(rule, **tables)
     optimizer = build_optimizer(
         settings.optimizer,
         schedule,

@@ -13,6 +13,7 @@ from mhe_jax.heads import MARGIN_HEADS, build_head
 from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
 from mhe_jax.train.optim import rules
+from mhe_jax.train.optim.table_rules import SGD
 
 SPACE, DIM, BATCH, NUM_CLASSES = LabelSpace(53, (9, 6)), 6, 16, 53
 ARCFACE, CURRICULAR = {"name": "arcface", "scale": 8.0, "m": 0.3}, {"name": "curricularface", "scale": 8.0, "m": 0.3}
@@ -91,7 +92,7 @@ def results(fields, sparse=False):
 
         (_, (per_example, values)), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(used, features)
         if sparse:
-            rule = rules.SparseSGD()
+            rule = SGD()
             return per_example, values, rules.apply(rule, params, {"weight": {}}, blocks, grads[0], 1.0)[0]
         scores, ids = head.apply({"params": params}, features, 7, method="topk")
         again = head.apply({"params": params}, features, jnp.maximum(ids, 0), method="scores")
@@ -168,7 +169,7 @@ def test_no_device_holds_the_whole_table(variant):
                 {"params": p}, features, labels, Context(key=key, blocks=blocks), method="loss"
             )[0].sum()
             grads = jax.grad(loss)(rows)
-            return rules.apply(rules.SparseSGD(), {"weight": table}, {"weight": {}}, blocks, grads, 1.0)[0]["weight"]
+            return rules.apply(SGD(), {"weight": table}, {"weight": {}}, blocks, grads, 1.0)[0]["weight"]
 
         text = jax.jit(update, out_shardings=sharding).lower(table).compile().as_text()
     used = {"mhs batch_union": 16, "mhs random_groups": 125, "mhs corrected": 175, "mhs sub-centers": 75}[variant]

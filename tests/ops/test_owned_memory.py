@@ -1,0 +1,53 @@
+"""A step of an owned table holds the table and its slots once: no compiler's copy, by any rule, of any head."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mhe_jax.heads import build_head
+from mhe_jax.heads.base import Context
+from mhe_jax.ops.owned import Visit
+from tests.ops.table_rule_oracle import RULES
+
+CLASSES, DIM, BATCH, BLOCK = 2**15, 32, 8, 1024
+HEADS = {
+    "softmax": ("ohe", {"kind": "softmax", "block_size": BLOCK}),
+    "sigmoid": ("ohe", {"kind": "multilabel", "block_size": BLOCK}),
+    "margin": ("ohe", {"margin": {"name": "arcface"}, "block_size": BLOCK}),
+    "cascade": ("mhc", {"kind": "softmax", "head_sizes": (256, 128), "hidden_dim": DIM}),
+    "cascade of many": ("mhc", {"kind": "multilabel", "head_sizes": (256, 128), "hidden_dim": DIM}),
+    "cascade of faces": ("mhc", {"margin": {"name": "arcface"}, "head_sizes": (256, 128)}),
+    "sampled": ("mhs", {"kind": "softmax", "head_sizes": (256, 128), "sampler": {"name": "batch_union"}}),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", HEADS)
+def test_no_table_is_copied(name, rule):
+    head_name, fields = HEADS[name]
+    head = build_head(head_name, num_classes=CLASSES, features_dim=DIM, **fields)
+    many = fields.get("kind") == "multilabel"
+    features, labels = jnp.ones((BATCH, DIM)), jnp.zeros((BATCH, 2) if many else BATCH, jnp.int32)
+    rule = RULES[rule]
+
+    def step(tables, slots, others, features, labels, wanted):
+        def loss(tables, slots, others, features):
+            visits = {table: Visit(rule, jnp.float32(0.1), jnp.zeros(2, jnp.uint32), slots[table]) for table in slots}
+            context = Context(visits=visits, statistics=head.statistics(), want_value=wanted, key=jax.random.key(1))
+            losses = head.apply({"params": {**others, **tables}}, features, labels, context, method="loss")[0]
+            return losses.mean()
+
+        return jax.value_and_grad(loss, argnums=(0, 1, 2, 3))(tables, slots, others, features)
+
+    init = lambda: head.init({"params": jax.random.key(0), "sample": jax.random.key(0)}, features, labels)["params"]
+    params = nn.unbox(jax.eval_shape(init))
+    tables = {table: params.pop(table) for table in head.owned_tables()}
+    slots = {table: jax.eval_shape(rule.init, shape) for table, shape in tables.items()}
+    wanted = jax.ShapeDtypeStruct((), bool)
+    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(tables, slots, params, features, labels, wanted)
+    held = lowered.compile().memory_analysis()
+    size = sum(np.prod(shape.shape) * 4 for shape in jax.tree.leaves((tables, slots)))
+    assert held.alias_size_in_bytes >= size
+    assert held.temp_size_in_bytes < 0.4 * CLASSES * DIM * 4
