@@ -88,9 +88,8 @@ def _forward(block_size, features, kernel, bias, labels, mask, want_value, visit
 
 def _backward(block_size, residuals, cotangent):
     value, features, kernel, bias, labels, mask, visit, targets, weights = residuals
-    # No gradient needs the value, but a loop that moves the table has to come after it: of two loops that nothing puts
-    # in order, XLA for CPUs gives each a copy of the table.
-    cotangent = jnp.where(jnp.isnan(value), value, cotangent)
+    if visit is not None:
+        cotangent = visit.after(cotangent, value)  # which no gradient needs
     hot = jnp.ones((), jnp.float32) if targets is None else targets
 
     def d_logits(block):

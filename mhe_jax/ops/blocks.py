@@ -218,7 +218,8 @@ def backward(
         low = (gradient if block.inverse is None else gradient * block.inverse[None, :]).astype(features.dtype)
         low = low if more is None else more.put(gradient, low)
         d_features += jnp.einsum("bc,cd->bd", low, block.rows, preferred_element_type=jnp.float32)
-        d_rows = jnp.einsum("bc,bd->cd", low, features, preferred_element_type=jnp.float32)
+        given = features if visit is None else visit.after(features, d_features)
+        d_rows = jnp.einsum("bc,bd->cd", low, given, preferred_element_type=jnp.float32)
         if block.inverse is not None:
             rows = storage.widen(row_ops.take(table if visit is None else moved, block.start, size))
             d_rows = across(d_rows, rows if visit is None else visit.spread(rows), block.inverse)

@@ -20,6 +20,7 @@ from mhe_jax.ops.products import product
 from mhe_jax.ops.storage import Scaled
 
 _FEW = 8
+_DENSE_FLOATS = 2**26  # at most 256 MiB of products with all rows at a time
 _GATHERED_FLOATS = 2**22  # at most 16 MiB of rows at a time, or one example's: caches like it small
 
 
@@ -78,15 +79,33 @@ def _of_numbers(table, queries, block_ids, row_ids, unit_rows):
     num_blocks, size, dim = table.shape
     width = block_ids.shape[1]
     if dense_is_cheaper(num_blocks, width, dim):
-        dense = product("bd,pnd->bpn", queries, _scaled(table, unit_rows))
-        blocks = jnp.take_along_axis(dense, jnp.clip(block_ids, 0, num_blocks - 1)[:, :, None], axis=1)
-        dense = dense.reshape(dense.shape[0], -1)
-        rows = jnp.take_along_axis(dense, jnp.clip(row_ids, 0, dense.shape[1] - 1), axis=1)
-        blocks = jnp.where(_inside(block_ids, num_blocks)[:, :, None], blocks, 0.0)
-        return blocks, jnp.where(_inside(row_ids, num_blocks * size), rows, 0.0)
+        batch, table = queries.shape[0], (table, _inverse_lengths(table) if unit_rows else None)
+        fits = export.is_symbolic_dim(batch) or batch * num_blocks * size <= _DENSE_FLOATS
+        if fits:
+            return _chosen(None, table, queries, block_ids, row_ids)[1]
+        count = max(1, _DENSE_FLOATS // (num_blocks * size))
+        return _in_chunks(_chosen, count, None, table, queries, block_ids, row_ids)[1]
 
     blocks, rows = _gathered(unit_rows, table, queries, block_ids, row_ids)
     return blocks, rows[:, :, 0]
+
+
+def _chosen(nothing, table, queries, block_ids, row_ids):
+    """From the products with all rows, which are divided by the rows' lengths where these are given."""
+    rows, inverse = table
+    num_blocks, size, _ = rows.shape
+    dense = product("bd,pnd->bpn", queries, rows)
+    dense = dense if inverse is None else dense * inverse[None]
+    blocks = jnp.take_along_axis(dense, jnp.clip(block_ids, 0, num_blocks - 1)[:, :, None], axis=1)
+    dense = dense.reshape(dense.shape[0], -1)
+    rows = jnp.take_along_axis(dense, jnp.clip(row_ids, 0, dense.shape[1] - 1), axis=1)
+    blocks = jnp.where(_inside(block_ids, num_blocks)[:, :, None], blocks, 0.0)
+    return nothing, (blocks, jnp.where(_inside(row_ids, num_blocks * size), rows, 0.0))
+
+
+def _inverse_lengths(rows):
+    _, lengths = safe_normalize(rows)
+    return jnp.where(lengths == 0, 0.0, 1 / jnp.where(lengths == 0, 1.0, lengths))
 
 
 def _scaled(rows, unit_rows):
@@ -108,15 +127,15 @@ def _by_platform(function, carry, table, *examples):
     block_ids = examples[1]
     if export.is_symbolic_dim(block_ids.shape[0]) or _FEW * block_ids.size <= table.shape[0]:
         return function(carry, table, *examples)
-    in_chunks = functools.partial(_in_chunks, function)
+    (size, dim), width, singles = table.shape[1:], block_ids.shape[1], examples[2].shape[1]
+    count = max(1, _GATHERED_FLOATS // ((width * size + singles) * dim))
+    in_chunks = functools.partial(_in_chunks, function, count)
     return lax.platform_dependent(carry, table, *examples, cuda=function, default=in_chunks)
 
 
-def _in_chunks(function, carry, table, *examples):
-    size, dim = table.shape[1:]
-    _, block_ids, row_ids, *_ = examples
-    batch = block_ids.shape[0]
-    count = max(1, _GATHERED_FLOATS // ((block_ids.shape[1] * size + row_ids.shape[1]) * dim))
+def _in_chunks(function, count, carry, table, *examples):
+    """The same for at most `count` examples at a time."""
+    batch = examples[0].shape[0]
     chunks = -(-batch // count)
     count = -(-batch // chunks)
 

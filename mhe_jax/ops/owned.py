@@ -62,6 +62,15 @@ class Visit:
         kept = jax.tree.map(row_ops.stored, by_rows, is_leaf=lambda x: isinstance(x, row_ops.Groups))
         return jax.tree.map(lambda x, slot: x.reshape(slot.shape), kept, self.slots)
 
+    @staticmethod
+    def after(x: jax.Array, done: jax.Array) -> jax.Array:
+        """`x`, but not before another value of its shape; and where that is NaN, NaN.
+
+        A row has to be read before it moves. Of a loop that moves a table and a read that nothing puts in order, XLA's
+        compiler for CPUs gives one a copy of the whole table, in each turn; and no barrier is left when it does so.
+        """
+        return jnp.where(jnp.isnan(done), jnp.nan, x).astype(x.dtype)
+
     def spread(self, x: jax.Array) -> jax.Array:
         """Inside `jax.shard_map`: what is the same for all examples, marked as varying like them."""
         return lax.pcast(x, self.axes, to="varying") if self.axes else x

@@ -125,7 +125,8 @@ def _by_blocks(unit_rows, table, visit, queries, block_ids, row_ids, d_blocks, d
         low = (gradient if inverse is None else gradient * inverse[None, :]).astype(queries.dtype)
         rows = wide.astype(queries.dtype)
         d_queries += jnp.einsum("bc,cd->bd", low, rows, preferred_element_type=jnp.float32)
-        d_table = jnp.einsum("bc,bd->cd", low, queries, preferred_element_type=jnp.float32)
+        given = visit.after(queries, d_queries)
+        d_table = jnp.einsum("bc,bd->cd", low, given, preferred_element_type=jnp.float32)
         d_table = d_table if inverse is None else blocks.across(d_table, wide, inverse)
         live = jnp.repeat(fresh & lax.dynamic_slice_in_dim(used, first, count), size)
         return (d_queries, *visit.move(moved, slots, start, live, d_table)), None

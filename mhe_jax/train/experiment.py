@@ -66,11 +66,6 @@ def build_task(
     kind = "multilabel" if data.multilabel else "softmax"
     precision = settings.head_matmul_precision or None
     storage = settings.table_optimizer.get("storage", "float32")
-    if storage != "float32" and settings.average.name != "none":
-        raise ValueError(
-            f"config.table_optimizer.storage is {storage!r}, but config.average {settings.average.name!r} would lose "
-            "in it what a step adds: set average.name = 'none', or storage = 'float32'"
-        )
     head = build_head(head_section, space, backbone.features_dim, kind=kind, dtype=dtype, storage=storage)
     augmentation = augmentation_for(settings, data)
     teacher = build_distillation(settings.distillation)

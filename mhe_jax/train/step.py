@@ -142,7 +142,8 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
         sums |= norms(options.log_norms, _is_logged(options, state.step), grads, before, after, blocks)
         batch_stats, statistics = stats
         weights = {"params": params, "batch_stats": batch_stats}
-        average = averages.update(average_rule, state.average, weights, state.step)
+        rounding = stream(options.seed, "rounding/average", state.step)
+        average = averages.update(average_rule, state.average, weights, state.step, rounding)
         return TrainState(state.step + 1, params, batch_stats, opt_state, average, statistics), sums
 
     return step

@@ -8,6 +8,7 @@ import pytest
 
 from mhe_jax.heads import build_head
 from mhe_jax.heads.base import Context
+from mhe_jax.ops import blocks
 from mhe_jax.ops.owned import Visit
 from tests.ops.table_rule_oracle import RULES
 
@@ -26,11 +27,21 @@ HEADS = {
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", HEADS)
 def test_no_table_is_copied(name, rule):
+    check(*HEADS[name], RULES[rule], BATCH)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["softmax", "margin"])
+def test_nor_where_logits_are_kept(name, rule, monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK_FLOATS", 2 * CLASSES)
     head_name, fields = HEADS[name]
+    check(head_name, {**fields, "block_size": 0}, RULES[rule], batch=2)
+
+
+def check(head_name, fields, rule, batch):
     head = build_head(head_name, num_classes=CLASSES, features_dim=DIM, **fields)
     many = fields.get("kind") == "multilabel"
-    features, labels = jnp.ones((BATCH, DIM)), jnp.zeros((BATCH, 2) if many else BATCH, jnp.int32)
-    rule = RULES[rule]
+    features, labels = jnp.ones((batch, DIM)), jnp.zeros((batch, 2) if many else batch, jnp.int32)
 
     def step(tables, slots, others, features, labels, wanted):
         def loss(tables, slots, others, features):

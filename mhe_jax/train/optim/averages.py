@@ -1,4 +1,8 @@
-"""Averages of the weights over the run, kept on the device: exponential (EMA) and uniform (SWA)."""
+"""Averages of the weights over the run, kept on the device: exponential (EMA) and uniform (SWA).
+
+Each is kept as its weights are. Of a table of narrow numbers (`mhe_jax.ops.storage`) so is the average, and its small
+steps are rounded by chance, as those of the table are.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,6 +13,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mhe_jax import registry
+from mhe_jax.ops import storage
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,12 +92,40 @@ def start(rule, weights) -> dict | None:
     return None if rule is None else {"weights": weights, "count": jnp.int32(1)}
 
 
-def update(rule, average: dict | None, weights, step) -> dict | None:
-    """The average after optimizer step `step` (counted from 0) has produced `weights`."""
+def update(rule, average: dict | None, weights, step, key: jax.Array) -> dict | None:
+    """The average after optimizer step `step` (counted from 0) has produced `weights`.
+
+    Args:
+      rule: of `build_average`.
+      average: before it; None: nothing is averaged.
+      weights: any pytree of arrays and of `storage.Scaled`.
+      step: int [].
+      key: a random key of the step's own, what narrow numbers are rounded by.
+    """
     if average is None:
         return None
     share, count = rule.share(step, average["count"])
-    mix = lambda old, new: jax.tree.map(lambda a, b: (1 - share) * a + share * b, old, new)
+
+    def mix(old, new):
+        leaves, structure = jax.tree.flatten(old, is_leaf=_is_scaled)
+        pairs = zip(leaves, jax.tree.leaves(new, is_leaf=_is_scaled), strict=True)
+        return jax.tree.unflatten(structure, [_mixed(share, *pair, number, key) for number, pair in enumerate(pairs)])
+
     # Most steps of a uniform average add nothing, and need not touch the weights then.
-    mixed = jax.lax.cond(share > 0, mix, lambda old, new: old, average["weights"], weights)
+    mixed = jax.lax.fori_loop(0, (share > 0).astype(jnp.int32), lambda _, old: mix(old, weights), average["weights"])
     return {"weights": mixed, "count": count}
+
+
+def _is_scaled(x: Any) -> bool:
+    return isinstance(x, storage.Scaled)
+
+
+def _mixed(share: jax.Array, old: storage.Stored, new: storage.Stored, number: int, key: jax.Array) -> storage.Stored:
+    """Leaf `number` of an average, kept as it was."""
+    if isinstance(old, jax.Array) and isinstance(new, jax.Array) and old.dtype != jnp.bfloat16:
+        return (1 - share) * old + share * new
+    wide = lambda stored: storage.widen(stored).astype(jnp.float32)
+    rows = ((1 - share) * wide(old) + share * wide(new)).reshape(-1, old.shape[-1])
+    bits = jax.random.bits(jax.random.fold_in(key, number), (2,), jnp.uint32)
+    flat = old.reshape(-1, old.shape[-1])
+    return storage.narrow(rows, flat, jnp.arange(rows.shape[0]), bits).reshape(*old.shape)

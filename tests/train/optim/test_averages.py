@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from mhe_jax.ops import storage
 from mhe_jax.train.optim import averages
 
 STEPS_PER_EPOCH = 5
@@ -12,7 +13,7 @@ STEPS_PER_EPOCH = 5
 def run(section, steps):
     """Averages weights that equal step + 1 after each step; the weights before the first step are 0."""
     rule = averages.build_average(ConfigDict(section), STEPS_PER_EPOCH)
-    update = jax.jit(lambda average, weights, step: averages.update(rule, average, weights, step))
+    update = jax.jit(lambda average, weights, step: averages.update(rule, average, weights, step, jax.random.key(0)))
     average = averages.start(rule, {"w": jnp.zeros(())})
     for step in range(steps):
         average = update(average, {"w": jnp.float32(step + 1)}, jnp.int32(step))
@@ -40,6 +41,33 @@ def test_swa_averages_the_start_of_its_epoch_and_every_nth_step_from_the_first_o
 
 def test_swa_follows_the_weights_before_it_starts():
     assert float(run({"name": "swa", "start_epoch": 2, "every_steps": 3}, 7)["weights"]["w"]) == 7.0
+
+
+@pytest.mark.parametrize("kept", ["bfloat16", "float8"])
+def test_an_average_of_a_narrow_table_is_as_narrow_and_right_on_average(kept):
+    """.99 of a number and .01 of the next one are nearest to the number itself."""
+    rule = averages.build_average(ConfigDict({"name": "ema", "decay": 0.99}), STEPS_PER_EPOCH)
+    table = lambda value: {"t": storage.store(jnp.full((8, 16, 32), value), kept), "b": jnp.full(3, value)}
+
+    def step(average, step):
+        key = jax.random.fold_in(jax.random.key(0), step)
+        return averages.update(rule, average, table(1.125), step, key), None
+
+    begun = {"weights": table(1.0), "count": jnp.int32(1000)}
+    average, _ = jax.jit(lambda begun: jax.lax.scan(step, begun, jnp.arange(100)))(begun)
+    want = 1.125 - 0.125 * 0.99**100
+    np.testing.assert_allclose(average["weights"]["b"], want, rtol=1e-5)
+    found = average["weights"]["t"]
+    assert found.dtype == storage.STORAGES[kept]
+    np.testing.assert_allclose(np.asarray(storage.widen(found), np.float64).mean(), want, atol=2e-3)
+
+
+def test_an_average_that_follows_its_weights_is_them_exactly():
+    rule = averages.build_average(ConfigDict({"name": "swa", "start_epoch": 9, "every_steps": 1}), STEPS_PER_EPOCH)
+    rng = np.random.default_rng(0)
+    tables = [{"t": storage.store(jnp.asarray(rng.normal(size=(7, 5)), jnp.float32), "float8")} for _ in range(2)]
+    average = averages.update(rule, averages.start(rule, tables[0]), tables[1], jnp.int32(0), jax.random.key(0))
+    np.testing.assert_array_equal(storage.widen(average["weights"]["t"]), storage.widen(tables[1]["t"]))
 
 
 @pytest.mark.parametrize(
