@@ -65,7 +65,7 @@ class Settings:
     table_optimizer: ConfigDict = option(
         {
             "name": "none",
-            "update": "sparse",
+            "updates": "sparse",
             "storage": "float32",
             "moments": "float32",
             "rate": 1.0,

@@ -164,7 +164,7 @@ def embedded_words() -> ConfigDict:
 
 CASCADE = {"num_candidates": 4, "hidden_dim": 8}
 ENCODER = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 8}
-OWNED = {"name": "sgd", "update": "owned"}
+OWNED = {"name": "sgd", "updates": "owned"}
 DROPOUT = {"hidden_dropout": 0.1, "attention_dropout": 0.1, "feature_dropout": 0.1}
 
 # By `section:entry`, a run that uses the entry; its fields are those that are changed.

@@ -24,8 +24,6 @@ def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     """
     config = {name: dict(value) if isinstance(value, dict) else value for name, value in config.items()}
     _move_clip(config)
-    if "updates" in config.get("table_optimizer", {}):
-        config["table_optimizer"]["update"] = config["table_optimizer"].pop("updates")
     data = config.get("data", {}).get("name")
     if "head" in config:
         _move_sampler(config["head"], data)

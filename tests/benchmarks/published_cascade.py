@@ -68,8 +68,8 @@ def main(_: list[str]) -> None:
     candidates = {
         "PyTorch, AdamW": Published,
         "mhc, AdamW": ours,
-        "mhc, its table owned, SGD": lambda: ours(SGD(update="owned")),
-        "mhc, its table owned, AdamW": lambda: ours(AdamW(update="owned")),
+        "mhc, its table owned, SGD": lambda: ours(SGD(updates="owned")),
+        "mhc, its table owned, AdamW": lambda: ours(AdamW(updates="owned")),
     }
     in_turns(candidates, FLAGS.rounds, FLAGS.steps)
 

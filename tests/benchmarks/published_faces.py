@@ -73,8 +73,8 @@ def ours(name: str, of_table: Rule | None, **fields) -> HeadStep:
 
 
 def main(_: list[str]) -> None:
-    with_momentum = SGD(update="owned", momentum=MOMENTUM, weight_decay=DECAY)
-    without = SGD(update="owned", rate=10.0, weight_decay=DECAY)
+    with_momentum = SGD(updates="owned", momentum=MOMENTUM, weight_decay=DECAY)
+    without = SGD(updates="owned", rate=10.0, weight_decay=DECAY)
     sampled = {"head_sizes": (FLAGS.groups, FLAGS.size), "sampler": {"name": "batch_union"}}
     candidates = {
         "PyTorch, B1": Published,

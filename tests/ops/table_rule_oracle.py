@@ -8,11 +8,11 @@ from mhe_jax.train.optim.table_rules import SGD, Adagrad, AdamW, RowwiseAdagrad
 
 RATE = 0.5
 RULES = {
-    "sgd": SGD(update="owned", rate=2.0, weight_decay=0.01),
-    "momentum": SGD(update="owned", rate=2.0, weight_decay=0.01, momentum=0.9),
+    "sgd": SGD(updates="owned", rate=2.0, weight_decay=0.01),
+    "momentum": SGD(updates="owned", rate=2.0, weight_decay=0.01, momentum=0.9),
     "rowwise_adagrad": RowwiseAdagrad(rate=0.1, weight_decay=0.01),
-    "adagrad": Adagrad(update="owned", rate=0.1, weight_decay=0.01),
-    "adamw": AdamW(update="owned", rate=0.1, weight_decay=0.01),
+    "adagrad": Adagrad(updates="owned", rate=0.1, weight_decay=0.01),
+    "adamw": AdamW(updates="owned", rate=0.1, weight_decay=0.01),
 }
 
 

@@ -133,7 +133,7 @@ def test_a_margin_moves_rows_as_its_gradient_says(margin):
         context = Context(visits=visits, statistics=head.statistics())
         return head.apply({"params": params}, features, labels, context, method="loss")[0].mean()
 
-    rule = SGD(update="owned", rate=0.1)
+    rule = SGD(updates="owned", rate=0.1)
     gradient = jax.grad(loss)(params, {})["kernel"]
     after = jax.grad(loss)(params, {"kernel": Visit(rule, jnp.float32(RATE), KEY, {})})["kernel"]
     np.testing.assert_allclose(after, params["kernel"] - 0.1 * RATE * gradient, rtol=1e-5, atol=1e-7)
@@ -185,7 +185,7 @@ def check_sampled(kind, sampler, rule):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sampled_head_moves_the_groups_that_it_trains(kind, sampler):
-    check_sampled(kind, sampler, SGD(update="owned", rate=2.0))
+    check_sampled(kind, sampler, SGD(updates="owned", rate=2.0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -196,13 +196,13 @@ def test_a_sampled_head_on_a_mesh(kind, rule, mesh):
 
 @pytest.mark.parametrize("groups", [3, 37], ids=["long groups", "groups of one"])
 def test_groups_of_any_length_move(groups):
-    after, want, *_ = sampled_steps("softmax", "union", SGD(update="owned", rate=2.0), groups)
+    after, want, *_ = sampled_steps("softmax", "union", SGD(updates="owned", rate=2.0), groups)
     np.testing.assert_allclose(after, want, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_that_a_step_leaves_out_do_not_decay(kind):
-    after, _, _, _, before = sampled_steps(kind, "union", SGD(update="owned", weight_decay=0.5))
+    after, _, _, _, before = sampled_steps(kind, "union", SGD(updates="owned", weight_decay=0.5))
     stayed = (np.asarray(after) == before).all(axis=(1, 2))
     _, labels = problem(kind)
     used = np.unique(labels[:2] // 2)
@@ -210,7 +210,7 @@ def test_rows_that_a_step_leaves_out_do_not_decay(kind):
 
 
 def test_sampled_rows_are_kept_in_bfloat16():
-    after, want, _, _, before = sampled_steps("softmax", "some", SGD(update="owned", rate=2.0), storage="bfloat16")
+    after, want, _, _, before = sampled_steps("softmax", "some", SGD(updates="owned", rate=2.0), storage="bfloat16")
     assert after.dtype == jnp.bfloat16
     found = np.asarray(after).astype(np.float64)
     # The gradient that `want` is made of was rounded to the table's dtype.
@@ -219,7 +219,7 @@ def test_sampled_rows_are_kept_in_bfloat16():
 
 
 def test_many_steps_of_bfloat16_follow_float32_where_the_nearest_number_stands_still():
-    rule, steps = SGD(update="owned"), 400
+    rule, steps = SGD(updates="owned"), 400
     visit = Visit(rule, jnp.float32(1e-3), KEY, {})
     fresh, gradient = jnp.ones(64, bool), jnp.full((64, 8), -0.5)
     table = jnp.ones((64, 8), jnp.bfloat16)
@@ -252,7 +252,7 @@ def test_moments_in_bfloat16_are_rounded_by_chance_and_rows_move_by_what_is_kept
 
 def test_a_mean_of_squares_in_bfloat16_decays_though_each_step_is_less_than_a_number():
     """.999 of a number is nearer to the number itself than to the next one."""
-    rule, table = AdamW(update="owned", rate=0.0, moments="bfloat16"), jnp.ones((64, 8))
+    rule, table = AdamW(updates="owned", rate=0.0, moments="bfloat16"), jnp.ones((64, 8))
     slots, every = jax.tree.map(jnp.ones_like, rule.init(table)), jnp.ones(64, bool)
 
     def step(slots, key):

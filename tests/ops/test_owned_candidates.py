@@ -175,19 +175,19 @@ def cascade_step(name, rule, storage, mask_padding=True):
 @pytest.mark.parametrize("mask_padding", [True, False])
 @pytest.mark.parametrize("name", HEADS)
 def test_cascades_move_their_tables_as_the_gradient_says(name, mask_padding):
-    for after, before, gradient in cascade_step(name, SGD(update="owned", rate=2.0), "float32", mask_padding).values():
+    for after, before, gradient in cascade_step(name, SGD(updates="owned", rate=2.0), "float32", mask_padding).values():
         assert np.abs(gradient).max() > 1e-3
         np.testing.assert_allclose(after, before - 2.0 * RATE * gradient, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["candidates", "faces", "many of three levels"])
 def test_cascades_on_a_mesh(name, mesh):
-    for after, before, gradient in cascade_step(name, SGD(update="owned", rate=2.0), "float32").values():
+    for after, before, gradient in cascade_step(name, SGD(updates="owned", rate=2.0), "float32").values():
         np.testing.assert_allclose(after, before - 2.0 * RATE * gradient, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["candidates", "faces", "many labels"])
 def test_cascades_of_float8(name):
-    for after, before, gradient in cascade_step(name, SGD(update="owned", rate=2.0), "float8").values():
+    for after, before, gradient in cascade_step(name, SGD(updates="owned", rate=2.0), "float8").values():
         want = np.asarray(before - 2.0 * RATE * gradient)
         assert (np.abs(after - want) <= np.abs(want) * 2.0**-3 + 2.0**-12 * np.abs(want).max()).all()

@@ -56,7 +56,7 @@ def test_a_run_that_is_resumed_or_on_another_mesh_is_the_same(tmp_path):
 )
 def test_an_owned_table_is_moved_by_both_labels(head, tmp_path):
     plain = {"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
-    for name, table in (("none", {"name": "none"}), ("owned", {"name": "sgd", "update": "owned"})):
+    for name, table in (("none", {"name": "none"}), ("owned", {"name": "sgd", "updates": "owned"})):
         config = make()
         config.head, config.optimizer, config.table_optimizer = head(), dict(plain), table
         train_and_evaluate(config, tmp_path / name)

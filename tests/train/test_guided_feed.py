@@ -150,7 +150,7 @@ def test_texts_learn_from_grades_weights_and_a_teacher(tmp_path, head):
             {
                 "distillation__name": "scores",
                 "distillation__temperature": 2.0,
-                "table_optimizer": {"name": "sgd", "update": "owned"},
+                "table_optimizer": {"name": "sgd", "updates": "owned"},
             },
             "a step goes twice through the table",
         ),

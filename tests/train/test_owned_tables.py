@@ -15,7 +15,7 @@ from tests.train.saved import assert_same, final_weights
 
 pytestmark = pytest.mark.slow
 
-OWNED = {"name": "sgd", "update": "owned", "storage": "float32", "rate": 1.0, "weight_decay": 0.0}
+OWNED = {"name": "sgd", "updates": "owned", "storage": "float32", "rate": 1.0, "weight_decay": 0.0}
 PLAIN = {"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
 KINDS = {
     "pictures": (tiny_config, heads.ohe),
@@ -51,7 +51,7 @@ def test_sampled_groups_of_float32_are_trained_as_row_sparse_sgd_trains_them(kin
         config.head = {**SAMPLED[kind]((5, 0)), "sampler": heads.sampler("batch_union"), **margin}
         config.table_optimizer = dict(OWNED) if update != "none" else {"name": "none"}
         if update == "sparse":
-            config.table_optimizer.update = update
+            config.table_optimizer.updates = update
         train_and_evaluate(config, tmp_path / update)
         found[update] = final_weights(tmp_path / update), losses(tmp_path / update)
     (owned, owned_losses), (other, other_losses) = found.values()
@@ -84,13 +84,13 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-@pytest.mark.parametrize(("kind", "update"), [("pictures", "owned"), ("texts", "owned"), ("pictures", "dense")])
-def test_a_table_is_trained_as_the_same_rule_trains_all_parameters(kind, update, name, tmp_path):
+@pytest.mark.parametrize(("kind", "updates"), [("pictures", "owned"), ("texts", "owned"), ("pictures", "dense")])
+def test_a_table_is_trained_as_the_same_rule_trains_all_parameters(kind, updates, name, tmp_path):
     of_table, of_all = SAME[name]
     for which in ("alone", "all"):
         config = make(kind)
         config.optimizer = {"name": name, **of_all}
-        alone = {"name": name, "update": update, **of_table}
+        alone = {"name": name, "updates": updates, **of_table}
         config.table_optimizer = alone if which == "alone" else {"name": "none"}
         train_and_evaluate(config, tmp_path / which)
     alone, together = final_weights(tmp_path / "alone"), final_weights(tmp_path / "all")
@@ -187,20 +187,20 @@ def test_a_narrow_run_learns_and_can_be_asked(storage, build, tmp_path):
     [
         ({"accumulate_steps": 2}, "config.accumulate_steps is 2, but the parts of a batch would each move the table"),
         ({"clip": {"name": "norm", "norm": 1.0}}, "config.clip.norm .1.0. needs the norm of the whole gradient"),
-        ({"head": heads.mhp((4, 5))}, "config.table_optimizer.update is 'owned' but this head's loss moves no table"),
-        ({"table_optimizer.storage": "float16"}, "storage is 'float16'; of update 'owned' it must be one of float32"),
+        ({"head": heads.mhp((4, 5))}, "config.table_optimizer.updates is 'owned' but this head's loss moves no table"),
+        ({"table_optimizer.storage": "float16"}, "storage is 'float16'; of updates 'owned' it must be one of float32"),
         (
             {"table_optimizer.moments": "float8"},
-            "moments is 'float8'; of update 'owned' it must be one of float32, bfl",
+            "moments is 'float8'; of updates 'owned' it must be one of float32, bfl",
         ),
-        ({"table_optimizer.update": "densely"}, "update is 'densely'; it must be one of dense, sparse, owned"),
+        ({"table_optimizer.updates": "densely"}, "updates is 'densely'; it must be one of dense, sparse, owned"),
         (
-            {"table_optimizer": {"name": "adamw", "update": "sparse", "storage": "bfloat16"}},
-            "storage is 'bfloat16'; of update 'sparse' it must be one of float32",
+            {"table_optimizer": {"name": "adamw", "updates": "sparse", "storage": "bfloat16"}},
+            "storage is 'bfloat16'; of updates 'sparse' it must be one of float32",
         ),
         (
-            {"table_optimizer": {"name": "none", "update": "owned"}},
-            "has update 'owned', but with the name 'none' config.op",
+            {"table_optimizer": {"name": "none", "updates": "owned"}},
+            "has updates 'owned', but with the name 'none' config.op",
         ),
     ],
 )

@@ -228,27 +228,27 @@ def build_optimizer(
         return Optimizer(transform, schedule, freeze_backbone=freeze_backbone)
     names = rules.offered(rule, sparse_tables, owned_tables)
     if not names:
-        raise ValueError(_nothing_offered(table_section.name, rule.update, bool(owned_tables)))
+        raise ValueError(_nothing_offered(table_section.name, rule.updates, bool(owned_tables)))
     if clip is not None and "head" in clip.parts:
         raise ValueError(
             f"config.clip.norm ({clip.norm}) needs the norm of the whole gradient, which config.table_optimizer "
             f"{table_section.name!r} never forms: set clip.name = 'none', clip.parts = ('backbone',), or "
             "table_optimizer.name = 'none'"
         )
-    return Optimizer(transform, schedule, rule, freeze_backbone=freeze_backbone, **{rule.update: names})
+    return Optimizer(transform, schedule, rule, freeze_backbone=freeze_backbone, **{rule.updates: names})
 
 
-def _nothing_offered(name: str, update: str, can_own: bool) -> str:
+def _nothing_offered(name: str, updates: str, can_own: bool) -> str:
     """Why a head has no table for a rule."""
-    if update == "owned":
+    if updates == "owned":
         return (
-            "config.table_optimizer.update is 'owned' but this head's loss moves no table itself: those of one-hot "
+            "config.table_optimizer.updates is 'owned' but this head's loss moves no table itself: those of one-hot "
             "heads and cascades do, and of sampled ones whose sampler draws for the whole batch: set "
-            "update = 'sparse' or name = 'none'"
+            "updates = 'sparse' or name = 'none'"
         )
-    what = "no table of which a step touches only a part" if update == "sparse" else "no large table"
+    what = "no table of which a step touches only a part" if updates == "sparse" else "no large table"
     return f"config.table_optimizer is {name!r} but this head has {what}: set config.table_optimizer.name = 'none'" + (
-        ", or update = 'owned'" if can_own else ""
+        ", or updates = 'owned'" if can_own else ""
     )
 
 

@@ -28,7 +28,7 @@ def build_table_optimizer(section: ConfigDict) -> Rule | None:
 def offered(rule: Rule, sparse_tables: tuple[str, ...], owned_tables: tuple[str, ...]) -> tuple[str, ...]:
     """Which tables of a head a rule can have, of those that its loss can move and those of which it can use a part."""
     by_update = {"sparse": sparse_tables, "owned": owned_tables, "dense": (*owned_tables, *sparse_tables)}
-    return tuple(dict.fromkeys(by_update[rule.update]))
+    return tuple(dict.fromkeys(by_update[rule.updates]))
 
 
 def init(rule: Rule, tables: dict[str, Any]) -> dict[str, Slots]:

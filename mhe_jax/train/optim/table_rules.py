@@ -1,7 +1,7 @@
 """Optimizers of one large table, written for any rows of it: `config.table_optimizer`.
 
 A rule takes the gradient into its slots, `absorb`, and then moves the rows, `move`, by the slots as they are after it:
-`mhe_jax.ops.owned` says why they are apart. Which rows a step brings is not the rule's affair: all (`update='dense'`),
+`mhe_jax.ops.owned` says why they are apart. Which rows a step brings is not the rule's affair: all (`updates='dense'`),
 those of the blocks in use (`'sparse'`), or block after block while the gradient is made (`'owned'`). Rows that a step
 does not bring stay as they are, and so do their slots, but for those of 'dense' no rows do.
 """
@@ -26,7 +26,7 @@ class Rule:
     """What all rules of tables have.
 
     Attributes:
-      update: 'dense' makes the gradient of the whole table, and moves all of it; 'sparse' gathers the blocks that a
+      updates: 'dense' makes the gradient of the whole table, and moves all of it; 'sparse' gathers the blocks that a
         step uses, moves them, and puts them back; 'owned' moves rows in the pass that makes their gradient, which is
         never whole, see `mhe_jax.ops.owned`.
       storage: how an owned table is kept, see `mhe_jax.ops.storage`; 'bfloat16' and 'float8' are rounded by chance.
@@ -35,10 +35,10 @@ class Rule:
       weight_decay: how fast weights shrink.
 
     Raises:
-      ValueError: for an update that there is not, or numbers that are not kept so.
+      ValueError: for updates that there is not, or numbers that are not kept so.
     """
 
-    update: str = "sparse"
+    updates: str = "sparse"
     storage: str = "float32"
     moments: str = "float32"
     rate: float = 1.0
@@ -46,13 +46,13 @@ class Rule:
 
     def __post_init__(self):
         path, kinds = "config.table_optimizer", ", ".join(_UPDATES)
-        if self.update not in _UPDATES:
-            raise ValueError(f"{path}.update is {self.update!r}; it must be one of {kinds}")
+        if self.updates not in _UPDATES:
+            raise ValueError(f"{path}.updates is {self.updates!r}; it must be one of {kinds}")
         for field, known in (("storage", tuple(STORAGES)), ("moments", ("float32", "bfloat16"))):
-            known = known if self.update == "owned" else ("float32",)
+            known = known if self.updates == "owned" else ("float32",)
             if (said := getattr(self, field)) not in known:
                 raise ValueError(
-                    f"{path}.{field} is {said!r}; of update {self.update!r} it must be one of {', '.join(known)}"
+                    f"{path}.{field} is {said!r}; of updates {self.updates!r} it must be one of {', '.join(known)}"
                 )
 
     @property
@@ -122,7 +122,7 @@ class RowwiseAdagrad(Rule):
       eps: added to the root, above 0.
     """
 
-    update: str = "owned"
+    updates: str = "owned"
     eps: float = 1e-10
 
     def __post_init__(self):
@@ -189,7 +189,7 @@ class AdamW(Rule):
 
     def init(self, table):
         # Blocks are brought whole, but of an owned table rows are; its slots go through `jax.grad`, as reals alone do.
-        owned = self.update == "owned"
+        owned = self.updates == "owned"
         count = jnp.zeros(table.shape[:-1] if owned else table.shape[:1], jnp.float32 if owned else jnp.int32)
         return {**super().init(table), "count": count}
 
@@ -206,7 +206,7 @@ class AdamW(Rule):
 
 
 def none(
-    update: str = "sparse",
+    updates: str = "sparse",
     storage: str = "float32",
     moments: str = "float32",
     rate: float = 1.0,
@@ -215,10 +215,10 @@ def none(
     """No rule: `config.optimizer` trains the tables with all other parameters.
 
     Args:
-      update, storage, moments, rate, weight_decay: of the rules, for the command line to set with the name; here as
+      updates, storage, moments, rate, weight_decay: of the rules, for the command line to set with the name; here as
         they are.
     """
-    fields = {"update": update, "storage": storage, "moments": moments, "rate": rate, "weight_decay": weight_decay}
+    fields = {"updates": updates, "storage": storage, "moments": moments, "rate": rate, "weight_decay": weight_decay}
     changed = {name: value for name, value in fields.items() if value != getattr(Rule, name)}
     if changed:
         said = ", ".join(f"{name} {value!r}" for name, value in changed.items())

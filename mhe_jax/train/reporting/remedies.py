@@ -44,7 +44,7 @@ def owned_table(settings: Settings, platform: str) -> dict[str, Any]:
         return {}
     fields = {
         "name": "sgd",
-        "update": "owned",
+        "updates": "owned",
         "storage": "float32" if platform == "cpu" else "bfloat16",  # XLA for CPUs widens narrow tables
         "rate": round(optimizer.get("head_rate", 1.0) / (1 - optimizer.get("momentum", 0.9)), 6),
         "weight_decay": optimizer.get("weight_decay", 0.0),

@@ -59,7 +59,7 @@ def test_what_does_not_fit_gets_the_settings_that_were_tried():
     plain = "--config.optimizer.momentum=0.0 --config.optimizer.nesterov=False"
     assert plain in flags
     assert "--config.dtype=bfloat16" in flags
-    assert any("--config.table_optimizer.update=owned" in flag for flag in flags)
+    assert any("--config.table_optimizer.updates=owned" in flag for flag in flags)
     text = description.as_text(found)
     assert "does not fit" in text
     assert "ohe with other settings" in text
@@ -146,9 +146,9 @@ def test_nothing_fits_a_device_without_memory():
 @pytest.mark.parametrize(
     ("arg", "section", "message"),
     [
-        ("images,ohe", {"name": "sgd", "update": "ownd"}, "updates is 'ownd'"),
+        ("images,ohe", {"name": "sgd", "updates": "ownd"}, "updates is 'ownd'"),
         ("images,ohe", {"name": "none", "storage": "bfloat16"}, "with the name 'none' config.optimizer trains"),
-        ("images,mhp", {"name": "sgd", "update": "owned"}, "this head's loss moves no table"),
+        ("images,mhp", {"name": "sgd", "updates": "owned"}, "this head's loss moves no table"),
         ("images,ohe", {"name": "sgd"}, "this head has no table of which a step touches only a part"),
     ],
 )
@@ -172,7 +172,7 @@ def test_owned_tables_are_proposed_where_they_train_as_the_config_does(fields):
     whole = Settings.from_config(scaling("images,ohe", **{"optimizer.weight_decay": 1e-4}))
     assert remedies.owned_table(whole, "gpu") == {
         "table_optimizer.name": "sgd",
-        "table_optimizer.update": "owned",
+        "table_optimizer.updates": "owned",
         "table_optimizer.storage": "bfloat16",
         "table_optimizer.rate": 10.0,
         "table_optimizer.weight_decay": 1e-4,
