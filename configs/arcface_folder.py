@@ -36,6 +36,7 @@ def get_config(arg=""):
         warmup_epochs=1.0,
         epochs=30.0,
         batch=256,
+        large=False,
     )
     config.data.name = "face_folder"
     if "cpu" in words:

@@ -11,10 +11,11 @@ from mhe_jax.recipes.base import base_config
 
 
 def get_config(arg=""):
-    """Arguments: one of `ohe`, `mhp`, `mhc`, `mhs` (default `mhp`), head sizes such as 1000x1000, `smoke`; `owned` for
-    a table of `ohe` or `mhc` in bfloat16 that its loss moves itself."""
+    """Arguments: one of `ohe`, `mhp`, `mhc`, `mhs` (default `mhp`), head sizes such as 1000x1000, `smoke`; `dense` for
+    tables that `config.optimizer` trains: else the loss moves those of `ohe` and `mhc` itself, in bfloat16, by the same
+    rule, and with `owned` without momentum."""
     names = ("ohe", "mhp", "mhc", "mhs")
-    sizes, flags = parse(arg, *names, "owned", "smoke")
+    sizes, flags = parse(arg, *names, "dense", "owned", "smoke")
     head = one_of(flags, names, "heads", "mhp")
     config = base_config()
     config.data = {
@@ -29,8 +30,9 @@ def get_config(arg=""):
     config.head = getattr(heads, head)(sizes)
     config.optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
     config.schedule = {"name": "constant", "learning_rate": 0.1, "warmup_epochs": 0.0, "per_epoch": False}
-    if "owned" in flags:
-        config.table_optimizer = dict(heads.OWNED_TABLES)
+    of_tables = one_of(flags, ("dense", "owned"), "table optimizers")
+    if head in ("ohe", "mhc") and of_tables != "dense":
+        config.table_optimizer = dict(heads.OWNED_TABLES if of_tables == "owned" else heads.OWNED_SGD)
     config.total_epochs = 1.0
     if "smoke" in flags:
         config.data.num_classes, config.data.num_examples, config.data.num_eval_examples = 101, 64, 16

@@ -17,4 +17,4 @@ RECIPES = {name: recipe(epochs=5, swa=(0, 10000), **SETTINGS) for name in ("bert
 
 def get_config(arg=""):
     data = {"path": "", "num_classes": 2812281, "propensity": AMAZON}
-    return make(arg, data=data, recipes=RECIPES, head_sizes=(8761, 321), own_valid=4000)
+    return make(arg, data=data, recipes=RECIPES, large=True, head_sizes=(8761, 321), own_valid=4000)

@@ -18,4 +18,4 @@ RECIPES = {name: recipe(epochs=15, swa=(1, 1000), **SETTINGS) for name in ("bert
 
 def get_config(arg=""):
     data = {"path": "", "num_classes": 670091, "propensity": AMAZON}
-    return make(arg, data=data, recipes=RECIPES, head_sizes=(8377, 80))
+    return make(arg, data=data, recipes=RECIPES, large=True, head_sizes=(8377, 80))

@@ -17,4 +17,4 @@ RECIPES = {name: recipe(epochs=10, swa=(4, 3000), **SETTINGS) for name in ("bert
 
 def get_config(arg=""):
     data = {"path": "", "num_classes": 501070, "propensity": WIKIPEDIA}
-    return make(arg, data=data, recipes=RECIPES, head_sizes=(5630, 89))
+    return make(arg, data=data, recipes=RECIPES, large=True, head_sizes=(5630, 89))

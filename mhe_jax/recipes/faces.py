@@ -23,13 +23,13 @@ BACKBONES: dict[str, dict] = {
     },
 }
 MARGINS = ("arcface", "cosface", "combined", "curricularface", "magface", "adaface", "none")
-FLAGS = ("sparse", "owned", "reference", "smoke")
+FLAGS = ("dense", "sparse", "owned", "reference", "smoke")
 
 
 def head(arg, default, sizes, margin):
     """The head of an argument string, and the string's flags.
 
-    Arguments: a variant, a margin, head sizes such as 13x7187, `sparse`, `owned`, `reference`, `smoke`.
+    Arguments: a variant, a margin, head sizes such as 13x7187, `dense`, `sparse`, `owned`, `reference`, `smoke`.
 
     Args:
       arg: the string.
@@ -41,26 +41,36 @@ def head(arg, default, sizes, margin):
     variant = one_of(words, VARIANTS, "variants", default)
     section = VARIANTS[variant](given or (() if variant in ("full", "partial") else sizes))
     named = one_of(words, MARGINS, "margins")
-    one_of(words, ("sparse", "owned"), "table optimizers")
+    one_of(words, ("dense", "sparse", "owned"), "table optimizers")
     section["margin"] = heads.margin(named) if named else margin
     if "reference" in words:
         section.update(heads.FACE_REFERENCE[section["name"]])
     return section, words, variant
 
 
-def tables(variant, words, sparse):
-    """The section of the table optimizer that `head`'s results ask for, `sparse` being the row-sparse one; or None."""
+def tables(variant, words, sparse, usual=None):
+    """The section of the table optimizer that `head`'s results ask for, or None.
+
+    Args:
+      variant, words: of `head`.
+      sparse: the row-sparse one.
+      usual: the one where none is asked for, in the place of none, or of the row-sparse one of `partial`.
+    """
     if "owned" in words:
         return heads.OWNED_TABLES
+    if usual and variant != "mhp" and not {"dense", "sparse", "reference"} & set(words):
+        return usual
     return sparse if variant == "partial" or "sparse" in words else None
 
 
 def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
     """The config of a training set in records; `recipe` holds what the published one sets: batch, learning_rate, ...
 
-    `partial` updates the sampled rows alone, as PartialFC does; `sparse` does so for `mhs`. With `owned` the table of
-    `full`, `mhs` or `partial` is one of bfloat16 numbers that its loss moves itself, see `mhe_jax.ops.owned`.
-    `reference` is float32 and decays all parameters, and `mhs` lets codes without an identity into the softmax.
+    The loss moves the tables itself, see `mhe_jax.ops.owned`, by SGD with momentum as the published code has it, but
+    of bfloat16 numbers; with `owned` without momentum. A step of `partial` moves the sampled rows alone, as PartialFC
+    does, one of `mhs` the groups of the batch, and one of `mhc` the children of its nodes. `sparse` gathers the rows of
+    `partial` and `mhs` and puts them back; `dense` moves all, with all other parameters. `reference` does without
+    owned tables, is float32 and decays all parameters, and `mhs` lets codes without an identity into the softmax.
     """
     section, words, variant = head(arg, recipe.get("variant", "mhs"), sizes, margin or heads.margin("arcface"))
     config = base_config()
@@ -95,7 +105,8 @@ def make(arg, backbone, num_classes, sizes, margin=None, **recipe):
         "layer_decay": 1.0,
         "unfreeze_steps": (),
     }
-    if rule := tables(variant, words, heads.FACE_SPARSE_TABLES):
+    usual = heads.OWNED_SGD if recipe.get("large", True) else None
+    if rule := tables(variant, words, heads.FACE_SPARSE_TABLES, usual):
         config.table_optimizer = {**rule, "weight_decay": decay}
     config.clip = {"name": "norm", "norm": 5.0, "parts": ("backbone",)}
     config.schedule = {

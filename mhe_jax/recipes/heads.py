@@ -240,7 +240,11 @@ def frequent(section, number, bottleneck=64):
 FREQUENCY = {"name": "frequency", "path": "", "epochs": 2.0}
 
 # For `config.table_optimizer`: the tables' own learning rate is `rate` times the schedule's.
-# Ten times the rate stands in the place of .9 of momentum.
+# By the rule of all else, in the pass that makes their gradient, which is never whole: what a large table trains with.
+_OWNED = {"updates": "owned", "storage": "bfloat16", "moments": "bfloat16", "rate": 1.0}
+OWNED_SGD = {"name": "sgd", **_OWNED, "momentum": 0.9, "weight_decay": 0.0}
+OWNED_ADAMW = {"name": "adamw", **_OWNED, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
+# Without momentum they are all there is. Ten times the rate stands in the place of .9 of momentum.
 OWNED_TABLES = {"name": "sgd", "updates": "owned", "storage": "bfloat16", "rate": 10.0, "weight_decay": 0.0}
 SPARSE_TABLES = {"name": "adamw", "rate": 1.0, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01}
 FACE_SPARSE_TABLES = {"name": "sgd", "rate": 1.0, "momentum": 0.9, "weight_decay": 5e-4}

@@ -48,7 +48,7 @@ def recipe(*, epochs, batch, max_length, swa, eval_step=0, candidates=10, hidden
     )
 
 
-def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_valid=0):
+def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_valid=0, large=False):
     """The config of a data set.
 
     Args:
@@ -58,9 +58,11 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
       head_sizes: groups and labels per group.
       encoder: the default one.
       head: the default one.
+      large: whether outside reference mode the loss moves the tables itself, by the rule of all else, in bfloat16; the
+        argument `dense` leaves them to `config.optimizer`, and `sparse` moves the used rows alone.
       own_valid: documents, or below 1 their share, held out outside reference mode where the published recipe has none.
     """
-    sizes, words = parse(arg, "reference", "sparse", "single", "smoke", *CHECKPOINTS, *HEADS)
+    sizes, words = parse(arg, "reference", "dense", "sparse", "single", "smoke", *CHECKPOINTS, *HEADS)
     default, encoder = encoder, one_of(words, CHECKPOINTS, "encoders", encoder)
     head = one_of(words, HEADS, "heads", head)
     chosen, reference = recipes.get(encoder, recipes[default]), "reference" in words
@@ -140,8 +142,11 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
     config.dropout_off_after_step = chosen["eval_step"] if reference else 0
     config.dtype = "float32" if reference else "bfloat16"
     config.matmul_precision = "highest" if reference else "default"
-    if "sparse" in words:
+    of_tables = one_of(words, ("dense", "sparse"), "table optimizers")
+    if of_tables == "sparse":
         config.table_optimizer = dict(heads.SPARSE_TABLES)
+    elif large and not reference and of_tables is None and head != "mhp":
+        config.table_optimizer = {**heads.OWNED_ADAMW, "eps": config.optimizer.eps, "rate": head_rate}
     # A step of an encoder is long enough to hide the host, and documents of different lengths share no program.
     config.steps_per_dispatch = 1
     config.seed = 6088 if reference else 0

@@ -204,7 +204,7 @@ def _choices(config: ConfigDict, target: Target | None, failed: list[ValueError]
         if kind == "faces" and "margin" in config.head:
             fields.margin = config.head.margin
         may_own = name in ("ohe", "mhc")
-        owned = remedies.owned_table(Settings.from_config(config), _platform(target)) if may_own else {}
+        owned = remedies.owned_tables(Settings.from_config(config), _platform(target)) if may_own else []
         for changes in _changes(config, target, owned):
             changed = config.copy_and_resolve_references()
             with changed.unlocked():
@@ -238,7 +238,7 @@ def _platform(target: Target | None) -> str:
     return target.devices[0].platform if target else jax.default_backend()
 
 
-def _changes(config: ConfigDict, target: Target | None, owned: dict) -> Iterator[dict[str, Any]]:
+def _changes(config: ConfigDict, target: Target | None, owned: list) -> Iterator[dict[str, Any]]:
     """What makes a model smaller, from what costs nothing: rows over all devices, an optimizer without slots, then a
     table that is all there is, where the head can have one."""
     devices = len(target.devices) if target else jax.device_count()
@@ -246,7 +246,7 @@ def _changes(config: ConfigDict, target: Target | None, owned: dict) -> Iterator
     # The shipped config may look ahead where the asked one does not, and needs a momentum for that.
     plain = {"optimizer.momentum": 0.0, "optimizer.nesterov": False}
     slots: list[dict] = [{}, plain] if config.optimizer.get("momentum") else [{}]
-    for change, mesh in itertools.product([*slots, *([owned] if owned else [])], meshes):
+    for change, mesh in itertools.product([*slots, *owned], meshes):
         yield {**mesh, **change}
 
 

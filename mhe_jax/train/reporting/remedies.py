@@ -30,26 +30,29 @@ def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
     return [(change, cost) for change, cost in costs if isinstance(cost, HeadCost)]
 
 
-def owned_table(settings: Settings, platform: str) -> dict[str, Any]:
-    """The fields that make a head's table all there is, see `mhe_jax.ops.owned`, by path; none where that does not go.
+def owned_tables(settings: Settings, platform: str) -> list[dict[str, Any]]:
+    """Fields that let a head's loss move its table, see `mhe_jax.ops.owned`, by path; none where that does not go.
 
-    They train as the config does, but for the momentum, in whose place stands a larger rate, and for the decay of a
-    cascade's rows, which is of those that a step uses.
+    The first have the rule of the config's optimizer, so that they train as it does, but for a cascade's rows, of which
+    a step moves those alone that it uses. The second have no momentum, in whose place stands a larger rate, and so no
+    state.
     """
     optimizer, clip = settings.optimizer, settings.clip
     clips_head = clip.name != "none" and "head" in clip.get("parts", ("backbone", "head"))
-    if settings.table_optimizer.name != "none" or optimizer.name != "sgd" or not optimizer.get("momentum", 0.9):
-        return {}
-    if settings.accumulate_steps > 1 or clips_head or settings.average.name != "none" or optimizer.get("no_decay"):
-        return {}
-    fields = {
-        "name": "sgd",
-        "updates": "owned",
-        "storage": "float32" if platform == "cpu" else "bfloat16",  # XLA for CPUs widens narrow tables
-        "rate": round(optimizer.get("head_rate", 1.0) / (1 - optimizer.get("momentum", 0.9)), 6),
-        "weight_decay": optimizer.get("weight_decay", 0.0),
-    }
-    return {f"table_optimizer.{name}": value for name, value in fields.items()}
+    if settings.accumulate_steps > 1 or clips_head or optimizer.get("no_decay") or optimizer.get("decay_after"):
+        return []
+    kept = "float32" if platform == "cpu" else "bfloat16"  # XLA for CPUs widens narrow tables
+    rate, momentum = optimizer.get("head_rate", 1.0), optimizer.get("momentum", 0.9)
+    fields = {"updates": "owned", "storage": kept, "weight_decay": optimizer.get("weight_decay", 0.0)}
+    if optimizer.name == "adamw":
+        constants = {name: optimizer[name] for name in ("b1", "b2", "eps") if name in optimizer}
+        found = [{"name": "adamw", **fields, "moments": kept, "rate": rate, **constants}]
+    else:
+        alone = {"name": "sgd", **fields, "rate": round(rate / (1 - momentum), 6)}
+        same = {"name": "sgd", **fields, "moments": kept, "rate": rate, "momentum": momentum}
+        nesterov = optimizer.get("nesterov", False)
+        found = [*([same] if momentum and not nesterov else []), alone]
+    return [{f"table_optimizer.{name}": value for name, value in one.items()} for one in found]
 
 
 def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[str, Any]]:
@@ -62,8 +65,8 @@ def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[s
     if settings.optimizer.get("momentum"):
         nesterov = {"optimizer.nesterov": False} if settings.optimizer.get("nesterov") else {}
         yield {"optimizer.momentum": 0.0, **nesterov}
-        if settings.head.name in ("ohe", "mhc") and (fields := owned_table(settings, platform)):
-            yield fields
+    if settings.head.name in ("ohe", "mhc") and settings.table_optimizer.name == "none":
+        yield from owned_tables(settings, platform)
     if devices > 1 and settings.mesh.classes == 1:
         yield {"mesh.data": 1, "mesh.classes": devices}
         yield {"shard_backbone": True}

@@ -160,26 +160,30 @@ def test_a_table_optimizer_is_described_as_it_would_be_trained(arg, section, mes
 @pytest.mark.parametrize(
     "fields",
     [
-        {"average": {"name": "ema"}},
         {"accumulate_steps": 2},
         {"clip": {"name": "norm", "norm": 1.0}},
-        {"optimizer": {"name": "adamw"}},
-        {"optimizer.momentum": 0.0},
         {"optimizer.no_decay": ("bias",)},
     ],
 )
 def test_owned_tables_are_proposed_where_they_train_as_the_config_does(fields):
     whole = Settings.from_config(scaling("images,ohe", **{"optimizer.weight_decay": 1e-4}))
-    assert remedies.owned_table(whole, "gpu") == {
-        "table_optimizer.name": "sgd",
-        "table_optimizer.updates": "owned",
-        "table_optimizer.storage": "bfloat16",
-        "table_optimizer.rate": 10.0,
-        "table_optimizer.weight_decay": 1e-4,
-    }
-    assert remedies.owned_table(Settings.from_config(scaling("images,ohe", **fields)), "gpu") == {}
-    faster = remedies.owned_table(Settings.from_config(scaling("images,ohe", **{"optimizer.head_rate": 5.0})), "gpu")
-    assert faster["table_optimizer.rate"] == 50.0
+    same, alone = remedies.owned_tables(whole, "gpu")
+    common = {"name": "sgd", "updates": "owned", "storage": "bfloat16", "weight_decay": 1e-4}
+    of = lambda found: {path.removeprefix("table_optimizer."): value for path, value in found.items()}
+    assert of(same) == {**common, "moments": "bfloat16", "momentum": 0.9, "rate": 1.0}
+    assert of(alone) == {**common, "rate": 10.0}
+    assert remedies.owned_tables(Settings.from_config(scaling("images,ohe", **fields)), "gpu") == []
+    faster = remedies.owned_tables(Settings.from_config(scaling("images,ohe", **{"optimizer.head_rate": 5.0})), "gpu")
+    assert [one["table_optimizer.rate"] for one in faster] == [5.0, 50.0]
+
+
+def test_the_rule_of_an_owned_table_is_that_of_the_optimizer():
+    adamw = {"name": "adamw", "weight_decay": 0.1, "b1": 0.8}
+    (found,) = remedies.owned_tables(Settings.from_config(scaling("images,ohe", optimizer=adamw)), "cpu")
+    assert {found[f"table_optimizer.{name}"] for name in ("name", "storage", "moments")} == {"adamw", "float32"}
+    assert (found["table_optimizer.b1"], found["table_optimizer.weight_decay"]) == (0.8, 0.1)
+    plain = Settings.from_config(scaling("images,ohe", **{"optimizer.momentum": 0.0}))
+    assert [one["table_optimizer.rate"] for one in remedies.owned_tables(plain, "gpu")] == [1.0]
 
 
 @pytest.mark.parametrize(
