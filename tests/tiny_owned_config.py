@@ -7,5 +7,5 @@ from tests import tiny_config
 def get_config():
     config = tiny_config.get_config()
     config.head = heads.ohe()
-    config.table_optimizer = {**heads.OWNED_TABLES, "storage": "float32", "rate": 2.0}
+    config.table_optimizer = {**heads.OWNED_ADAMW, "storage": "float32", "moments": "float32"}
     return config
