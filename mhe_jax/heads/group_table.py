@@ -18,7 +18,8 @@ from mhe_jax.settings import option
 class GroupTable(Head):
     """A softmax classifier without bias whose classes lie in groups: those that share digit 0.
 
-    Heads 1 .. H-1 only number the members of a group, so any H works. Inference scores all classes.
+    Heads 1 .. H-1 only number the members of a group, so any H works. Inference scores all classes. The metric
+    `coverage` of `loss` is the share of the groups that a step trains, where they are one set for the whole batch.
 
     Parameters: weight [n_0, n_1 * .. * n_{H-1}, D], split over 'class'.
 
@@ -77,6 +78,11 @@ class GroupTable(Head):
             return offsets
         of_members = jnp.take(adjustment, groups, axis=0, mode="clip")
         return of_members if offsets is None else of_members + offsets[..., None]
+
+    def coverage(self, groups: jax.Array, batch: int) -> jax.Array:
+        """The share of the groups that are among one set, int [U] with others outside; float32 [B], one number."""
+        number = self.label_space.head_sizes[0]
+        return jnp.broadcast_to(((groups >= 0) & (groups < number)).mean() * (groups.shape[0] / number), (batch,))
 
     def _true_groups(self, labels):
         return jnp.where(labels < 0, -1, labels // self.label_space.strides[0])

@@ -84,6 +84,12 @@ class Evaluator:
         self.examples = int(sums.pop("examples")[0])
         return metrics.means(sums)
 
+    def compiled(self, weights: dict, shapes_of: Callable[[dict], dict]) -> jax.stages.Compiled:
+        """The program of a batch, for weights or their shapes, and what `shapes_of(chunk)` makes of a chunk."""
+        chunk = shapes_of(place(self._mesh, self._feed.chunk(0, 1), CHUNK))
+        batch = weights, self._resident, chunk
+        return self._program.add.lower(self._zeros(*batch), *batch).compile()
+
     def rehearse(self) -> None:
         """Reads this process's examples once, where one that cannot be read would end an evaluation.
 

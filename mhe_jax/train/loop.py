@@ -16,7 +16,7 @@ from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import BadExample
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment, extension, label_codes, left_to_data, warm_up
+from mhe_jax.train import ahead, data_digest, experiment, extension, label_codes, left_to_data, warm_up
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
@@ -218,7 +218,9 @@ def _train(
                 evaluator.rehearse()  # what cannot be read ends the run now, and not after an epoch
             chunk, count = next_chunk()
             for one in dict.fromkeys((stages[-1], stage)):  # the last one takes most, and ought to fit now
-                peak_step_seconds = ready(one, chunk, count)
+                peak_step_seconds, memory = ready(one, chunk, count)
+            asked = (state, resident, chunk, count), fsdp.whole_shapes(abstract.eval_weights, mesh)
+            ahead.check_memory(memory, stages[-1], evaluator, data, *asked, task=task, batch=batch_size, say=writer.say)
 
         # ---- Steps.
         epoch = lambda step: step / train.steps_per_epoch
@@ -270,7 +272,7 @@ def _train(
             if stage is not current(stages, step):
                 stage = current(stages, step)
                 with meter.paused():
-                    meter.peak_step_seconds = ready(stage, chunk, count)
+                    meter.peak_step_seconds, _ = ready(stage, chunk, count)
             if trace.starts(step):
                 with meter.paused():
                     trace.start(state)

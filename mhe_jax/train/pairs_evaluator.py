@@ -55,6 +55,11 @@ class PairsEvaluator:
         means = {name: _mean([values[name] for values in found.values()]) for name in ("accuracy", "threshold", "auc")}
         return {name: value for name, value in {**means, **flat}.items() if not math.isnan(value)}
 
+    def compiled(self, weights: dict, shapes_of: Callable[[dict], dict]) -> jax.stages.Compiled:
+        """As that of `Evaluator`: the program that embeds a batch."""
+        chunk = shapes_of(place(self._mesh, self._feed.chunk(0, 1), CHUNK))
+        return self._embed.lower(weights, self._resident, chunk).compile()
+
     def rehearse(self) -> None:
         """Nothing: data sets read all pictures of a verification set when they are loaded."""
 
@@ -88,7 +93,7 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(measured)) if measured else math.nan
 
 
-def make_embed(task, select: Callable, mesh: Mesh) -> Callable:
+def make_embed(task, select: Callable, mesh: Mesh) -> Any:
     """Compiled `embed(weights, resident, chunk of one step) -> embeddings [B, D]`, whole on every process."""
 
     def embed(weights: dict, resident: Any, chunk: Any):

@@ -19,14 +19,19 @@ class Stage(NamedTuple):
     program: Any
     end: int
 
-    def compiled(self, *arguments: Any, task: Any, batch: int, say: Callable[[str], object]) -> float | None:
-        """Compiles the program for such arguments; how long a step would take at the peak of a known device.
+    def compiled(
+        self, *arguments: Any, task: Any, batch: int, say: Callable[[str], object]
+    ) -> tuple[float | None, Any]:
+        """Compiles the program for such arguments.
 
         Args:
           *arguments: of the program.
           task: that is trained.
           batch: examples of a step.
           say: is told what memory a step takes.
+
+        Returns:
+          how long a step would take at the peak of a known device, and the analysis of its memory.
 
         Raises:
           ValueError: if it takes more than there is.
@@ -35,7 +40,7 @@ class Stage(NamedTuple):
         memory = traced.lower().compile().memory_analysis()
         say(report.memory_line(memory))
         report.check_memory(memory, task, batch)
-        return utilization.peak_step_seconds(traced.jaxpr, jax.sharding.get_abstract_mesh().size)
+        return utilization.peak_step_seconds(traced.jaxpr, jax.sharding.get_abstract_mesh().size), memory
 
 
 def tasks_of(task: Any) -> tuple[Any, ...]:

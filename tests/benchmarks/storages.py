@@ -37,8 +37,9 @@ BYTES = {"float32, AdamW": 4, "float32, SGD": 4, "owned bfloat16": 2, "owned bfl
 def traffic(head: str, rule: str) -> float:
     """Bytes of the table's in a step; groups of a batch and a cascade's nodes are nearly all here, of `partial` .1.
 
-    The rows are read for the scores and for their gradient. If they are owned they are then written, and momentum read and written; if not a gradient
-    of the table is begun, read and written where there are rows, and then the optimizer goes through all.
+    The rows are read for the scores and for their gradient. If they are owned they are then written, and momentum read
+    and written; if not a gradient of the table is begun, read and written where there are rows, and then the optimizer
+    goes through all.
     """
     if head == "mhp":
         return 0.0

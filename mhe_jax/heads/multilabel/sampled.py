@@ -60,7 +60,7 @@ class MultiLabelSampledHead(GroupTable):
         mass = None if is_plain else multilabel.shares(labels, context.targets, None).sum(axis=1)
         others = total, num_valid, self.label_smoothing
         loss = multilabel.pick_all_labels(lse, target, labels, mean, *others, shares, mass)
-        return loss, {}
+        return loss, {"coverage": self.coverage(groups, labels.shape[0])}
 
     def _groups(self, labels, key):
         return as_one_set(self.sample_groups(labels, key), self.label_space.head_sizes[0])

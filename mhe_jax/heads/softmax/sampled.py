@@ -37,7 +37,8 @@ class SampledHead(GroupTable):
         # The sampler's correction is of the sum over the classes, and so stays outside of the temperature.
         offsets = self.raised(self.minus_log_q(labels, groups), raised, groups)
         visit = context.visits.get("weight")
-        return self.loss_among(context.cooled(features), labels, groups, offsets, visit, context.targets), {}
+        loss = self.loss_among(context.cooled(features), labels, groups, offsets, visit, context.targets)
+        return loss, {"coverage": self.coverage(groups, labels.shape[0])} if self.sampler.one_set else {}
 
     def loss_among(
         self,

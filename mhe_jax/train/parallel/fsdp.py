@@ -48,6 +48,13 @@ def whole(weights: dict, mesh: Mesh) -> dict:
     return {**weights, "params": {**weights["params"], "backbone": backbone}}
 
 
+def whole_shapes(weights: dict, mesh: Mesh) -> dict:
+    """`whole` of shapes."""
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    backbone = jax.tree.map(lambda leaf: leaf.update(sharding=everywhere), weights["params"]["backbone"])
+    return {**weights, "params": {**weights["params"], "backbone": backbone}}
+
+
 def gather(params: Any, backbone: nn.Module) -> Any:
     """The backbone's parameters whole on every device, inside a step; their gradient comes back split as they are.
 

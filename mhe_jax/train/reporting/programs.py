@@ -25,6 +25,7 @@ from mhe_jax.train.optim import averages, rules
 from mhe_jax.train.optim.optimizer import Optimizer, build_optimizer
 from mhe_jax.train.optim.schedules import build_schedule
 from mhe_jax.train.pairs_evaluator import make_embed
+from mhe_jax.train.parallel import fsdp
 from mhe_jax.train.parallel.collectives import collectives
 from mhe_jax.train.parallel.mesh import CHUNK, whole
 from mhe_jax.train.reporting import report
@@ -146,7 +147,7 @@ def compile_evaluation(settings: Settings, model: Model, mesh: Mesh, *, length: 
     """The program that evaluates a batch, or embeds it where pairs of embeddings are compared; else as before."""
     weights, chunk = weights_of(model.state), _chunk(settings, mesh, 1, length, evaluates=True)
     if settings.shard_backbone:
-        weights = jax.tree.map(lambda leaf: leaf.update(sharding=whole(mesh)), weights)
+        weights = fsdp.whole_shapes(weights, mesh)
     select = lambda resident, piece: {**piece, **resident}
     data = build_data(settings.data)
     if isinstance(data, FaceData):

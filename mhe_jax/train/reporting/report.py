@@ -37,27 +37,37 @@ def memory_bytes(analysis: Any) -> dict[str, int]:
     }
 
 
-def check_memory(analysis: Any, task: Any, batch_size: int) -> None:
-    """Raises ValueError if a compiled step needs more than its device has, before it is run.
+def check_memory(analysis: Any, task: Any, batch_size: int, what: str = "a train step") -> None:
+    """Raises ValueError if a compiled program, `what`, needs more than its device has, before it is run.
 
     On a CPU the bound is the machine's memory.
     """
-    needed, device = sum(memory_bytes(analysis).values()), jax.local_devices()[0]
-    if device.platform == "cpu":
-        available, needed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), needed * jax.local_device_count()
-    else:
-        available = (device.memory_stats() or {}).get("bytes_limit", 0)
+    needed, available = _memory(analysis)
     if available and needed > available:
         raise ValueError(
-            f"a train step needs {megabytes(needed)} but there are {megabytes(available)}: lower global_batch_size"
+            f"{what} needs {megabytes(needed)} but there are {megabytes(available)}: lower global_batch_size"
             + task.head.memory_advice(batch_size)
         )
 
 
-def memory_line(analysis: Any) -> str:
+def share_of_memory(analysis: Any) -> float:
+    """What a compiled program needs of its device's memory; 0 where that is not known."""
+    needed, available = _memory(analysis)
+    return needed / available if available else 0.0
+
+
+def memory_line(analysis: Any, what: str = "train step") -> str:
     parts = memory_bytes(analysis)
     listed = ", ".join(f"{name} {megabytes(size)}" for name, size in parts.items())
-    return f"train step, per device: {megabytes(sum(parts.values()))} ({listed})"
+    return f"{what}, per device: {megabytes(sum(parts.values()))} ({listed})"
+
+
+def _memory(analysis: Any) -> tuple[int, int]:
+    """Bytes that a compiled program needs, and that there are, of a device or if that is a CPU of the machine."""
+    needed, device = sum(memory_bytes(analysis).values()), jax.local_devices()[0]
+    if device.platform == "cpu":
+        return needed * jax.local_device_count(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return needed, (device.memory_stats() or {}).get("bytes_limit", 0)
 
 
 def peak_memory() -> dict[str, float]:

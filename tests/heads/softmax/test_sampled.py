@@ -195,3 +195,11 @@ def test_many_draws_at_a_temperature_are_near_the_whole_softmax():
     loss = head.apply({"params": params}, features, labels, context, method="loss")[0]
     whole = optax.softmax_cross_entropy_with_integer_labels(logits_of_codes(params, features) / 4, labels)
     np.testing.assert_allclose(loss, whole, rtol=0.03)
+
+
+def test_coverage_is_the_share_of_the_groups_that_a_batch_trains():
+    features, labels = jnp.ones((4, 3)), jnp.array([0, 1, 5, 5])  # of groups 0, 0, 2, 2 of five
+    head = build_head("mhs", num_classes=10, features_dim=3, head_sizes=(5, 2), sampler={"name": "batch_union"})
+    params = head.init(jax.random.key(0), features, labels)
+    _, found = head.apply(params, features, labels, method="loss")
+    np.testing.assert_allclose(found["coverage"], np.full(4, 2 / 5), rtol=1e-6)
