@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax.core import meta
 
-from mhe_jax.heads import SampledHead
+from mhe_jax.heads import SampledHead, build_head
 from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
 from mhe_jax.ops import sampling
