@@ -13,6 +13,7 @@ from mhe_jax.settings import Settings
 from mhe_jax.train import long_tail
 from mhe_jax.train.optim import averages, rules
 from mhe_jax.train.optim.optimizer import Optimizer
+from mhe_jax.train.optim.table_rules import DO_WITHOUT
 from mhe_jax.train.parallel import fsdp
 from mhe_jax.train.reporting import metrics
 from mhe_jax.train.reporting.norms import norms
@@ -54,11 +55,11 @@ def make_train_step(task, optimizer: Optimizer, average_rule, options: StepOptio
     Raises:
       ValueError: if such tables are to be trained on accumulated gradients.
     """
-    if optimizer.tables and options.accumulate_steps > 1:
+    if (optimizer.owned or optimizer.sparse) and options.accumulate_steps > 1:
         why = "would each move the table" if optimizer.owned else "touch different blocks of a table"
         raise ValueError(
             f"config.accumulate_steps is {options.accumulate_steps}, but the parts of a batch {why}: set it to 1, or "
-            "config.table_optimizer.name = 'none'"
+            + DO_WITHOUT
         )
 
     def gradients(params, stats, batch, classes, key, total_weight, step, slots):

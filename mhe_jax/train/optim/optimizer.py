@@ -15,7 +15,7 @@ from mhe_jax.ops.owned import Visit
 from mhe_jax.train.optim import rules
 from mhe_jax.train.optim.clip import build_clip
 from mhe_jax.train.optim.rates import require_trained_backbone, scale_parts
-from mhe_jax.train.optim.table_rules import Rule
+from mhe_jax.train.optim.table_rules import DO_WITHOUT, Rule
 from mhe_jax.train.optim.unfreezing import unfreeze
 from mhe_jax.train.streams import stream
 
@@ -231,9 +231,9 @@ def build_optimizer(
         raise ValueError(_nothing_offered(table_section.name, rule.updates, bool(owned_tables)))
     if clip is not None and "head" in clip.parts:
         raise ValueError(
-            f"config.clip.norm ({clip.norm}) needs the norm of the whole gradient, which config.table_optimizer "
-            f"{table_section.name!r} never forms: set clip.name = 'none', clip.parts = ('backbone',), or "
-            "table_optimizer.name = 'none'"
+            f"config.clip.norm ({clip.norm}) needs the norm of the whole gradient, and config.table_optimizer "
+            f"{table_section.name!r} moves its tables without: set clip.name = 'none', clip.parts = ('backbone',), or "
+            + DO_WITHOUT
         )
     return Optimizer(transform, schedule, rule, freeze_backbone=freeze_backbone, **{rule.updates: names})
 
@@ -243,13 +243,12 @@ def _nothing_offered(name: str, updates: str, can_own: bool) -> str:
     if updates == "owned":
         return (
             "config.table_optimizer.updates is 'owned' but this head's loss moves no table itself: those of one-hot "
-            "heads and cascades do, and of sampled ones whose sampler draws for the whole batch: set "
-            "updates = 'sparse' or name = 'none'"
+            "heads and cascades do, with one row a class, and of sampled ones whose sampler draws for the whole batch: "
+            "set updates = 'sparse', or " + DO_WITHOUT
         )
     what = "no table of which a step touches only a part" if updates == "sparse" else "no large table"
-    return f"config.table_optimizer is {name!r} but this head has {what}: set config.table_optimizer.name = 'none'" + (
-        ", or updates = 'owned'" if can_own else ""
-    )
+    owned = "updates = 'owned', or " if can_own else ""
+    return f"config.table_optimizer is {name!r} but this head has {what}: set {owned}{DO_WITHOUT}"
 
 
 def _decayed(decay_all: bool, no_decay: tuple[str, ...]):
