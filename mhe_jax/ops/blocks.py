@@ -177,11 +177,14 @@ def forward_and_known(
     most = size * features.shape[0] if block_size else _BLOCK_FLOATS
     keep = keep and count * size * features.shape[0] <= most
 
-    def body(carry, index):
-        block = at(index, size, features, table, bias, mask, unit_rows, visit)
-        return step(carry, block), Known(block.logits, block.inverse) if keep else None
+    def passed(table):
+        def body(carry, index):
+            block = at(index, size, features, table, bias, mask, unit_rows, visit)
+            return step(carry, block), Known(block.logits, block.inverse) if keep else None
 
-    return lax.scan(body, initial, jnp.arange(count))
+        return lax.scan(body, initial, jnp.arange(count))
+
+    return row_ops.in_a_loop(lambda kept: passed(kept(table)), row_ops.stored(table))
 
 
 def backward(
@@ -232,12 +235,18 @@ def backward(
             d_bias = row_ops.add(d_bias, block.start, of_classes)
         return (d_features, moved, d_bias, slots), None
 
-    d_features, d_bias = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), (features, bias))
-    moved = row_ops.zeros(table) if visit is None else table
-    slots = {} if visit is None else visit.by_rows(table)
-    pieces = jnp.arange(count), known
-    (d_features, moved, d_bias, slots), _ = lax.scan(step, (d_features, moved, d_bias, slots), pieces)
-    d_table = jax.tree.map(lambda new, old: new.astype(old.dtype), row_ops.stored(moved), row_ops.stored(table))
+    def passed(kept):
+        d_features, d_bias = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), (features, bias))
+        moved = row_ops.zeros(table) if visit is None else kept(table)
+        slots = {} if visit is None else visit.by_rows(table, kept)
+        pieces = jnp.arange(count), known
+        (d_features, moved, d_bias, slots), _ = lax.scan(step, (d_features, moved, d_bias, slots), pieces)
+        moved = storage.as_numbers(row_ops.stored(moved))
+        return d_features, moved, d_bias, slots if visit is None else visit.shaped(slots)
+
+    narrow = row_ops.stored(table), {} if visit is None else visit.slots
+    d_features, moved, d_bias, slots = row_ops.in_a_loop(passed, narrow)
+    d_table = jax.tree.map(lambda new, old: new.astype(old.dtype), moved, row_ops.stored(table))
     d_bias = None if bias is None else d_bias.astype(bias.dtype)
-    of_visit = None if visit is None else visit.cotangent(visit.shaped(slots))
+    of_visit = None if visit is None else visit.cotangent(slots)
     return d_features.astype(features.dtype), row_ops.cotangent(table, d_table), d_bias, of_visit

@@ -10,6 +10,7 @@ changed first, and what the rows need of them is read back.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -50,17 +51,17 @@ class Visit:
         """What a backward pass returns for a visit: in the place of the slots' gradients the slots after the step."""
         return dataclasses.replace(self, learning_rate=None, key=None, slots=slots, first=None)
 
-    def by_rows(self, table: row_ops.Table) -> dict[str, row_ops.Table]:
+    def by_rows(self, table: row_ops.Table, kept: Callable[[Any], Any]) -> dict[str, row_ops.Table]:
         """The slots by the rows of the table, as a loop should carry them.
 
-        If `move` had to reshape them, XLA would copy them in each turn.
+        If `move` had to reshape them, XLA would copy them in each turn. Each is then `kept` as the table is.
         """
-        return {name: row_ops.slot(table, slot, name in self.rule.wide) for name, slot in self.slots.items()}
+        return {name: kept(row_ops.slot(table, slot, name in self.rule.wide)) for name, slot in self.slots.items()}
 
     def shaped(self, by_rows: dict[str, Any]) -> Slots:
         """The slots as they are kept."""
-        kept = jax.tree.map(row_ops.stored, by_rows, is_leaf=lambda x: isinstance(x, row_ops.Groups))
-        return jax.tree.map(lambda x, slot: x.reshape(slot.shape), kept, self.slots)
+        kept: dict[str, Any] = {name: storage.as_numbers(row_ops.stored(slot)) for name, slot in by_rows.items()}
+        return {name: slot.reshape(*self.slots[name].shape) for name, slot in kept.items()}
 
     @staticmethod
     def after(x: jax.Array, done: jax.Array) -> jax.Array:

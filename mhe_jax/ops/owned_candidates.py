@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.ops import blocks, runs, storage
 from mhe_jax.ops import candidate_logits as candidate_ops
+from mhe_jax.ops import rows as row_ops
 from mhe_jax.ops.owned import Visit
 from mhe_jax.ops.storage import Scaled, Stored
 
@@ -90,9 +91,10 @@ def _by_runs(unit_rows, table, visit, queries, block_ids, row_ids, d_blocks, d_r
         return visit.move(*carry, block * size, every, gradient)
 
     d_logits = jnp.concatenate([d_blocks, single], axis=1)
-    carry = _flat(table), visit.by_rows(_flat(table))
+    flat = _flat(table)
+    carry = storage.as_bits(flat), visit.by_rows(flat, row_ops.as_bits)
     (moved, slots), d_queries = runs.backward(carry, read, finish, num_blocks, queries, ids, d_logits, unit_rows)
-    return moved.reshape(*table.shape), visit.shaped(slots), d_queries
+    return storage.as_numbers(moved).reshape(*table.shape), visit.shaped(slots), d_queries
 
 
 def _by_blocks(unit_rows, table, visit, queries, block_ids, row_ids, d_blocks, d_rows):
@@ -131,7 +133,7 @@ def _by_blocks(unit_rows, table, visit, queries, block_ids, row_ids, d_blocks, d
         live = jnp.repeat(fresh & lax.dynamic_slice_in_dim(used, first, count), size)
         return (d_queries, *visit.move(moved, slots, start, live, d_table)), None
 
-    state = jnp.zeros_like(queries, jnp.float32), _flat(table), visit.by_rows(_flat(table))
+    state = jnp.zeros_like(queries, jnp.float32), _flat(table), visit.by_rows(_flat(table), lambda slot: slot)
     (d_queries, moved, slots), _ = lax.scan(step, state, jnp.arange(-(-num_blocks // count)))
     return moved.reshape(*table.shape), visit.shaped(slots), d_queries.astype(queries.dtype)
 

@@ -4,6 +4,7 @@ A step of a sampled head trains some groups of classes. They are taken from the 
 block at a time: neither the chosen rows nor their gradients are ever all in memory, and no other row is touched.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,8 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from mhe_jax.ops.storage import Scaled, Stored
+from mhe_jax.ops import storage
+from mhe_jax.ops.storage import Bits, Scaled, Stored
 
 # With more than this share of a table's groups, to go through all of it and mask the rest costs no more than to gather.
 _SHARE_TO_MASK = 0.5
@@ -31,7 +33,7 @@ class Groups:
     ids: Any
 
 
-Table = jax.Array | Scaled | Groups
+Table = jax.Array | Scaled | Bits | Groups
 
 
 def of_groups(weight: Stored, ids: jax.Array, most_rows: int, together: int = 1) -> Groups:
@@ -57,7 +59,7 @@ def of_groups(weight: Stored, ids: jax.Array, most_rows: int, together: int = 1)
 class Chosen(NamedTuple):
     """The members of chosen groups, as the passes over blocks take them."""
 
-    table: Table
+    table: Any  # [R, D]
     labels: jax.Array  # int [...]: the row of each label, or -1
     mask: jax.Array  # bool [R]: rows that are classes
     offsets: jax.Array | None  # float32 [R], of their groups
@@ -140,12 +142,30 @@ def zeros(table: Table) -> Table:
     return jnp.zeros_like(table, jnp.float32)
 
 
-def slot(table: Table, array: jax.Array, wide: bool = False) -> Table:
+def slot(table: Table, array: Stored, wide: bool = False) -> Table:
     """An array with a number, or if `wide` a row, for each row of the whole table, of any shape, by the same rows."""
     width = stored(table).shape[-1:] if wide else ()
     if isinstance(table, Groups):
         return Groups(array.reshape(*table.weight.shape[:2], *width), table.ids)
     return array.reshape(table.shape[0], *width)
+
+
+def as_bits(table: Table) -> Table:
+    """The same rows, kept as `storage.as_bits`."""
+    return Groups(storage.as_bits(table.weight), table.ids) if isinstance(table, Groups) else storage.as_bits(table)
+
+
+def in_a_loop(function: Callable[[Callable[[Table], Table]], Any], narrow: Any) -> Any:
+    """`function(kept)`, where `kept` makes of a table what a loop over its blocks should carry on the device.
+
+    Args:
+      function: that has such a loop.
+      narrow: what it goes through, any pytree.
+    """
+    as_it_is = lambda table: table
+    if all(leaf.dtype.itemsize >= 4 for leaf in jax.tree.leaves(narrow)):
+        return function(as_it_is)
+    return lax.platform_dependent(cpu=lambda: function(as_bits), default=lambda: function(as_it_is))
 
 
 def stored(table: Table) -> Stored:

@@ -85,6 +85,7 @@ def logits(table: storage.Stored, queries: jax.Array, block_ids: jax.Array, unit
     [B, K, n], 0 for blocks that are none.
     """
     num_blocks, size, _ = table.shape
+    table = storage.as_bits(table)
     runs = of_pairs(block_ids, num_blocks)
     ordered = runs.examples(_of_pairs(queries, block_ids))
 

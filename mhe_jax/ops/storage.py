@@ -3,6 +3,9 @@
 A float8 number has three bits of mantissa and a range of 2**-9 .. 448, so each row is scaled to what it holds, by a
 power of two: what a step does not change stays exactly what it is. Narrow numbers are rounded by chance where a step
 moves them (`mhe_jax.ops.rounding`), and to the nearest at the start.
+
+XLA's compiler for CPUs has no arithmetic of narrow numbers, and would widen a whole table in each turn of a loop over
+its blocks. There the loop carries the integers of their bits, `as_bits`.
 """
 
 from typing import Any
@@ -23,11 +26,32 @@ _EXPONENT = 0xFF << 23  # where a float32 has it
 
 
 @struct.dataclass
+class Bits:
+    """Narrow numbers as unsigned integers of their size.
+
+    Attributes:
+      integers: uint16 or uint8 [...].
+      dtype: of the numbers.
+    """
+
+    integers: Any
+    dtype: Any = struct.field(pytree_node=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.integers.shape
+
+    def reshape(self, *shape: int) -> "Bits":
+        """The numbers in another arrangement."""
+        return Bits(self.integers.reshape(shape), self.dtype)
+
+
+@struct.dataclass
 class Scaled:
     """Rows of float8 numbers, `values * scales`.
 
     Attributes:
-      values: float8_e4m3fn [..., D].
+      values: float8_e4m3fn [..., D], or their bits.
       scales: float32 [...], powers of two.
     """
 
@@ -44,10 +68,31 @@ class Scaled:
 
     def reshape(self, *shape: int) -> "Scaled":
         """The rows in another arrangement, [..., D]."""
-        return Scaled(self.values.reshape(shape), self.scales.reshape(shape[:-1]))
+        return Scaled(self.values.reshape(*shape), self.scales.reshape(shape[:-1]))
 
 
-Stored = jax.Array | Scaled
+Stored = jax.Array | Scaled | Bits
+
+
+def as_bits(stored: Stored) -> Stored:
+    """Narrow numbers as integers, others as they are.
+
+    >>> kept = as_bits(store(jnp.array([[0.5, -3.0]]), "float8"))
+    >>> kept.values.integers.tolist(), widen(kept).tolist()
+    ([[104, 252]], [[0.5, -3.0]])
+    """
+    if isinstance(stored, Scaled):
+        return Scaled(as_bits(stored.values), stored.scales)
+    if isinstance(stored, Bits) or stored.dtype.itemsize >= 4:
+        return stored
+    return Bits(lax.bitcast_convert_type(stored, f"uint{8 * stored.dtype.itemsize}"), stored.dtype)
+
+
+def as_numbers(stored: Stored) -> jax.Array | Scaled:
+    """What `as_bits` was made of."""
+    if isinstance(stored, Scaled):
+        return Scaled(as_numbers(stored.values), stored.scales)
+    return lax.bitcast_convert_type(stored.integers, stored.dtype) if isinstance(stored, Bits) else stored
 
 
 def store(rows: Float32[Array, "*rows dim"], storage: str) -> Stored:
@@ -65,6 +110,7 @@ def store(rows: Float32[Array, "*rows dim"], storage: str) -> Stored:
 
 def widen(stored: Stored) -> Float[Array, "*rows dim"]:
     """The rows as numbers: float8 ones as float32, others as they are."""
+    stored = as_numbers(stored)
     if isinstance(stored, Scaled):
         return stored.values.astype(jnp.float32) * stored.scales[..., None]
     return stored
@@ -76,8 +122,10 @@ def narrow(
     """float32 rows as others are kept, narrow numbers rounded by chance, see `mhe_jax.ops.rounding`."""
     if isinstance(like, Scaled):
         scales = _scales(rows)
-        return Scaled(rounding.stochastic_float8(rows / scales[:, None], row_ids, key), scales)
-    return rounding.stochastic_bfloat16(rows, row_ids, key) if like.dtype == jnp.bfloat16 else rows
+        values = rounding.stochastic_float8(rows / scales[:, None], row_ids, key)
+        return Scaled(as_bits(values) if isinstance(like.values, Bits) else values, scales)
+    new = rounding.stochastic_bfloat16(rows, row_ids, key) if like.dtype == jnp.bfloat16 else rows
+    return as_bits(new) if isinstance(like, Bits) else new
 
 
 def _scales(rows):

@@ -257,7 +257,9 @@ def test_a_mean_of_squares_in_bfloat16_decays_though_each_step_is_less_than_a_nu
 
     def step(slots, key):
         visit = Visit(rule, jnp.float32(1.0), key, slots)
-        return visit.move(table, visit.by_rows(table), 0, every, jnp.zeros((64, 8)))[1], None
+        return visit.shaped(
+            visit.move(table, visit.by_rows(table, lambda slot: slot), 0, every, jnp.zeros((64, 8)))[1]
+        ), None
 
     last, _ = jax.lax.scan(step, slots, jax.random.bits(jax.random.key(0), (500, 2), jnp.uint32))
     np.testing.assert_allclose(np.asarray(last["square"], np.float64).mean(), 0.999**500, rtol=5e-3)
