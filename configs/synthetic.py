@@ -31,7 +31,7 @@ def get_config(arg=""):
     config.optimizer = {"name": "sgd", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "decay_all": False}
     config.schedule = {"name": "constant", "learning_rate": 0.1, "warmup_epochs": 0.0, "per_epoch": False}
     of_tables = one_of(flags, ("dense", "owned"), "table optimizers")
-    if head in ("ohe", "mhc") and of_tables != "dense":
+    if of_tables == "owned" or (head in ("ohe", "mhc") and of_tables is None):
         config.table_optimizer = dict(heads.OWNED_TABLES if of_tables == "owned" else heads.OWNED_SGD)
     config.total_epochs = 1.0
     if "smoke" in flags:

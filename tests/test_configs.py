@@ -125,6 +125,8 @@ def test_margin_sections_list_all_fields_with_their_defaults(name):
         ("arcface_casia_r18", "mhs,881x12", {"head.head_sizes": (881, 12), "backbone.depth": 18}),
         ("arcface_casia_r18", "full,adaface", {"head.name": "ohe", "table_optimizer.updates": "owned"}),
         ("arcface_casia_r18", "mhc,dense", {"head.name": "mhc", "table_optimizer.name": "none"}),
+        ("arcface_casia_r18", "partial,dense", {"table_optimizer.name": "none"}),
+        ("arcface_casia_r18", "partial,sparse", {"table_optimizer": ConfigDict(heads.FACE_SPARSE_TABLES)}),
         ("arcface_casia_r18", "reference", {"table_optimizer.name": "none"}),
         ("arcface_casia_r18", "mhp", {"table_optimizer.name": "none"}),
         ("arcface_casia_r18", "partial,owned", {"table_optimizer.rate": 10.0}),

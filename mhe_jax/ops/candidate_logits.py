@@ -95,10 +95,11 @@ def _chosen(nothing, table, queries, block_ids, row_ids):
     rows, inverse = table
     num_blocks, size, _ = rows.shape
     dense = product("bd,pnd->bpn", queries, rows)
-    dense = dense if inverse is None else dense * inverse[None]
-    blocks = jnp.take_along_axis(dense, jnp.clip(block_ids, 0, num_blocks - 1)[:, :, None], axis=1)
-    dense = dense.reshape(dense.shape[0], -1)
-    rows = jnp.take_along_axis(dense, jnp.clip(row_ids, 0, dense.shape[1] - 1), axis=1)
+    block_places, row_places = jnp.clip(block_ids, 0, num_blocks - 1), jnp.clip(row_ids, 0, num_blocks * size - 1)
+    blocks = jnp.take_along_axis(dense, block_places[:, :, None], axis=1)
+    rows = jnp.take_along_axis(dense.reshape(dense.shape[0], -1), row_places, axis=1)
+    if inverse is not None:  # of those chosen: the others need not be kept for the backward pass
+        blocks, rows = blocks * inverse[block_places], rows * inverse.reshape(-1)[row_places]
     blocks = jnp.where(_inside(block_ids, num_blocks)[:, :, None], blocks, 0.0)
     return nothing, (blocks, jnp.where(_inside(row_ids, num_blocks * size), rows, 0.0))
 

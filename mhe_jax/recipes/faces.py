@@ -56,9 +56,11 @@ def tables(variant, words, sparse, usual=None):
       sparse: the row-sparse one.
       usual: the one where none is asked for, in the place of none, or of the row-sparse one of `partial`.
     """
+    if "dense" in words:
+        return None
     if "owned" in words:
         return heads.OWNED_TABLES
-    if usual and variant != "mhp" and not {"dense", "sparse", "reference"} & set(words):
+    if usual and variant != "mhp" and not {"sparse", "reference"} & set(words):
         return usual
     return sparse if variant == "partial" or "sparse" in words else None
 

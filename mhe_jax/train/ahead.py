@@ -5,21 +5,22 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
+from mhe_jax.data.texts.buckets import fit
 from mhe_jax.train.reporting import report
 from mhe_jax.train.stages import Stage
 
-# Of the device's memory, what the first step has to take for others to be looked at: theirs is of its order, and to
-# compile them takes time.
+# Of the device's memory, what a step of the longest texts has to take, by the first step's and the lengths of both, for
+# later programs to be looked at: theirs is of its order, and to compile them takes time.
 _SHARE = 0.25
-_BY_LENGTH = ("input_ids", "feature_ids", "feature_values")
 
 
 def check_memory(
     first: Any,
     stage: Stage,
     evaluator: Any,
-    data: Any,
+    splits: Any,
     arguments: tuple[Any, ...],
     weights: Any,
     *,
@@ -33,7 +34,7 @@ def check_memory(
       first: memory analysis of the first step's program.
       stage: that takes most.
       evaluator: `Evaluator` or `PairsEvaluator`.
-      data: the data set.
+      splits: what is trained on and evaluated.
       arguments: state, resident data, chunk and count of the first step.
       weights: that are evaluated, or shapes.
       task: that is trained.
@@ -43,15 +44,16 @@ def check_memory(
     Raises:
       ValueError: if one of them takes more memory than there is.
     """
-    if report.share_of_memory(first) < _SHARE:
-        return
     state, resident, chunk, count = arguments
-    longest = _longest(data, chunk, batch)
-    if longest != _shapes(chunk):
+    longest, shapes = _longest(splits.train, chunk), _shapes(chunk)
+    times_as_long = max(longest[name].shape[-1] / max(leaf.shape[-1], 1) for name, leaf in shapes.items())
+    if report.share_of_memory(first) * times_as_long < _SHARE:
+        return
+    if longest != shapes:
         memory = stage.program.lower(state, resident, longest, count).compile().memory_analysis()
         say(report.memory_line(memory, "train step of the longest texts"))
         report.check_memory(memory, task, batch, "a train step of the longest texts")
-    memory = evaluator.compiled(weights, lambda chunk: _longest(data, chunk, batch)).memory_analysis()
+    memory = evaluator.compiled(weights, lambda chunk: _longest(splits.eval, chunk)).memory_analysis()
     say(report.memory_line(memory, "evaluation of a batch"))
     report.check_memory(memory, task, batch, "an evaluation")
 
@@ -60,10 +62,14 @@ def _shapes(chunk: dict[str, jax.Array]) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for name, leaf in chunk.items()}
 
 
-def _longest(data: Any, chunk: dict[str, jax.Array], batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a chunk, where it is of texts of the longest ones."""
-    shapes, longest = _shapes(chunk), data.abstract_batch(batch)
+def _longest(split: Any, chunk: dict[str, jax.Array]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a chunk, of the longest texts of the split if it is of texts."""
+    shapes, lengths = _shapes(chunk), getattr(split, "lengths", None)
+    if lengths is None or not len(lengths):
+        return shapes
+    (longest,) = fit(split.bucket_lengths, np.array([min(lengths.max(), split.bucket_lengths[-1])]))
+    names = ("input_ids",) if "input_ids" in shapes else ("feature_ids", "feature_values")
     return {
-        name: leaf.update(shape=(*leaf.shape[:-1], longest[name].shape[-1])) if name in _BY_LENGTH else leaf
+        name: leaf.update(shape=(*leaf.shape[:-1], int(longest))) if name in names else leaf
         for name, leaf in shapes.items()
     }

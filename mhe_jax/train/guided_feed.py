@@ -27,6 +27,7 @@ from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.recipes.propensity import DEFAULT
 from mhe_jax.settings import Settings
 from mhe_jax.tasks.verification import Verification
+from mhe_jax.train.optim.table_rules import DO_WITHOUT
 
 
 def guided_feed(
@@ -196,10 +197,10 @@ def _check(settings: Settings, data: Any, task: Any, taught: teacher.Distillatio
     said = f"config.distillation.temperature is {taught.temperature}"
     if many:
         raise ValueError(f"{said}, but it is of a softmax; of many labels it must be 1")
-    if settings.table_optimizer.name != "none":
+    if settings.table_optimizer.name != "none" and settings.table_optimizer.get("updates") != "dense":
         raise ValueError(
-            f"{said}, with which a step goes twice through the table, but one that is owned (config.table_optimizer) "
-            "moves on the way: use 1"
+            f"{said}, with which a step goes twice through the table, but one that is owned or of which a step uses a "
+            f"part (config.table_optimizer) cannot: use 1, or {DO_WITHOUT}"
         )
 
 

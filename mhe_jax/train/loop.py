@@ -217,10 +217,12 @@ def _train(
             if meta["last"] is None:
                 evaluator.rehearse()  # what cannot be read ends the run now, and not after an epoch
             chunk, count = next_chunk()
+            most = None
             for one in dict.fromkeys((stages[-1], stage)):  # the last one takes most, and ought to fit now
                 peak_step_seconds, memory = ready(one, chunk, count)
+                most = most or memory
             asked = (state, resident, chunk, count), fsdp.whole_shapes(abstract.eval_weights, mesh)
-            ahead.check_memory(memory, stages[-1], evaluator, data, *asked, task=task, batch=batch_size, say=writer.say)
+            ahead.check_memory(most, stages[-1], evaluator, splits, *asked, task=task, batch=batch_size, say=writer.say)
 
         # ---- Steps.
         epoch = lambda step: step / train.steps_per_epoch

@@ -9,19 +9,18 @@ from tests import tiny_config, tiny_face_config, tiny_text_config
 
 pytestmark = pytest.mark.slow
 
-LONGEST = 32  # no text is
 KINDS = {"pictures": tiny_config, "texts": tiny_text_config, "faces": tiny_face_config}
 
 
-def longer_texts(config):
-    config.data.max_length = config.backbone.max_positions = LONGEST
-    config.data.bucket_lengths = (8, 16)
+def texts_in_short_batches_first(config):
+    config.data.bucket_lengths = (4, 8, 12)
+    config.data.sort_window = 50
     return config
 
 
 def lines(kind, tmp_path, capsys, **fields):
     config = KINDS[kind].get_config()
-    config = longer_texts(config) if kind == "texts" else config
+    config = texts_in_short_batches_first(config) if kind == "texts" else config
     config.update_from_flattened_dict({"total_steps": 1, **fields})
     train_and_evaluate(config, tmp_path)
     return [line for line in capsys.readouterr().out.splitlines() if ", per device: " in line]
@@ -54,7 +53,7 @@ def test_what_does_not_fit_is_refused_before_the_first_step(what, tmp_path, monk
         check(memory, task, batch, of)
 
     monkeypatch.setattr(report, "check_memory", refuse)
-    config = longer_texts(tiny_text_config.get_config())
+    config = texts_in_short_batches_first(tiny_text_config.get_config())
     config.total_steps = 1
     with pytest.raises(ValueError, match=f"^{what} needs 1,024.0 MiB but there are 1.0 MiB"):
         train_and_evaluate(config, tmp_path)

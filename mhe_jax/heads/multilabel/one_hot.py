@@ -57,7 +57,8 @@ class MultiLabelOneHotHead(OneHotTable):
             if context.visits:
                 raise ValueError(
                     "config.table_optimizer moves the table while its loss is computed, and so can leave no label out: "
-                    "set table_optimizer.name = 'none' for data with ignored labels"
+                    "for data with ignored labels set table_optimizer.name = 'none' (argument `dense` of configs that "
+                    "own their tables)"
                 )
             logits = self.logits_of(features, jnp.maximum(context.ignored, 0))
             # Each was counted as one that is not there.

@@ -228,7 +228,7 @@ def build_optimizer(
         return Optimizer(transform, schedule, freeze_backbone=freeze_backbone)
     names = rules.offered(rule, sparse_tables, owned_tables)
     if not names:
-        raise ValueError(_nothing_offered(table_section.name, rule.updates, bool(owned_tables)))
+        raise ValueError(_nothing_offered(table_section.name, rule.updates, bool(owned_tables), bool(sparse_tables)))
     if clip is not None and "head" in clip.parts:
         raise ValueError(
             f"config.clip.norm ({clip.norm}) needs the norm of the whole gradient, and config.table_optimizer "
@@ -238,17 +238,18 @@ def build_optimizer(
     return Optimizer(transform, schedule, rule, freeze_backbone=freeze_backbone, **{rule.updates: names})
 
 
-def _nothing_offered(name: str, updates: str, can_own: bool) -> str:
+def _nothing_offered(name: str, updates: str, owned: bool, sparse: bool) -> str:
     """Why a head has no table for a rule."""
     if updates == "owned":
+        instead = "updates = 'sparse' with storage and moments 'float32', or " if sparse else ""
         return (
             "config.table_optimizer.updates is 'owned' but this head's loss moves no table itself: those of one-hot "
             "heads and cascades do, with one row a class, and of sampled ones whose sampler draws for the whole batch: "
-            "set updates = 'sparse', or " + DO_WITHOUT
+            f"set {instead}{DO_WITHOUT}"
         )
     what = "no table of which a step touches only a part" if updates == "sparse" else "no large table"
-    owned = "updates = 'owned', or " if can_own else ""
-    return f"config.table_optimizer is {name!r} but this head has {what}: set {owned}{DO_WITHOUT}"
+    instead = "updates = 'owned', or " if owned else ""
+    return f"config.table_optimizer is {name!r} but this head has {what}: set {instead}{DO_WITHOUT}"
 
 
 def _decayed(decay_all: bool, no_decay: tuple[str, ...]):

@@ -214,20 +214,27 @@ def none(
     moments: str = "float32",
     rate: float = 1.0,
     weight_decay: float = 0.0,
+    momentum: float | None = None,
+    b1: float | None = None,
+    b2: float | None = None,
+    eps: float | None = None,
 ) -> None:
     """No rule: `config.optimizer` trains the tables with all other parameters.
 
     Args:
       updates, storage, moments, rate, weight_decay: of the rules, for the command line to set with the name; here as
         they are.
+      momentum, b1, b2, eps: of single rules; here they are an error.
     """
     fields = {"updates": updates, "storage": storage, "moments": moments, "rate": rate, "weight_decay": weight_decay}
     changed = {name: value for name, value in fields.items() if value != getattr(Rule, name)}
+    changed |= {name: value for name, value in (("momentum", momentum), ("b1", b1), ("b2", b2), ("eps", eps)) if value}
     if changed:
         said = ", ".join(f"{name} {value!r}" for name, value in changed.items())
         raise ValueError(
             f"config.table_optimizer has {said}, but with the name 'none' config.optimizer trains the tables: set name "
-            "to one of " + ", ".join(sorted(set(TABLE_OPTIMIZERS) - {"none"}))
+            "to one of " + ", ".join(sorted(set(TABLE_OPTIMIZERS) - {"none"})) + ", or leave the section out, as the "
+            "argument `dense` does of configs that own their tables"
         )
 
 

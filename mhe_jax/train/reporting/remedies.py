@@ -5,8 +5,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from mhe_jax import registry
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
+from mhe_jax.train.optim.optimizer import OPTIMIZERS
 from mhe_jax.train.reporting.head_costs import HeadCost, attempted, checked
 
 
@@ -41,11 +43,14 @@ def owned_tables(settings: Settings, platform: str) -> list[dict[str, Any]]:
     clips_head = clip.name != "none" and "head" in clip.get("parts", ("backbone", "head"))
     if settings.accumulate_steps > 1 or clips_head or optimizer.get("no_decay") or optimizer.get("decay_after"):
         return []
+    if optimizer.name not in OPTIMIZERS:  # which is an error where it is built
+        return []
     kept = "float32" if platform == "cpu" else "bfloat16"  # XLA for CPUs widens narrow tables
     rate, momentum = optimizer.get("head_rate", 1.0), optimizer.get("momentum", 0.9)
-    fields = {"updates": "owned", "storage": kept, "weight_decay": optimizer.get("weight_decay", 0.0)}
+    usual = registry.options(OPTIMIZERS[optimizer.name])
+    fields = {"updates": "owned", "storage": kept, "weight_decay": optimizer.get("weight_decay", usual["weight_decay"])}
     if optimizer.name == "adamw":
-        constants = {name: optimizer[name] for name in ("b1", "b2", "eps") if name in optimizer}
+        constants = {name: optimizer.get(name, usual[name]) for name in ("b1", "b2", "eps")}
         found = [{"name": "adamw", **fields, "moments": kept, "rate": rate, **constants}]
     else:
         alone = {"name": "sgd", **fields, "rate": round(rate / (1 - momentum), 6)}

@@ -178,10 +178,12 @@ def test_owned_tables_are_proposed_where_they_train_as_the_config_does(fields):
 
 
 def test_the_rule_of_an_owned_table_is_that_of_the_optimizer():
-    adamw = {"name": "adamw", "weight_decay": 0.1, "b1": 0.8}
-    (found,) = remedies.owned_tables(Settings.from_config(scaling("images,ohe", optimizer=adamw)), "cpu")
-    assert {found[f"table_optimizer.{name}"] for name in ("name", "storage", "moments")} == {"adamw", "float32"}
-    assert (found["table_optimizer.b1"], found["table_optimizer.weight_decay"]) == (0.8, 0.1)
+    for said in ({}, {"weight_decay": 0.1, "b1": 0.8}):
+        config = scaling("images,ohe", optimizer={"name": "adamw", **said})
+        (found,) = remedies.owned_tables(Settings.from_config(config), "cpu")
+        assert {found[f"table_optimizer.{name}"] for name in ("name", "storage", "moments")} == {"adamw", "float32"}
+        as_built = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01, **said}
+        assert {name: found[f"table_optimizer.{name}"] for name in as_built} == as_built
     plain = Settings.from_config(scaling("images,ohe", **{"optimizer.momentum": 0.0}))
     assert [one["table_optimizer.rate"] for one in remedies.owned_tables(plain, "gpu")] == [1.0]
 
