@@ -102,7 +102,7 @@ class Run:
         dense, _ = self.optimizer.split(self._initial.params)
         state = self._initial.opt_state
         state = state["dense"] if self.optimizer.rule is not None else state
-        average = lambda old, new, step: averages.update(self.average, old, new, step)
+        average = lambda old, new, step: averages.update(self.average, old, new, step, jax.random.key(0))
         weights = {"params": self._initial.params, "batch_stats": self._initial.batch_stats}
         return _traced(self.optimizer.transform.update, dense, state, dense) + _traced(
             average, self._initial.average, weights, self._initial.step
