@@ -189,6 +189,7 @@ def test_a_narrow_run_learns_and_can_be_asked(storage, build, tmp_path):
         ({"clip": {"name": "norm", "norm": 1.0}}, "config.clip.norm .1.0. needs the norm of the whole gradient"),
         ({"head": heads.mhp((4, 5))}, "config.table_optimizer.updates is 'owned' but this head's loss moves no table"),
         ({"table_optimizer.storage": "float16"}, "storage is 'float16'; of updates 'owned' it must be one of float32"),
+        ({"table_optimizer.moments": "bfloat16"}, "moments is 'bfloat16', but this rule keeps nothing of the table's"),
         (
             {"table_optimizer.moments": "float8"},
             "moments is 'float8'; of updates 'owned' it must be one of float32, bfl",

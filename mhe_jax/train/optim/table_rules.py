@@ -33,7 +33,7 @@ class Rule:
         step uses, moves them, and puts them back; 'owned' moves rows in the pass that makes their gradient, which is
         never whole, see `mhe_jax.ops.owned`.
       storage: how an owned table is kept, see `mhe_jax.ops.storage`; 'bfloat16' and 'float8' are rounded by chance.
-      moments: how an owned table's slots of its own shape are kept, 'float32' or 'bfloat16', likewise by chance.
+      moments: how an owned table's slots of its own shape are kept, if it has any, 'float32' or 'bfloat16', likewise.
       rate: factor of the schedule's learning rate.
       weight_decay: how fast weights shrink.
 
@@ -57,6 +57,11 @@ class Rule:
                 raise ValueError(
                     f"{path}.{field} is {said!r}; of updates {self.updates!r} it must be one of {', '.join(known)}"
                 )
+        if self.moments != "float32" and not self.wide:
+            raise ValueError(
+                f"{path}.moments is {self.moments!r}, but this rule keeps nothing of the table's shape: set it to "
+                "'float32'"
+            )
 
     @property
     def wide(self) -> tuple[str, ...]:
