@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import export, lax
 
 from mhe_jax.ops import per_row, storage
 from mhe_jax.ops import rows as row_ops
@@ -184,6 +184,8 @@ def forward_and_known(
 
         return lax.scan(body, initial, jnp.arange(count))
 
+    if export.is_symbolic_dim(features.shape[0]):  # a program for others, in whose languages there are no platforms
+        return passed(table)
     return row_ops.in_a_loop(lambda kept: passed(kept(table)), row_ops.stored(table))
 
 
