@@ -47,6 +47,10 @@ def free_fields(described: type) -> set[str]:
     return {field.name for field in dataclasses.fields(described) if field.metadata.get("free")}
 
 
+# In messages: how a config's tables are trained by its optimizer.
+DO_WITHOUT = "table_optimizer.name = 'none' (argument `dense` of configs that own their tables)"
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """A config, checked and typed.

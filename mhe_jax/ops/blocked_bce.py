@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mhe_jax.ops import blocks
-from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.owned import Visit, after
 from mhe_jax.ops.storage import Scaled
 
 
@@ -89,7 +89,7 @@ def _forward(block_size, features, kernel, bias, labels, mask, want_value, visit
 def _backward(block_size, residuals, cotangent):
     value, features, kernel, bias, labels, mask, visit, targets, weights = residuals
     if visit is not None:
-        cotangent = visit.after(cotangent, value)  # which no gradient needs
+        cotangent = after(cotangent, value)  # which no gradient needs
     hot = jnp.ones((), jnp.float32) if targets is None else targets
 
     def d_logits(block):

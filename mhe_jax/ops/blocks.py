@@ -18,8 +18,8 @@ from jax import export, lax
 
 from mhe_jax.ops import per_row, storage
 from mhe_jax.ops import rows as row_ops
-from mhe_jax.ops.margins import safe_normalize
-from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.margins import inverse_lengths
+from mhe_jax.ops.owned import Visit, after
 from mhe_jax.ops.rows import Table
 
 _BLOCK_FLOATS = 2**24  # the automatic block holds at most 64 MiB of float32 logits, and of rows
@@ -142,12 +142,6 @@ def at(
     return Block(index * size, start, rows, inverse, logits, fresh, live)
 
 
-def inverse_lengths(rows: jax.Array) -> jax.Array:
-    """float32 [R] of rows [R, D]; 0 for rows of zeros, see `margins.safe_normalize`."""
-    _, lengths = safe_normalize(rows)
-    return jnp.where(lengths == 0, 0.0, 1 / lengths)
-
-
 def across(d_rows: jax.Array, rows: jax.Array, inverse: jax.Array) -> jax.Array:
     """The gradient [R, D] of rows of which the directions alone count: without its part along them."""
     units = rows.astype(jnp.float32) * inverse[:, None]
@@ -223,7 +217,7 @@ def backward(
         low = (gradient if block.inverse is None else gradient * block.inverse[None, :]).astype(features.dtype)
         low = low if more is None else more.put(gradient, low)
         d_features += jnp.einsum("bc,cd->bd", low, block.rows, preferred_element_type=jnp.float32)
-        given = features if visit is None else visit.after(features, d_features)
+        given = features if visit is None else after(features, d_features)
         d_rows = jnp.einsum("bc,bd->cd", low, given, preferred_element_type=jnp.float32)
         if block.inverse is not None:
             rows = storage.widen(row_ops.take(table if visit is None else moved, block.start, size))

@@ -15,7 +15,7 @@ from jax import export, lax
 from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.ops.candidates import dense_is_cheaper
-from mhe_jax.ops.margins import safe_normalize
+from mhe_jax.ops.margins import inverse_lengths, safe_normalize
 from mhe_jax.ops.products import product
 from mhe_jax.ops.storage import Scaled
 
@@ -79,9 +79,8 @@ def _of_numbers(table, queries, block_ids, row_ids, unit_rows):
     num_blocks, size, dim = table.shape
     width = block_ids.shape[1]
     if dense_is_cheaper(num_blocks, width, dim):
-        batch, table = queries.shape[0], (table, _inverse_lengths(table) if unit_rows else None)
-        fits = export.is_symbolic_dim(batch) or batch * num_blocks * size <= _DENSE_FLOATS
-        if fits:
+        batch, table = queries.shape[0], (table, inverse_lengths(table) if unit_rows else None)
+        if export.is_symbolic_dim(batch) or batch * num_blocks * size <= _DENSE_FLOATS:
             return _chosen(None, table, queries, block_ids, row_ids)[1]
         count = max(1, _DENSE_FLOATS // (num_blocks * size))
         return _in_chunks(_chosen, count, None, table, queries, block_ids, row_ids)[1]
@@ -102,11 +101,6 @@ def _chosen(nothing, table, queries, block_ids, row_ids):
         blocks, rows = blocks * inverse[block_places], rows * inverse.reshape(-1)[row_places]
     blocks = jnp.where(_inside(block_ids, num_blocks)[:, :, None], blocks, 0.0)
     return nothing, (blocks, jnp.where(_inside(row_ids, num_blocks * size), rows, 0.0))
-
-
-def _inverse_lengths(rows):
-    _, lengths = safe_normalize(rows)
-    return jnp.where(lengths == 0, 0.0, 1 / jnp.where(lengths == 0, 1.0, lengths))
 
 
 def _scaled(rows, unit_rows):

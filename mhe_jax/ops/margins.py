@@ -46,6 +46,12 @@ def safe_normalize(x: Float[Array, "*shape"], axis: int = -1) -> tuple[Float32[A
     return jnp.where(some, x / norm, 0.0), (jnp.where(some, norm, 0.0) / shrink).squeeze(axis)
 
 
+def inverse_lengths(x: Float[Array, "*rows dim"]) -> Float32[Array, "*rows"]:
+    """One over the length of each vector [..., D], 0 for those that `safe_normalize` makes zero."""
+    _, lengths = safe_normalize(x)
+    return jnp.where(lengths == 0, 0.0, 1 / jnp.where(lengths == 0, 1.0, lengths))
+
+
 def hard_negatives(
     cosine: Float[Array, "*shape"], threshold: Float[Array, "*#shape"], boost: Float[Array, ""] | float
 ) -> Float[Array, "*shape"]:

@@ -22,7 +22,7 @@ from mhe_jax.ops import rows as row_ops
 from mhe_jax.ops import storage
 
 # Arrays by name, with a number for each row of the table, [C], or [P, n] of a table of groups, or of the table's shape.
-Slots = dict[str, jax.Array]
+Slots = dict[str, Any]
 
 
 @struct.dataclass
@@ -63,15 +63,6 @@ class Visit:
         kept: dict[str, Any] = {name: storage.as_numbers(row_ops.stored(slot)) for name, slot in by_rows.items()}
         return {name: slot.reshape(*self.slots[name].shape) for name, slot in kept.items()}
 
-    @staticmethod
-    def after(x: jax.Array, done: jax.Array) -> jax.Array:
-        """`x`, but not before another value of its shape; and where that is NaN, NaN.
-
-        A row has to be read before it moves. Of a loop that moves a table and a read that nothing puts in order, XLA's
-        compiler for CPUs gives one a copy of the whole table, in each turn; and no barrier is left when it does so.
-        """
-        return jnp.where(jnp.isnan(done), jnp.nan, x).astype(x.dtype)
-
     def spread(self, x: jax.Array) -> jax.Array:
         """Inside `jax.shard_map`: what is the same for all examples, marked as varying like them."""
         return lax.pcast(x, self.axes, to="varying") if self.axes else x
@@ -108,3 +99,12 @@ class Visit:
         slots = {name: put(slot, absorbed[name], number) for number, (name, slot) in numbered}
         read_back = {name: take(slot) for name, slot in slots.items()}
         return put(table, self.rule.move(rows, grads, read_back, self.learning_rate), 0), slots
+
+
+def after(x: jax.Array, done: jax.Array) -> jax.Array:
+    """`x`, but not before another value of its shape; and where that is NaN, NaN.
+
+    A row has to be read before it moves. Of a loop that moves a table and a read that nothing puts in order, XLA's
+    compiler for CPUs gives one a copy of the whole table, in each turn; and no barrier is left when it does so.
+    """
+    return jnp.where(jnp.isnan(done), jnp.nan, x).astype(x.dtype)

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Float32, Int
 from mhe_jax.ops import blocks, runs, storage
 from mhe_jax.ops import candidate_logits as candidate_ops
 from mhe_jax.ops import rows as row_ops
-from mhe_jax.ops.owned import Visit
+from mhe_jax.ops.margins import inverse_lengths
+from mhe_jax.ops.owned import Visit, after
 from mhe_jax.ops.storage import Scaled, Stored
 
 
@@ -123,11 +124,11 @@ def _by_blocks(unit_rows, table, visit, queries, block_ids, row_ids, d_blocks, d
             gradient = add(gradient, within(row_ids, turn * count * size, start + rows_here, start), d_rows)
         kept = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, rows_here), moved)
         wide = visit.spread(storage.widen(kept))
-        inverse = blocks.inverse_lengths(wide) if unit_rows else None
+        inverse = inverse_lengths(wide) if unit_rows else None
         low = (gradient if inverse is None else gradient * inverse[None, :]).astype(queries.dtype)
         rows = wide.astype(queries.dtype)
         d_queries += jnp.einsum("bc,cd->bd", low, rows, preferred_element_type=jnp.float32)
-        given = visit.after(queries, d_queries)
+        given = after(queries, d_queries)
         d_table = jnp.einsum("bc,bd->cd", low, given, preferred_element_type=jnp.float32)
         d_table = d_table if inverse is None else blocks.across(d_table, wide, inverse)
         live = jnp.repeat(fresh & lax.dynamic_slice_in_dim(used, first, count), size)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mhe_jax.ops import blocks, storage
+from mhe_jax.ops.margins import inverse_lengths
 
 _SHORTEST, _LONGEST = 8, 64  # examples of a tile
 
@@ -92,7 +93,7 @@ def logits(table: storage.Stored, queries: jax.Array, block_ids: jax.Array, unit
     def of_block(run, found):
         kept = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, runs.blocks[run], keepdims=False), table)
         wide = storage.widen(kept)
-        rows, inverse = wide.astype(queries.dtype), blocks.inverse_lengths(wide) if unit_rows else None
+        rows, inverse = wide.astype(queries.dtype), inverse_lengths(wide) if unit_rows else None
 
         def of_tile(at, found):
             tile = lax.dynamic_slice_in_dim(ordered, at, runs.tile)
@@ -140,7 +141,7 @@ def backward(
     def of_block(run, state):
         carry, found = state
         wide = storage.widen(read(carry, runs.blocks[run]))
-        rows, inverse = wide.astype(low), blocks.inverse_lengths(wide) if unit_rows else None
+        rows, inverse = wide.astype(low), inverse_lengths(wide) if unit_rows else None
         end = runs.begin[run + 1]
 
         def of_tile(at, state):

@@ -25,9 +25,8 @@ from mhe_jax.data.texts.dataset import TextSplit
 from mhe_jax.heads.margin.base import MarginHead
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.recipes.propensity import DEFAULT
-from mhe_jax.settings import Settings
+from mhe_jax.settings import DO_WITHOUT, Settings
 from mhe_jax.tasks.verification import Verification
-from mhe_jax.train.optim.table_rules import DO_WITHOUT
 
 
 def guided_feed(

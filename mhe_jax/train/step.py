@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from mhe_jax.heads.base import Context
-from mhe_jax.settings import Settings
+from mhe_jax.settings import DO_WITHOUT, Settings
 from mhe_jax.train import long_tail
 from mhe_jax.train.optim import averages, rules
 from mhe_jax.train.optim.optimizer import Optimizer
-from mhe_jax.train.optim.table_rules import DO_WITHOUT
 from mhe_jax.train.parallel import fsdp
 from mhe_jax.train.reporting import metrics
 from mhe_jax.train.reporting.norms import norms

@@ -1,5 +1,7 @@
 """A step of an owned table holds the table and its slots once: no compiler's copy, by any rule, of any head."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,15 @@ def test_nor_where_logits_are_kept(name, rule, monkeypatch):
     check(head_name, {**fields, "block_size": 0}, RULES[rule], batch=2)
 
 
+@pytest.mark.parametrize("storage", ["bfloat16", "float8"])
+@pytest.mark.parametrize("name", HEADS)
+def test_of_a_narrow_table_no_more_than_its_bits_are_copied(name, storage):
+    """Once, to be integers in the loop; a turn that widened the whole table would take four bytes for each number."""
+    rule = dataclasses.replace(RULES["adamw"], storage=storage, moments="bfloat16")
+    head_name, fields = HEADS[name]
+    check(head_name, {**fields, "storage": storage}, rule, BATCH)
+
+
 def check(head_name, fields, rule, batch):
     head = build_head(head_name, num_classes=CLASSES, features_dim=DIM, **fields)
     many = fields.get("kind") == "multilabel"
@@ -59,6 +70,9 @@ def check(head_name, fields, rule, batch):
     wanted = jax.ShapeDtypeStruct((), bool)
     lowered = jax.jit(step, donate_argnums=(0, 1)).lower(tables, slots, params, features, labels, wanted)
     held = lowered.compile().memory_analysis()
-    size = sum(np.prod(shape.shape) * 4 for shape in jax.tree.leaves((tables, slots)))
-    assert held.alias_size_in_bytes >= size
-    assert held.temp_size_in_bytes < 0.4 * CLASSES * DIM * 4
+    leaves = jax.tree.leaves((tables, slots))
+    bytes_of = lambda leaf: np.prod(leaf.shape) * leaf.dtype.itemsize
+    assert held.alias_size_in_bytes >= sum(map(bytes_of, leaves))
+    # And the blocks that a step works on.
+    bits = sum(bytes_of(leaf) for leaf in leaves if leaf.dtype.itemsize < 4)
+    assert held.temp_size_in_bytes < bits + 0.4 * CLASSES * DIM * 4

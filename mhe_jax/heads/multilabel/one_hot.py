@@ -9,6 +9,7 @@ from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Lo
 from mhe_jax.heads.multilabel.checks import check_prior, check_reduction
 from mhe_jax.heads.one_hot_table import OneHotTable, Part
 from mhe_jax.ops import sharded
+from mhe_jax.settings import DO_WITHOUT
 
 
 class MultiLabelOneHotHead(OneHotTable):
@@ -57,8 +58,7 @@ class MultiLabelOneHotHead(OneHotTable):
             if context.visits:
                 raise ValueError(
                     "config.table_optimizer moves the table while its loss is computed, and so can leave no label out: "
-                    "for data with ignored labels set table_optimizer.name = 'none' (argument `dense` of configs that "
-                    "own their tables)"
+                    f"for data with ignored labels set {DO_WITHOUT}"
                 )
             logits = self.logits_of(features, jnp.maximum(context.ignored, 0))
             # Each was counted as one that is not there.

@@ -12,10 +12,11 @@ from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.ops.owned import Visit
+from mhe_jax.settings import DO_WITHOUT
 from mhe_jax.train.optim import rules
 from mhe_jax.train.optim.clip import build_clip
 from mhe_jax.train.optim.rates import require_trained_backbone, scale_parts
-from mhe_jax.train.optim.table_rules import DO_WITHOUT, Rule
+from mhe_jax.train.optim.table_rules import Rule
 from mhe_jax.train.optim.unfreezing import unfreeze
 from mhe_jax.train.streams import stream
 

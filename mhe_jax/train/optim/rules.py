@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.ops import mapped, per_row
+from mhe_jax.ops.owned import Slots
 from mhe_jax.ops.storage import Scaled
-from mhe_jax.train.optim.table_rules import TABLE_OPTIMIZERS, Rule, Slots
+from mhe_jax.train.optim.table_rules import TABLE_OPTIMIZERS, Rule
 
 
 def build_table_optimizer(section: ConfigDict) -> Rule | None:

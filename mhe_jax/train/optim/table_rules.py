@@ -13,13 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mhe_jax.ops.owned import Slots
 from mhe_jax.ops.storage import STORAGES, Stored
-
-# Arrays by name: of the table's shape those that `Rule.wide` names, others with a number for each row.
-Slots = dict[str, Any]
-
-# In messages: how a config is without a rule.
-DO_WITHOUT = "table_optimizer.name = 'none' (argument `dense` of configs that own their tables)"
 
 _UPDATES = ("dense", "sparse", "owned")
 

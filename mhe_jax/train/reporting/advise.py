@@ -204,7 +204,7 @@ def _choices(config: ConfigDict, target: Target | None, failed: list[ValueError]
         if kind == "faces" and "margin" in config.head:
             fields.margin = config.head.margin
         may_own = name in ("ohe", "mhc")
-        owned = remedies.owned_tables(Settings.from_config(config), _platform(target)) if may_own else []
+        owned = remedies.owned_tables(Settings.from_config(config)) if may_own else []
         for changes in _changes(config, target, owned):
             changed = config.copy_and_resolve_references()
             with changed.unlocked():
@@ -232,10 +232,6 @@ def _kind(data: Data) -> str:
         return "images_multilabel" if data.multilabel else "images"
     kind = "words" if isinstance(data, SparseData) else "texts"
     return kind if data.multilabel else f"{kind}_single"
-
-
-def _platform(target: Target | None) -> str:
-    return target.devices[0].platform if target else jax.default_backend()
 
 
 def _changes(config: ConfigDict, target: Target | None, owned: list) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,7 @@ def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
     What is not possible for the config is left out.
     """
     changes, models = [], []
-    for change in _changes(Settings.from_config(config), len(target.devices), target.devices[0].platform):
+    for change in _changes(Settings.from_config(config), len(target.devices)):
         changed = config.copy_and_resolve_references()
         with changed.unlocked():
             changed.update_from_flattened_dict(change)
@@ -32,7 +32,7 @@ def tried(config: ConfigDict, target: Target) -> list[tuple[str, HeadCost]]:
     return [(change, cost) for change, cost in costs if isinstance(cost, HeadCost)]
 
 
-def owned_tables(settings: Settings, platform: str) -> list[dict[str, Any]]:
+def owned_tables(settings: Settings) -> list[dict[str, Any]]:
     """Fields that let a head's loss move its table, see `mhe_jax.ops.owned`, by path; none where that does not go.
 
     The first have the rule of the config's optimizer, so that they train as it does, but for a cascade's rows, of which
@@ -45,22 +45,25 @@ def owned_tables(settings: Settings, platform: str) -> list[dict[str, Any]]:
         return []
     if optimizer.name not in OPTIMIZERS:  # which is an error where it is built
         return []
-    kept = "float32" if platform == "cpu" else "bfloat16"  # XLA for CPUs widens narrow tables
     rate, momentum = optimizer.get("head_rate", 1.0), optimizer.get("momentum", 0.9)
     usual = registry.options(OPTIMIZERS[optimizer.name])
-    fields = {"updates": "owned", "storage": kept, "weight_decay": optimizer.get("weight_decay", usual["weight_decay"])}
+    fields = {
+        "updates": "owned",
+        "storage": "bfloat16",
+        "weight_decay": optimizer.get("weight_decay", usual["weight_decay"]),
+    }
     if optimizer.name == "adamw":
         constants = {name: optimizer.get(name, usual[name]) for name in ("b1", "b2", "eps")}
-        found = [{"name": "adamw", **fields, "moments": kept, "rate": rate, **constants}]
+        found = [{"name": "adamw", **fields, "moments": "bfloat16", "rate": rate, **constants}]
     else:
         alone = {"name": "sgd", **fields, "rate": round(rate / (1 - momentum), 6)}
-        same = {"name": "sgd", **fields, "moments": kept, "rate": rate, "momentum": momentum}
+        same = {"name": "sgd", **fields, "moments": "bfloat16", "rate": rate, "momentum": momentum}
         nesterov = optimizer.get("nesterov", False)
         found = [*([same] if momentum and not nesterov else []), alone]
     return [{f"table_optimizer.{name}": value for name, value in one.items()} for one in found]
 
 
-def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[str, Any]]:
+def _changes(settings: Settings, devices: int) -> Iterator[dict[str, Any]]:
     for parts in (4, 16):
         if settings.table_optimizer.name == "none":
             yield {"accumulate_steps": settings.accumulate_steps * parts}
@@ -71,7 +74,7 @@ def _changes(settings: Settings, devices: int, platform: str) -> Iterator[dict[s
         nesterov = {"optimizer.nesterov": False} if settings.optimizer.get("nesterov") else {}
         yield {"optimizer.momentum": 0.0, **nesterov}
     if settings.head.name in ("ohe", "mhc") and settings.table_optimizer.name == "none":
-        yield from owned_tables(settings, platform)
+        yield from owned_tables(settings)
     if devices > 1 and settings.mesh.classes == 1:
         yield {"mesh.data": 1, "mesh.classes": devices}
         yield {"shard_backbone": True}

@@ -122,7 +122,7 @@ def test_the_advised_command_is_one_that_its_config_takes_and_that_fits():
 
 
 def test_remedies_go_on_from_what_the_config_has():
-    changes = list(remedies._changes(Settings.from_config(scaling("images,mhp", accumulate_steps=2)), 1, "cpu"))
+    changes = list(remedies._changes(Settings.from_config(scaling("images,mhp", accumulate_steps=2)), 1))
     assert [one["accumulate_steps"] for one in changes if "accumulate_steps" in one] == [8, 32]
 
 
@@ -167,25 +167,25 @@ def test_a_table_optimizer_is_described_as_it_would_be_trained(arg, section, mes
 )
 def test_owned_tables_are_proposed_where_they_train_as_the_config_does(fields):
     whole = Settings.from_config(scaling("images,ohe", **{"optimizer.weight_decay": 1e-4}))
-    same, alone = remedies.owned_tables(whole, "gpu")
+    same, alone = remedies.owned_tables(whole)
     common = {"name": "sgd", "updates": "owned", "storage": "bfloat16", "weight_decay": 1e-4}
     of = lambda found: {path.removeprefix("table_optimizer."): value for path, value in found.items()}
     assert of(same) == {**common, "moments": "bfloat16", "momentum": 0.9, "rate": 1.0}
     assert of(alone) == {**common, "rate": 10.0}
-    assert remedies.owned_tables(Settings.from_config(scaling("images,ohe", **fields)), "gpu") == []
-    faster = remedies.owned_tables(Settings.from_config(scaling("images,ohe", **{"optimizer.head_rate": 5.0})), "gpu")
+    assert remedies.owned_tables(Settings.from_config(scaling("images,ohe", **fields))) == []
+    faster = remedies.owned_tables(Settings.from_config(scaling("images,ohe", **{"optimizer.head_rate": 5.0})))
     assert [one["table_optimizer.rate"] for one in faster] == [5.0, 50.0]
 
 
 def test_the_rule_of_an_owned_table_is_that_of_the_optimizer():
     for said in ({}, {"weight_decay": 0.1, "b1": 0.8}):
         config = scaling("images,ohe", optimizer={"name": "adamw", **said})
-        (found,) = remedies.owned_tables(Settings.from_config(config), "cpu")
-        assert {found[f"table_optimizer.{name}"] for name in ("name", "storage", "moments")} == {"adamw", "float32"}
+        (found,) = remedies.owned_tables(Settings.from_config(config))
+        assert {found[f"table_optimizer.{name}"] for name in ("name", "storage", "moments")} == {"adamw", "bfloat16"}
         as_built = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "weight_decay": 0.01, **said}
         assert {name: found[f"table_optimizer.{name}"] for name in as_built} == as_built
     plain = Settings.from_config(scaling("images,ohe", **{"optimizer.momentum": 0.0}))
-    assert [one["table_optimizer.rate"] for one in remedies.owned_tables(plain, "gpu")] == [1.0]
+    assert [one["table_optimizer.rate"] for one in remedies.owned_tables(plain)] == [1.0]
 
 
 @pytest.mark.parametrize(
