@@ -83,11 +83,12 @@ def check(kind, rule, storage, block_size=3):
     before = {name: slot[:CLASSES] for name, slot in by_rows(rule, slots).items()}
     want, want_slots = moved(rule, kernel, of_kernel, before)
     np.testing.assert_allclose(d_features, of_features, rtol=1e-4, atol=1e-6)
-    check_slots(rule, new_slots, want_slots)
+    atol = 2e-6 if kind == "margin" else 1e-6  # of cosines the products are divided, in float32
+    check_slots(rule, new_slots, want_slots, atol)
     assert after["kernel"].dtype == params["kernel"].dtype == STORAGES[storage]
     found = wide(after["kernel"]).astype(np.float64)
     if storage == "float32":
-        np.testing.assert_allclose(found, want, rtol=1e-5, atol=3e-6)
+        np.testing.assert_allclose(found, want, rtol=1e-5, atol=atol)
         return
     assert 0.1 < beyond_the_nearest(found, want, storage).mean() < 0.4
 
@@ -178,7 +179,7 @@ def sampled_steps(kind, sampler, rule, groups=24, **fields):
 
 def check_sampled(kind, sampler, rule):
     after, want, slots, want_slots, _ = sampled_steps(kind, sampler, rule)
-    np.testing.assert_allclose(after, want, rtol=1e-5, atol=3e-6)
+    np.testing.assert_allclose(after, want, rtol=1e-5, atol=1e-6)
     check_slots(rule, slots, want_slots)
 
 
@@ -247,7 +248,7 @@ def test_moments_in_bfloat16_are_rounded_by_chance_and_rows_move_by_what_is_kept
     shares = [beyond_the_nearest(found[name], want[name], "bfloat16").mean() for name in rule.wide]
     assert min(shares) > 0.1
     assert max(shares) < 0.5
-    np.testing.assert_allclose(after["kernel"][:CLASSES], adamw_rows(rule, kernel, found), rtol=1e-5, atol=3e-6)
+    np.testing.assert_allclose(after["kernel"][:CLASSES], adamw_rows(rule, kernel, found), rtol=1e-5, atol=1e-6)
 
 
 def test_a_mean_of_squares_in_bfloat16_decays_though_each_step_is_less_than_a_number():

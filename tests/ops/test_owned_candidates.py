@@ -75,7 +75,7 @@ def check(rule, storage, num_rows=2, used=9, dtype=jnp.float32, unit_rows=False)
     assert after.dtype == STORAGES[storage]
     found_table = np.asarray(widen(after), np.float64).reshape(-1, DIM)
     if storage == "float32":
-        np.testing.assert_allclose(found_table, want, rtol=1e-5, atol=3e-6)
+        np.testing.assert_allclose(found_table, want, rtol=1e-5, atol=1e-6)
         return
     beyond = beyond_the_nearest(found_table, want, storage)
     touched = np.abs(want - np.asarray(widen(table), np.float64).reshape(-1, DIM)) > 0
