@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mhe_jax.ops.kronecker import mixture_top_codes as mixture_top_codes
     from mhe_jax.ops.kronecker import split_heads as split_heads
     from mhe_jax.ops.kronecker import top_codes as top_codes
+    from mhe_jax.ops.lengths import safe_normalize as safe_normalize
     from mhe_jax.ops.losses import smoothed_cross_entropy as smoothed_cross_entropy
     from mhe_jax.ops.margins import AdaFace as AdaFace
     from mhe_jax.ops.margins import ArcFace as ArcFace
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from mhe_jax.ops.margins import MagFace as MagFace
     from mhe_jax.ops.margins import Margin as Margin
     from mhe_jax.ops.margins import hard_negatives as hard_negatives
-    from mhe_jax.ops.margins import safe_normalize as safe_normalize
     from mhe_jax.ops.multilabel import pick_all_labels as pick_all_labels
     from mhe_jax.ops.ranking import drop_filtered as drop_filtered
     from mhe_jax.ops.ranking import drop_labels as drop_labels
@@ -117,9 +117,9 @@ _PUBLIC = {
         "CurricularFace",
         "MagFace",
         "AdaFace",
-        "safe_normalize",
         "hard_negatives",
     ),
+    "ops.lengths": ("safe_normalize",),
     # How good a ranking is.
     "ops.ranking": ("ranking_metrics", "drop_filtered", "drop_labels"),
 }

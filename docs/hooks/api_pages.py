@@ -13,7 +13,7 @@ FAMILIES = (
     ("labels", "Labels as digits", ("mhe_jax.labels",)),
     ("heads", "Heads", ("mhe_jax.heads",)),
     ("metrics", "Ranking metrics", ("mhe_jax.ops.ranking",)),
-    ("margins", "Margins", ("mhe_jax.ops.margins",)),
+    ("margins", "Margins", ("mhe_jax.ops.margins", "mhe_jax.ops.lengths")),
     ("ops", "Operations on arrays", ("mhe_jax.ops",)),
     ("runs", "Trained runs", ("mhe_jax.inference",)),
 )

@@ -18,7 +18,7 @@ from jax import export, lax
 
 from mhe_jax.ops import per_row, storage
 from mhe_jax.ops import rows as row_ops
-from mhe_jax.ops.margins import inverse_lengths
+from mhe_jax.ops.lengths import inverse_lengths
 from mhe_jax.ops.owned import Visit, after
 from mhe_jax.ops.rows import Table
 

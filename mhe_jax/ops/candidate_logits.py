@@ -15,7 +15,7 @@ from jax import export, lax
 from jaxtyping import Array, Float, Float32, Int
 
 from mhe_jax.ops.candidates import dense_is_cheaper
-from mhe_jax.ops.margins import inverse_lengths, safe_normalize
+from mhe_jax.ops.lengths import inverse_lengths, safe_normalize
 from mhe_jax.ops.products import product
 from mhe_jax.ops.storage import Scaled
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32, Int
 from mhe_jax.ops import blocks, runs, storage
 from mhe_jax.ops import candidate_logits as candidate_ops
 from mhe_jax.ops import rows as row_ops
-from mhe_jax.ops.margins import inverse_lengths
+from mhe_jax.ops.lengths import inverse_lengths
 from mhe_jax.ops.owned import Visit, after
 from mhe_jax.ops.storage import Scaled, Stored
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mhe_jax.ops import blocks, storage
-from mhe_jax.ops.margins import inverse_lengths
+from mhe_jax.ops.lengths import inverse_lengths
 
 _SHORTEST, _LONGEST = 8, 64  # examples of a tile
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mhe_jax.ops import cosines
-from mhe_jax.ops.margins import safe_normalize
+from mhe_jax.ops.lengths import safe_normalize
 
 SCALE, BATCH, DIM = 7.0, 5, 6
 HARD = cosines.HardNegatives(jnp.linspace(-0.5, 0.5, BATCH), jnp.float32(0.3))

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax import registry
 from mhe_jax.ops import margins
+from mhe_jax.ops.lengths import safe_normalize
 
 # An even number of them: none is pi / 2, a kink.
 ANGLES = np.linspace(0.02, math.pi - 0.02, 100)
@@ -134,8 +135,8 @@ def test_everything_is_finite_at_the_ends_and_for_zero_features(name):
     assert np.abs(gradients[0]).max() < 1 / math.sqrt(1e-7)
 
     def loss(features, rows):
-        unit, norms = margins.safe_normalize(features)
-        cosines = unit @ margins.safe_normalize(rows)[0].T
+        unit, norms = safe_normalize(features)
+        cosines = unit @ safe_normalize(rows)[0].T
         own, statistics = jnp.diagonal(cosines), margin.statistics()
         logits = margin.scale * jnp.where(jnp.eye(3, dtype=bool), margin.target(own, norms, statistics), cosines)
         penalty = margin.penalty(norms)
@@ -165,40 +166,6 @@ def test_bfloat16_becomes_float32_also_when_compiled(name):
     assert all(array.dtype == jnp.float32 for array in jax.tree.leaves(ours))
     jax.tree.map(close, ours, expected)
     assert hash(margin) == hash(margins.MARGINS[name]())
-
-
-def test_a_vector_that_is_damaged_stays_so():
-    for damage in (jnp.nan, jnp.inf):
-        unit, norm = margins.safe_normalize(jnp.array([[damage, 1.0], [0.0, 2.0]]))
-        assert jnp.isnan(unit[0]).any()
-        assert not jnp.isfinite(norm[0])
-        assert unit[1].tolist() == [0.0, 1.0]
-
-
-def test_safe_normalize_is_the_quotient_and_drops_what_has_no_length():
-    x = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
-    for axis in (0, 1, -1):
-        unit, norm = margins.safe_normalize(jnp.asarray(x), axis)
-        np.testing.assert_allclose(norm, np.linalg.norm(x, axis=axis), rtol=1e-6)
-        np.testing.assert_allclose(unit, x / np.linalg.norm(x, axis=axis, keepdims=True), rtol=1e-6)
-    short = jnp.array([[0.0, 0.0], [3e-13, 0.0], [3e-12, 4e-12], [3e8, 4e8]])
-    unit, norm = margins.safe_normalize(short.astype(jnp.bfloat16).astype(jnp.float32))
-    np.testing.assert_allclose(unit, [[0, 0], [0, 0], [0.6, 0.8], [0.6, 0.8]], rtol=1e-2)
-    assert not norm[:2].any()
-    assert unit.dtype == jnp.float32
-    both = lambda x: jnp.concatenate([part.reshape(-1) for part in margins.safe_normalize(x)])
-    slope = jax.jit(jax.jacobian(both))
-    assert not slope(jnp.zeros(2)).any()
-    assert np.isfinite(slope(jnp.array([1e-12, 0.0]))).all()
-
-
-def test_enormous_vectors_have_a_direction():
-    x = jnp.array([[3e19, -4e19], [3e37, 4e37], [1.0, 0.0]])
-    unit, norm = jax.jit(margins.safe_normalize)(x)
-    np.testing.assert_allclose(unit, [[0.6, -0.8], [0.6, 0.8], [1, 0]], rtol=1e-6)
-    np.testing.assert_allclose(norm, [5e19, 5e37, 1], rtol=1e-6)
-    gradient = jax.jit(jax.grad(lambda x: margins.safe_normalize(x)[1].sum()))(x)
-    np.testing.assert_allclose(gradient, unit, rtol=1e-5)
 
 
 def test_cosines_are_clamped_with_the_whole_gradient_up_to_the_ends():

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mhe_jax.ops import margins
+from mhe_jax.ops.lengths import safe_normalize
 from tests.parity import torch_margins
 
 pytestmark = pytest.mark.torch
@@ -41,8 +42,8 @@ def batch(rng, weight):
 
 def step(margin, features, weight, labels, statistics):
     """Losses [B] of the softmax over all classes, and the statistics after the batch."""
-    unit, norms = margins.safe_normalize(features)
-    cosines = margins.clamp_cosine(unit @ margins.safe_normalize(weight)[0].T)
+    unit, norms = safe_normalize(features)
+    cosines = margins.clamp_cosine(unit @ safe_normalize(weight)[0].T)
     own = jnp.take_along_axis(cosines, labels[:, None], axis=1)[:, 0]
     statistics = margin.updated(statistics, own, norms, jnp.ones(len(labels)))
     threshold = margin.threshold(own, norms, statistics)

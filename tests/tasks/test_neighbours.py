@@ -8,7 +8,8 @@ import pytest
 
 from mhe_jax.heads import build_head
 from mhe_jax.labels import LabelSpace
-from mhe_jax.ops.margins import ArcFace, safe_normalize
+from mhe_jax.ops.lengths import safe_normalize
+from mhe_jax.ops.margins import ArcFace
 from mhe_jax.tasks.base import Task
 
 CLASSES, WIDTH = 23, 8

@@ -16,7 +16,8 @@ from mhe_jax.heads import beginning
 from mhe_jax.heads.base import Context, Features, Head, Ids, Scores
 from mhe_jax.ops import sharded
 from mhe_jax.ops.cosines import HardNegatives
-from mhe_jax.ops.margins import Margin, safe_normalize
+from mhe_jax.ops.lengths import safe_normalize
+from mhe_jax.ops.margins import Margin
 from mhe_jax.ops.owned import Visit
 from mhe_jax.ops.storage import Stored
 

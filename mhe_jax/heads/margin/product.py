@@ -7,7 +7,7 @@ from mhe_jax.heads.base import NOTHING, Best, Context, Features, Ids, Labels, Lo
 from mhe_jax.heads.growth import Growing
 from mhe_jax.heads.margin.base import ROW_INIT, MarginHead
 from mhe_jax.ops import kronecker
-from mhe_jax.ops.margins import safe_normalize
+from mhe_jax.ops.lengths import safe_normalize
 from mhe_jax.ops.products import product
 
 OBJECTIVES = ("ce_per_head", "bce_per_head")
