@@ -222,6 +222,7 @@ RUNS: dict[str, Make] = {
     "codes:labels": lambda: texts(codes={"name": "labels"}),
     "codes:names": lambda: pictures(codes={"name": "names", "path": "encoder"}),
     "codes:frequency": lambda: pictures(codes={"name": "frequency"}),
+    "codes:pretrained": lambda: features(head=heads.mhc((4, 5)), codes={"name": "pretrained"}),
     "codes:warmup": lambda: pictures(codes={"name": "warmup", "epochs": 0.5}),
     "class_weights:none": lambda: pictures(),
     "class_weights:balanced": lambda: pictures(class_weights={"name": "balanced"}),

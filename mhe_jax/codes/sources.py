@@ -132,8 +132,16 @@ class Frequency(Source):
         return LabelCodes.of(np.argsort(-class_counts(train, space.num_classes), kind="stable"))
 
 
-class WarmUp(Source):
-    """Clusters of the class means of the run's own features after a warm-up, see `mhe_jax.train.warm_up`.
+class OwnFeatures(Source):
+    """Clusters of the class means of the run's own features, see `mhe_jax.train.feature_codes`."""
+
+
+class Pretrained(OwnFeatures):
+    """Of the features before the first step: of a backbone that has weights, or as the data has them."""
+
+
+class WarmUp(OwnFeatures):
+    """Of the features after a warm-up, see `mhe_jax.train.warm_up`.
 
     The run trains a one-hot head for `epochs` of its epochs first, and goes on from that backbone.
     """
@@ -153,6 +161,7 @@ SOURCES: dict[str, type[Source]] = {
     "labels": Labels,
     "names": Names,
     "frequency": Frequency,
+    "pretrained": Pretrained,
     "warmup": WarmUp,
 }
 

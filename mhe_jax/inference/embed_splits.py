@@ -21,14 +21,13 @@ from mhe_jax.data.known_labels import ignored_labels, known_labels
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.word_fields import WordFields
 from mhe_jax.settings import Settings
-from mhe_jax.train import data_digest, experiment, kept_encoder, left_to_data
+from mhe_jax.train import backbone, data_digest, experiment, feature_codes, kept_encoder, left_to_data
 from mhe_jax.train.checkpoints.published import named
 from mhe_jax.train.classes import Classes
 from mhe_jax.train.features import embedded
 from mhe_jax.train.numbered import numbered
 from mhe_jax.train.parallel import distributed
-from mhe_jax.train.parallel.mesh import make_mesh, put, shares
-from mhe_jax.train.weights import abstract_weights
+from mhe_jax.train.parallel.mesh import make_mesh, shares
 
 DTYPES = ("float16", "float32")
 _EVERY = 64  # batches between two states on the disk
@@ -74,7 +73,7 @@ def embed_splits(
     source = {"model": _digest(config), "data": figures, "dtype": dtype, "batch_size": batch_size}
     written = {}
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
-        weights = _weights(settings, task, mesh)
+        weights = feature_codes.first_weights(settings, task, mesh)
         writer = FolderWriter(output, {**source, "weights": _digest_of(weights)}) if distributed.is_main() else None
         for name, split in ((TRAIN, splits.train), (VALID, splits.eval), (TEST, splits.test)):
             if split is not None:
@@ -107,23 +106,12 @@ def _with_backbone_of(config: ConfigDict, workdir: pathlib.Path | None, pooling:
                     f"--pooling is of encoders of texts, but config.backbone.name is {config.backbone.name!r}"
                 )
             config.backbone.pooling = pooling
-    if not config.init_from and config.backbone.name != "pretrained":
+    if not backbone.has_weights(config):
         raise ValueError(
             f"the backbone {config.backbone.name!r} has no weights: name a run by --workdir, or weights by "
             "--config.init_from, or a config with a pretrained backbone"
         )
     return config
-
-
-def _weights(settings: Settings, task: Any, mesh: Mesh) -> dict:
-    """Those of the backbone, on the mesh."""
-    abstract = abstract_weights(task, mesh)
-    found = experiment.initial_weights(settings, abstract, task.head.label_space)
-    backbone = jax.tree.map(put, found["params"]["backbone"], abstract["params"]["backbone"])
-    return {
-        "params": {"backbone": backbone},
-        "batch_stats": jax.tree.map(put, found["batch_stats"], abstract["batch_stats"]),
-    }
 
 
 def _strict(split: Any) -> Any:

@@ -57,6 +57,18 @@ def pretrained(section: ConfigDict, params: Any) -> Any:
     return params
 
 
+def has_weights(config: ConfigDict | Settings) -> bool:
+    """Whether the backbone of a run begins with weights from elsewhere, rather than at random."""
+    if config.init_from and "backbone" in config.init_parts:
+        return True
+    return config.backbone.name in huggingface.PRETRAINED
+
+
+def is_identity(section: ConfigDict) -> bool:
+    """Whether a backbone hands on the features of the data, perhaps scaled, and has no layer of its own."""
+    return section.name == "identity" and not section.get("hidden_dims")
+
+
 def _require(section: ConfigDict, names: Any, where: str, data: str) -> None:
     if section.get("name") not in names:
         raise ValueError(

@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from mhe_jax.codes.files import FILE, read_kept, write_codes
-from mhe_jax.codes.sources import File, Frequency, Identity, Source, WarmUp, name_of
+from mhe_jax.codes.sources import File, Frequency, Identity, OwnFeatures, Source, name_of
 from mhe_jax.heads import digits_of
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.train.checkpoints import complete, published
@@ -46,7 +46,7 @@ def decided(
     names: Sequence[str],
     train: Any,
     seed: int,
-    warmed_up: Callable[[], LabelCodes],
+    of_features: Callable[[], LabelCodes],
 ) -> LabelCodes:
     """The codes of a run.
 
@@ -57,7 +57,7 @@ def decided(
       names: of the classes.
       train: the training split, with ids as labels.
       seed: of the run.
-      warmed_up: finds the codes after a warm-up.
+      of_features: finds the codes by the run's own features.
 
     Raises:
       ValueError: if the source is damaged, or the run has other codes.
@@ -68,7 +68,7 @@ def decided(
         codes = stored(workdir, space.num_classes)
         _check_same_file(source, workdir, codes, space, names)
         return codes
-    found = warmed_up() if isinstance(source, WarmUp) else source.codes(space, names, train, seed)
+    found = of_features() if isinstance(source, OwnFeatures) else source.codes(space, names, train, seed)
     return same_everywhere(found)
 
 

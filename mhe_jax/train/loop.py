@@ -16,7 +16,7 @@ from mhe_jax.codes.sources import build_source
 from mhe_jax.data.build import build_data
 from mhe_jax.data.dataset import BadExample
 from mhe_jax.settings import Settings
-from mhe_jax.train import ahead, data_digest, experiment, extension, label_codes, left_to_data, warm_up
+from mhe_jax.train import ahead, data_digest, experiment, extension, feature_codes, label_codes, left_to_data, warm_up
 from mhe_jax.train.checkpoints import lock
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
 from mhe_jax.train.checkpoints.same_model import describe_space
@@ -122,10 +122,10 @@ def _train(
     numbering = numbering_of(workdir, classes, names, number) if classes.is_kept else None
     space = classes.space(settings.head, codes)
     task = experiment.build_task(settings, settings.head, data, classes.number, space=space)
-    warmed_up = functools.partial(warm_up.learned, config, workdir, data, splits.train, mesh, space)
+    of_features = functools.partial(feature_codes.find, source, config, workdir, data, splits.train, mesh, space)
     if not classes.is_kept:
         codes = label_codes.decided(
-            build_source(settings.codes), workdir, space, splits.class_names, splits.train, settings.seed, warmed_up
+            build_source(settings.codes), workdir, space, splits.class_names, splits.train, settings.seed, of_features
         )
     by_id, splits = splits, relabelled(splits, codes)
     batch_size = settings.global_batch_size

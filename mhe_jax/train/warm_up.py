@@ -20,15 +20,13 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mhe_jax.codes.clustering import clustered
 from mhe_jax.codes.sources import Source, WarmUp
 from mhe_jax.heads.base import Head
 from mhe_jax.interop import class_rows
-from mhe_jax.labels import LabelCodes, LabelSpace
+from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings, defaults
 from mhe_jax.train import experiment
 from mhe_jax.train.checkpoints.checkpoint import Checkpoints
-from mhe_jax.train.class_means import class_means
 from mhe_jax.train.learner import build_learner
 from mhe_jax.train.optim import averages
 from mhe_jax.train.parallel.mesh import put
@@ -78,26 +76,6 @@ def steps(source: Source, steps_per_epoch: int, total_steps: int) -> int:
             f"{total_steps}"
         )
     return count
-
-
-def learned(
-    config: ConfigDict, workdir: pathlib.Path, data: Any, train: Any, mesh: Mesh, space: LabelSpace
-) -> LabelCodes:
-    """The codes that a finished warm-up leads to: clusters of the class means of its features, by its best checkpoint.
-
-    Args:
-      config: of the run, as is `workdir`.
-      data: the data set, loaded.
-      train: its training split, with ids as labels.
-      mesh: of the run.
-      space: the classes and their digits in the run.
-    """
-    settings = Settings.from_config(config_of(config))
-    task = experiment.build_task(settings, settings.head, data, space.num_classes)
-    with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
-        weights, _ = experiment.trained_weights(settings, task, mesh, workdir / FOLDER)
-        means = class_means(task, weights, train, settings.global_batch_size, mesh, space.num_classes)
-    return clustered(means.vectors, space, settings.seed, means.present)
 
 
 def carried_over(

@@ -54,13 +54,15 @@ def test_a_run_becomes_codes(tmp_path):
         (("--features=F", "--labels=L", "--head_sizes=2x2"), "f.npy has 4 rows, but"),
         (("--features=L", "--head_sizes=2x2"), "l.npy is int64 [3]; it must be float [N, D]"),
         (("--features=N", "--head_sizes=2x2"), "the vector of class 2 is not finite"),
+        (("--features=Z", "--head_sizes=2x2"), "z.npz is no array of numbers, but an archive of several"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, arguments, message):
-    paths = {"F": "f.npy", "L": "l.npy", "N": "nan.npy"}
+    paths = {"F": "f.npy", "L": "l.npy", "N": "nan.npy", "Z": "z.npz"}
     np.save(tmp_path / "f.npy", np.ones((4, 2)))
     np.save(tmp_path / "l.npy", np.arange(3))
     np.save(tmp_path / "nan.npy", np.array([[1, 2], [3, 4], [np.nan, 5], [6, 7]]))
+    np.savez(tmp_path / "z.npz", a=np.ones((4, 2)))
     given = []
     for argument in arguments:
         flag, _, value = argument.partition("=")

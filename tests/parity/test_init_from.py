@@ -35,7 +35,7 @@ def greedy(model, features):
     return best * 10 + child, (group[:, :, None] + children).reshape(len(features), 100)
 
 
-def test_the_published_cascade_scores_the_same(tmp_path, pictures):
+def test_the_published_cascade_scores_the_same(tmp_path, pictures, monkeypatch):
     torch.manual_seed(0)
     model = Model("reference_cifar", 18, head="mhc", sizes=(10, 10), hidden=256).eval()
     mean, std = (torch.tensor(x).reshape(1, 3, 1, 1) for x in ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)))
@@ -49,7 +49,8 @@ def test_the_published_cascade_scores_the_same(tmp_path, pictures):
     torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, tmp_path / "model.pth")
 
     config = load_config("cifar100_mhc:" + "reference")
-    config.data.path, config.init_from = str(tmp_path), str(tmp_path / "model.pth")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config.data.path, config.init_from = str(tmp_path), "~/model.pth"
     config.global_batch_size = 16
     values = evaluate(config, None)
     assert values["examples"] == 40

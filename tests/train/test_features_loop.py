@@ -100,7 +100,7 @@ def test_it_is_the_same_run_with_the_classes_over_the_devices(whole, folders, ki
     assert_same(final_weights(tmp_path), final_weights(whole[0]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("source", ["warmup", "labels"])
+@pytest.mark.parametrize("source", ["warmup", "labels", "pretrained"])
 def test_codes_are_found_and_do_not_move_ids(folders, kind, source, tmp_path):
     config = tiny(folders, kind, **{"codes.name": source, "codes.epochs": 0.5 if source == "warmup" else 2.0})
     if (source, kind) == ("labels", ""):

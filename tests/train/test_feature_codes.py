@@ -1,0 +1,59 @@
+"""Codes by the features that a network has before the run's first step."""
+
+import re
+
+import numpy as np
+import pytest
+
+from mhe_jax.codes.clustering import clustered
+from mhe_jax.codes.vectors import ClassMeans
+from mhe_jax.inference.embed_splits import embed_splits
+from mhe_jax.labels import LabelSpace
+from mhe_jax.recipes import heads
+from mhe_jax.train import label_codes
+from mhe_jax.train.loop import train_and_evaluate
+from tests import tiny_config
+from tests.train.saved import assert_same, final_weights
+
+
+def pictures(**fields):
+    config = tiny_config.get_config()
+    config.head, config.total_steps = heads.mhc((4, 5)), 2
+    config.codes = {"name": "pretrained"}
+    for name, value in fields.items():
+        config[name] = value
+    return config
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    """A run with a backbone to begin with."""
+    workdir = tmp_path_factory.mktemp("before")
+    train_and_evaluate(pictures(head=heads.ohe(), codes={"name": "identity"}), workdir)
+    return workdir
+
+
+def test_they_are_clusters_of_the_class_means_of_the_backbone_that_the_run_begins_with(before, tmp_path):
+    config = pictures(init_from=str(before), init_parts=("backbone",))
+    train_and_evaluate(config, tmp_path / "run")
+    embed_splits(config, None, tmp_path / "features", "float32")
+    features, labels = (np.load(tmp_path / f"features/train/{name}.npy") for name in ("features", "labels"))
+    means = ClassMeans(19, features.shape[1])
+    means.add(features, labels)
+    expected = clustered(means.vectors, LabelSpace(19, (4, 5)), config.seed, means.present)
+    assert label_codes.stored(tmp_path / "run", 19).digest == expected.digest
+    assert not expected.is_identity
+
+
+def test_a_run_that_is_interrupted_goes_on_with_the_codes_that_it_has(before, tmp_path):
+    config = pictures(init_from=str(before), init_parts=("backbone",))
+    train_and_evaluate(config, tmp_path / "whole")
+    train_and_evaluate(config, tmp_path / "parts", interrupt_at=1)
+    train_and_evaluate(config, tmp_path / "parts")
+    assert_same(final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts"))
+
+
+def test_a_backbone_that_begins_at_random_is_an_error(tmp_path):
+    message = "config.codes.name is 'pretrained', but the backbone 'convnet' begins at random: take 'warmup'"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train_and_evaluate(pictures(), tmp_path)
