@@ -15,7 +15,7 @@ from mhe_jax.inference import embed_splits as module
 from mhe_jax.inference.embed_splits import embed_splits
 from mhe_jax.interop import huggingface
 from mhe_jax.models import build_backbone
-from mhe_jax.train import experiment
+from mhe_jax.train import experiment, feature_codes
 from mhe_jax.train.loop import train_and_evaluate
 from tests import tiny_config, tiny_face_config, tiny_features_config, tiny_text_config
 from tests.command_line import mhe
@@ -157,9 +157,10 @@ def test_what_is_begun_is_not_gone_on_with_by_other_weights(runs, tmp_path, monk
             embed(tmp_path / "run", tmp_path / "out")
     (tmp_path / "run").rename(tmp_path / "moved")
     begun = json.loads((tmp_path / "out" / "progress.json").read_text())
-    weights = module._weights
+    weights = feature_codes.first_weights
     with monkeypatch.context() as patched:
-        patched.setattr(module, "_weights", lambda *arguments: jax.tree.map(lambda x: x + 1, weights(*arguments)))
+        others = lambda *arguments: jax.tree.map(lambda x: x + 1, weights(*arguments))
+        patched.setattr(feature_codes, "first_weights", others)
         with pytest.raises(ValueError, match=r"out holds unfinished features of something else, by weights: remove it"):
             embed(tmp_path / "moved", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "progress.json").read_text()) == begun
