@@ -107,7 +107,9 @@ class Labels(Source):
         elif isinstance(train, TextSplit):
             vectors = label_vectors(train, seed=seed)
         else:
-            raise ValueError("config.codes.name is 'labels', but it is for data with many labels: take 'warmup'")
+            raise ValueError(
+                "config.codes.name is 'labels', but it is for data with many labels: take 'warmup' or 'pretrained'"
+            )
         return clustered(vectors.vectors, space, seed, vectors.present)
 
 
@@ -137,11 +139,13 @@ class OwnFeatures(Source):
 
 
 class Pretrained(OwnFeatures):
-    """Of the features before the first step: of a backbone that has weights, or as the data has them."""
+    """Clusters of the class means of the features before the first step: of a pretrained backbone, that of
+    `config.init_from`, or those of the data.
+    """
 
 
 class WarmUp(OwnFeatures):
-    """Of the features after a warm-up, see `mhe_jax.train.warm_up`.
+    """Clusters of the class means of the run's own features after a warm-up, see `mhe_jax.train.warm_up`.
 
     The run trains a one-hot head for `epochs` of its epochs first, and goes on from that backbone.
     """

@@ -227,9 +227,6 @@ FACE_REFERENCE = {
 # For `config.codes`: similar classes share digits, by the run's own features after its first two epochs.
 WARM_UP = {"name": "warmup", "path": "", "epochs": 2.0}
 
-# For `config.codes`: by the features of a pretrained backbone before the first step.
-PRETRAINED = {"name": "pretrained", "path": "", "epochs": 2.0}
-
 
 def frequent(section, number, bottleneck=64):
     """The section of a one-hot head, of one label or of many, with a table of the whole width for `number` classes.

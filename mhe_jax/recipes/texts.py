@@ -114,8 +114,6 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
         config.head.update(num_candidates=chosen["candidates"], hidden_dim=chosen["hidden"])
     if reference and "single" not in words:
         config.head.update(heads.XMC_REFERENCE[head])
-    if head == "mhc" and encoder == "minilm" and not reference:  # its features say what a text is about
-        config.codes = dict(heads.PRETRAINED)
     config.optimizer = {
         "name": "adamw",
         "b1": 0.9,
@@ -153,7 +151,6 @@ def make(arg, *, data, recipes, head_sizes, encoder="bert", head="mhc", own_vali
     config.steps_per_dispatch = 1
     config.seed = 6088 if reference else 0
     if "smoke" in words:
-        config.codes = base_config().codes
         config.data.update(num_classes=0, valid_examples=0, max_length=16)
         config.head.head_sizes = ()
         config.average.update(start_epoch=0, every_steps=1)

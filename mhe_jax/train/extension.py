@@ -67,7 +67,7 @@ def check(settings: Settings, workdir: pathlib.Path) -> None:
     if settings.codes.to_dict() != defaults()["codes"].to_dict():
         raise ValueError(
             f"config.codes.name is {settings.codes.name!r}, but config.new_classes 'extend' keeps the codes of "
-            "config.init_from: set codes = {'name': 'identity', 'path': '', 'epochs': 2.0}, the default"
+            "config.init_from: set codes.name = 'identity', its path and epochs as they are by default"
         )
     before, _ = experiment.read_workdir(source)
     for where, here, there in (

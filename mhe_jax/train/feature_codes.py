@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mhe_jax.codes.clustering import clustered
 from mhe_jax.codes.sources import Source, WarmUp
+from mhe_jax.interop import class_rows
 from mhe_jax.labels import LabelCodes, LabelSpace
 from mhe_jax.settings import Settings
 from mhe_jax.train import backbone, experiment, warm_up
@@ -37,17 +38,18 @@ def find(
       space: the classes and their digits in the run.
 
     Raises:
-      ValueError: if the backbone would begin at random, or its weights are missing or damaged.
+      ValueError: if the backbone would begin at random, if the head would come from a run with codes of its own, or if
+        weights are missing or damaged.
     """
     warmed_up = isinstance(source, WarmUp)
-    if not warmed_up and not (backbone.has_weights(config) or backbone.is_identity(config.backbone)):
-        raise ValueError(
-            f"config.codes.name is 'pretrained', but the backbone {config.backbone.name!r} begins at random: take "
-            "'warmup', or a pretrained backbone, or one from config.init_from"
-        )
+    if not warmed_up:
+        _check_pretrained(config)
     settings = Settings.from_config(warm_up.config_of(config) if warmed_up else config)
-    head = settings.head if warmed_up else ConfigDict({"name": "ohe"})
-    task = experiment.build_task(settings, head, data, space.num_classes if warmed_up else 1)
+    if warmed_up:
+        task = experiment.build_task(settings, settings.head, data, space.num_classes)
+    else:  # a head that takes no room
+        margin = {"margin": settings.head.margin} if "margin" in settings.head else {}
+        task = experiment.build_task(settings, ConfigDict({"name": "ohe", **margin}), data, 1)
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
         if warmed_up:
             weights, _ = experiment.trained_weights(settings, task, mesh, workdir / warm_up.FOLDER)
@@ -67,8 +69,10 @@ def first_weights(settings: Settings, task: Any, mesh: Mesh) -> dict:
     """
     abstract = abstract_weights(task, mesh)
     if backbone.has_weights(settings):
-        if settings.init_from:
+        if "backbone" in settings.init_parts:
             settings = dataclasses.replace(settings, init_parts=("backbone",))
+        else:
+            settings = dataclasses.replace(settings, init_from="")
         found = experiment.initial_weights(settings, abstract, task.head.label_space)
     else:  # a normalisation of the data's features
         shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
@@ -81,3 +85,20 @@ def first_weights(settings: Settings, task: Any, mesh: Mesh) -> dict:
         "params": {"backbone": on_mesh(found["params"]["backbone"], abstract["params"]["backbone"])},
         "batch_stats": on_mesh(found["batch_stats"], abstract["batch_stats"]),
     }
+
+
+def _check_pretrained(config: ConfigDict) -> None:
+    """Raises ValueError where features before the first step say nothing, or the head would come with other codes."""
+    section = config.backbone
+    if not (backbone.has_weights(config) or backbone.is_identity(section)):
+        what = "the bag of the backbone" if "bag" in section else "the backbone"
+        raise ValueError(
+            f"config.codes.name is 'pretrained', but {what} {section.name!r} begins at random: take 'warmup', of many "
+            "labels 'labels', or a pretrained backbone, or one from config.init_from"
+        )
+    if config.init_from and "head" in config.init_parts and not class_rows.has_rows(config.head.name):
+        raise ValueError(
+            f"config.init_parts is {tuple(config.init_parts)}, but codes.name = 'pretrained' finds new codes, and the "
+            f"weights of a head {config.head.name!r} belong to its own: use these (codes.name = 'file' with its "
+            "codes.npy, 'identity' where it has none), or init_parts = ('backbone',)"
+        )

@@ -12,7 +12,7 @@ from mhe_jax.labels import LabelSpace
 from mhe_jax.recipes import heads
 from mhe_jax.train import label_codes
 from mhe_jax.train.loop import train_and_evaluate
-from tests import tiny_config
+from tests import tiny_config, tiny_face_config, tiny_text_config
 from tests.train.saved import assert_same, final_weights
 
 
@@ -53,7 +53,38 @@ def test_a_run_that_is_interrupted_goes_on_with_the_codes_that_it_has(before, tm
     assert_same(final_weights(tmp_path / "whole"), final_weights(tmp_path / "parts"))
 
 
-def test_a_backbone_that_begins_at_random_is_an_error(tmp_path):
-    message = "config.codes.name is 'pretrained', but the backbone 'convnet' begins at random: take 'warmup'"
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "config.codes.name is 'pretrained', but the backbone 'convnet' begins at random: take 'warmup'"),
+        (
+            {"init_from": "nowhere"},
+            "config.init_parts is ('backbone', 'head'), but codes.name = 'pretrained' finds new codes, and the weights "
+            "of a head 'mhc' belong to its own",
+        ),
+    ],
+)
+def test_codes_that_cannot_be_are_an_error(tmp_path, fields, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        train_and_evaluate(pictures(), tmp_path)
+        train_and_evaluate(pictures(**fields), tmp_path)
+
+
+def test_faces_are_clustered_too(tmp_path):
+    config = tiny_face_config.get_config()
+    config.total_steps = 1
+    train_and_evaluate(config, tmp_path / "before")
+    config.head = {**heads.face_mhc((4, 5)), "margin": heads.margin("arcface", scale=16.0, m=0.2)}
+    config.codes, config.init_parts = {"name": "pretrained"}, ("backbone",)
+    config.init_from = str(tmp_path / "before")
+    train_and_evaluate(config, tmp_path / "run")
+    assert not label_codes.stored(tmp_path / "run", config.data.num_classes).is_identity
+
+
+def test_a_pretrained_encoder_of_texts_is_asked_what_labels_are_about(tmp_path):
+    config = tiny_text_config.get_config()
+    train_and_evaluate(config, tmp_path / "before")
+    config.head = {**heads.xmc_mhc((11, 5)), "num_candidates": 4, "hidden_dim": 8}
+    config.codes, config.init_parts = {"name": "pretrained"}, ("backbone",)
+    config.init_from, config.total_steps = str(tmp_path / "before"), 1
+    train_and_evaluate(config, tmp_path / "run")
+    assert not label_codes.stored(tmp_path / "run", config.data.num_classes).is_identity

@@ -104,7 +104,7 @@ def test_it_is_the_same_run_with_the_classes_over_the_devices(whole, folders, ki
 def test_codes_are_found_and_do_not_move_ids(folders, kind, source, tmp_path):
     config = tiny(folders, kind, **{"codes.name": source, "codes.epochs": 0.5 if source == "warmup" else 2.0})
     if (source, kind) == ("labels", ""):
-        with pytest.raises(ValueError, match="it is for data with many labels: take 'warmup'"):
+        with pytest.raises(ValueError, match="it is for data with many labels: take 'warmup' or 'pretrained'"):
             train_and_evaluate(config, tmp_path)
         return
     result = train_and_evaluate(config, tmp_path)

@@ -19,6 +19,7 @@ from mhe_jax.recipes import heads
 from mhe_jax.recipes.files import load_config
 from mhe_jax.settings import Settings
 from mhe_jax.targets.target import Target
+from mhe_jax.train import backbone
 from mhe_jax.train.reporting import programs, remedies
 from mhe_jax.train.reporting.head_costs import HeadCost, ambient, attempted, checked
 
@@ -187,7 +188,7 @@ def _for_shipped(best: Choice) -> tuple[str, list[str]]:
         why.append(f"{best.shipped} trains by {shipped.optimizer.name}, whose state is more than that of the figure.")
     if shipped.codes.name == "warmup":
         # It would have been chosen before: the warm-up's head is the most accurate one.
-        changes["codes.name"] = "identity"
+        changes["codes.name"] = "pretrained" if backbone.is_identity(shipped.backbone) else "identity"
         why.append(f"A warm-up, from which {best.shipped} has its codes, trains a one-hot head, which does not fit.")
     return _flags(changes), why
 

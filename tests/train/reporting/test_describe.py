@@ -113,7 +113,7 @@ def test_the_advised_command_is_one_that_its_config_takes_and_that_fits():
     advice = advise.advise(features(optimizer=sgd), ONE, 40 * 2**20)
     text = advise.as_text(advice)
     assert advice.best.shipped == "features_mhc"
-    assert text.splitlines()[-1].endswith("--config.codes.name=identity")
+    assert text.splitlines()[-1].endswith("--config.codes.name=pretrained")
     assert "trains a one-hot head, which does not fit" in text
     plain = dataclasses.replace(advice.best, changes={"optimizer.momentum": 0.0, "optimizer.nesterov": False})
     flags, why = advise._for_shipped(plain)
