@@ -117,7 +117,7 @@ def test_the_advised_command_is_one_that_its_config_takes_and_that_fits():
     assert "trains a one-hot head, which does not fit" in text
     plain = dataclasses.replace(advice.best, changes={"optimizer.momentum": 0.0, "optimizer.nesterov": False})
     flags, why = advise._for_shipped(plain)
-    assert flags == "--config.codes.name=identity"
+    assert flags == "--config.codes.name=pretrained"
     assert "trains by adamw" in why[0]
 
 
