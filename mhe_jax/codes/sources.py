@@ -135,7 +135,7 @@ class Frequency(Source):
 
 
 class OwnFeatures(Source):
-    """Clusters of the class means of the run's own features, see `mhe_jax.train.feature_codes`."""
+    """Clusters of the class means of the run's own features, which take its network: `mhe_jax.train.feature_codes`."""
 
 
 class Pretrained(OwnFeatures):

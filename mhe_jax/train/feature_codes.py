@@ -41,21 +41,19 @@ def find(
       ValueError: if the backbone would begin at random, if the head would come from a run with codes of its own, or if
         weights are missing or damaged.
     """
-    warmed_up = isinstance(source, WarmUp)
-    if not warmed_up:
-        _check_pretrained(config)
-    settings = Settings.from_config(warm_up.config_of(config) if warmed_up else config)
-    if warmed_up:
+    if isinstance(source, WarmUp):
+        settings = Settings.from_config(warm_up.config_of(config))
         task = experiment.build_task(settings, settings.head, data, space.num_classes)
-    else:  # a head that takes no room
+        weights = lambda: experiment.trained_weights(settings, task, mesh, workdir / warm_up.FOLDER)[0]
+    else:
+        _check_pretrained(config)
+        settings = Settings.from_config(config)
+        # A head is not needed: one that takes no room stands in its place.
         margin = {"margin": settings.head.margin} if "margin" in settings.head else {}
         task = experiment.build_task(settings, ConfigDict({"name": "ohe", **margin}), data, 1)
+        weights = lambda: first_weights(settings, task, mesh)
     with jax.set_mesh(mesh), jax.default_matmul_precision(settings.matmul_precision):
-        if warmed_up:
-            weights, _ = experiment.trained_weights(settings, task, mesh, workdir / warm_up.FOLDER)
-        else:
-            weights = first_weights(settings, task, mesh)
-        means = class_means(task, weights, train, settings.global_batch_size, mesh, space.num_classes)
+        means = class_means(task, weights(), train, settings.global_batch_size, mesh, space.num_classes)
     return clustered(means.vectors, space, settings.seed, means.present)
 
 

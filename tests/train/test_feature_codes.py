@@ -80,7 +80,7 @@ def test_faces_are_clustered_too(tmp_path):
     assert not label_codes.stored(tmp_path / "run", config.data.num_classes).is_identity
 
 
-def test_a_pretrained_encoder_of_texts_is_asked_what_labels_are_about(tmp_path):
+def test_an_encoder_of_texts_is_asked_what_labels_are_about(tmp_path):
     config = tiny_text_config.get_config()
     train_and_evaluate(config, tmp_path / "before")
     config.head = {**heads.xmc_mhc((11, 5)), "num_candidates": 4, "hidden_dim": 8}
