@@ -16,7 +16,7 @@ from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.export import card, output
 from mhe_jax.inference import decision
 from mhe_jax.inference.opened import Trained
-from mhe_jax.train import experiment, label_codes
+from mhe_jax.train import experiment, kept_encoder, label_codes
 from mhe_jax.train.checkpoints import published
 from mhe_jax.train.reporting import stored
 from mhe_jax.train.reporting.writers import write_atomically
@@ -51,6 +51,7 @@ def write(trained: Trained, folder: pathlib.Path, license: str = "") -> None:
     output.write_classes(folder, trained)
     label_codes.keep(folder, trained.codes)
     output.write_reader(folder, trained)
+    kept_encoder.copy(trained.workdir / kept_encoder.FOLDER, folder / kept_encoder.FOLDER)
     _pass_on_decision(trained, folder)
     result = _result(trained.workdir)
     if result:

@@ -37,8 +37,7 @@ def write(trained: Trained, program: Program, folder: pathlib.Path) -> float:
     names = [one.name for one in session.get_outputs()]
     call = lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
     difference = programs.check(program, call, "ONNX")
-    output.write_classes(folder, trained)
-    output.write_reader(folder, trained)
+    output.write_beside(folder, trained)
     facts = {
         **programs.signature(program),
         "opset": model.opset_import[0].version,

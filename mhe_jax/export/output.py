@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -102,13 +103,22 @@ def write_manifest(folder: pathlib.Path, kind: str, trained: Trained, facts: dic
     write_atomically(folder / MANIFEST, json.dumps(content, indent=2) + "\n")
 
 
+def write_beside(folder: pathlib.Path, trained: Trained) -> None:
+    """Writes what is needed beside a program: classes.txt, and for texts tokenizer/, of the run or of the encoder that
+    is inside the program, and vectorizer/."""
+    write_classes(folder, trained)
+    write_reader(folder, trained)
+    tokenizer = trained.workdir / kept_encoder.FOLDER / kept_encoder.TOKENIZER
+    if tokenizer.is_dir():
+        shutil.copytree(tokenizer, folder / TOKENIZER)
+
+
 def write_reader(folder: pathlib.Path, trained: Trained) -> None:
-    """Writes what turns texts into inputs: tokenizer/, vectorizer/, and encoder/ where features are made of texts."""
+    """Writes what the run reads texts by: tokenizer/, vectorizer/."""
     readers = ((TOKENIZER, TextData, "save_tokenizer"), (VECTORIZER, WordFields, "save_vectorizer"))
     for name, kind, save in readers:
         if isinstance(trained.data, kind):
             getattr(trained.data, save)(folder / name)
-    kept_encoder.copy(trained.workdir / kept_encoder.FOLDER, folder / kept_encoder.FOLDER)
 
 
 def write_classes(folder: pathlib.Path, trained: Trained) -> None:

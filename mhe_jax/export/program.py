@@ -9,21 +9,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import export
 from ml_collections import ConfigDict
 
 from mhe_jax.data.faces.dataset import FaceData
-from mhe_jax.data.features.dataset import FeatureData
-from mhe_jax.data.images.dataset import ImageData
 from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
-from mhe_jax.data.texts.sparse.tokens_and_words import TokensAndWords
+from mhe_jax.export.inputs import BATCH, LENGTH, Inputs, inputs_of
 from mhe_jax.export.tables import quantised, widened
-from mhe_jax.inference.opened import Trained, opened
+from mhe_jax.inference.opened import Trained, kept, opened
 from mhe_jax.ops.storage import Scaled
 
-# What the dimensions of inputs and outputs are called, in the files too.
-BATCH, LENGTH = "batch", "length"
+# Among the weights of a program: those of the encoder that made features of texts.
+ENCODER = "encoder"
 
 Arrays = dict[str, jax.Array]
 
@@ -36,31 +35,31 @@ class Program:
       apply: `apply(weights, inputs)` -> outputs, all by name: `ids` int32 [B, k], -1 where the head's beam finds fewer,
         and `scores` float32 [B, k], probabilities; or of a run on faces `embeddings` float32 [B, D], of length 1.
       weights: {'params', 'batch_stats'}, NumPy arrays on the host.
-      inputs: shape and dtype of each, where a name in the place of a size stands for any: `BATCH`, `LENGTH`.
-      longest: the largest `LENGTH`, 0 where no input has one; encoders with learnt distances, MPNet, take that alone.
+      inputs: shape and dtype of each, where a name in the place of a size stands for any: `BATCH`, `LENGTH`, `WORDS`.
+      longest: the largest of each such size but the batch; encoders with learnt distances, MPNet, take that alone.
       precision: of products, as `jax.default_matmul_precision` has it.
       reading: what becomes of a text before its tokenizer sees it, fields of `mhe_jax.data.texts.dataset.TextData`.
     """
 
     apply: Callable[[Any, Arrays], Arrays]
     weights: Any
-    inputs: Mapping[str, tuple[tuple[int | str, ...], Any]]
-    longest: int
+    inputs: Inputs
+    longest: Mapping[str, int]
     precision: str
     reading: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def abstract_inputs(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The inputs with symbolic sizes, see `jax.export.symbolic_shape`."""
-        scope = export.SymbolicScope([f"{LENGTH} <= {self.longest}"] if self.longest else [])
+        scope = export.SymbolicScope([f"{size} <= {most}" for size, most in self.longest.items()])
 
         def shape_of(sizes: tuple[int | str, ...]) -> tuple:
             return tuple(export.symbolic_shape(", ".join(map(str, sizes)), scope=scope))
 
         return {name: jax.ShapeDtypeStruct(shape_of(sizes), dtype) for name, (sizes, dtype) in self.inputs.items()}
 
-    def zeros(self, batch: int, length: int = 0) -> dict[str, np.ndarray]:
-        """Inputs of zeros, where `LENGTH` is any of `length`; 0: of the longest."""
-        known = {BATCH: batch, LENGTH: length or self.longest}
+    def zeros(self, batch: int, share: int = 1) -> dict[str, np.ndarray]:
+        """Inputs of zeros, whose lengths are the longest divided by `share`."""
+        known = {BATCH: batch, **{size: max(1, most // share) for size, most in self.longest.items()}}
         return {
             name: np.zeros([known[size] if isinstance(size, str) else size for size in sizes], dtype)
             for name, (sizes, dtype) in self.inputs.items()
@@ -96,45 +95,47 @@ def program_of(trained: Trained, top_k: int, float32: bool = False, table_dtype:
     Raises:
       ValueError: for more classes than there are, or a head whose table cannot be had in `table_dtype`.
     """
-    task, weights = trained.task, jax.device_get(trained.weights)
-    precision = trained.settings.matmul_precision
+    data, precision = trained.data, trained.settings.matmul_precision
+    task, weights = _on_host(trained, float32)
     if float32:
-        weights = jax.tree.map(widened, weights, is_leaf=lambda leaf: isinstance(leaf, Scaled))
-        head = task.head.clone(dtype=jnp.float32, storage="float32")
-        backbone = task.backbone.clone(dtype=jnp.float32) if hasattr(task.backbone, "dtype") else task.backbone
-        task, precision = dataclasses.replace(task, head=head, backbone=backbone, head_precision=None), "highest"
+        precision = "highest"
+    faces = isinstance(data, FaceData)
     if table_dtype:
-        if isinstance(trained.data, FaceData):
+        if faces:
             raise ValueError(f"--table_dtype={table_dtype}: a run on faces gives embeddings, and its table is left out")
         task, weights = quantised(task, weights, table_dtype)
-    faces = isinstance(trained.data, FaceData)
     if not faces and not 1 <= top_k <= trained.num_live:
         raise ValueError(f"--top_k={top_k}: it must be between 1 and the {trained.num_live} classes")
     apply = functools.partial(_embed, task) if faces else functools.partial(_predict, task, trained.codes, top_k)
-    inputs, longest = inputs_of(trained.data)
-    if getattr(task.backbone, "relative_positions", False):  # a table of distances, made for one length
-        inputs["input_ids"] = (BATCH, longest), np.int32
-    data = trained.data
-    reading = {"prefix": data.prefix, "text_rule": data.text_rule} if isinstance(data, TextData) else {}
+    texts, network = data, task.backbone
+    if isinstance(data, EmbeddedWords) and (encoder := kept(trained)):
+        embedder, weights_of_it = _on_host(encoder, float32)
+        texts, network = encoder.data, embedder.backbone
+        apply, weights = functools.partial(_encode, embedder, apply), {**weights, ENCODER: weights_of_it}
+    inputs, longest = inputs_of(data, texts)
+    if getattr(getattr(network, "network", network), "relative_positions", False):  # a table of them, for one length
+        inputs["input_ids"] = (BATCH, longest[LENGTH]), np.int32
+    reading = {"prefix": texts.prefix, "text_rule": texts.text_rule} if isinstance(texts, TextData) else {}
     return Program(apply, weights, inputs, longest, precision, reading)
 
 
-def inputs_of(data: Any) -> tuple[dict[str, tuple[tuple[int | str, ...], Any]], int]:
-    """The inputs of a run's program by name, and the largest of their lengths, see `Program`.
+def _on_host(trained: Trained, float32: bool) -> tuple[Any, Any]:
+    """A task and its weights; with `float32` all of it is computed in that, with wide tables."""
+    task, weights = trained.task, jax.device_get(trained.weights)
+    if not float32:
+        return task, weights
+    weights = jax.tree.map(widened, weights, is_leaf=lambda leaf: isinstance(leaf, Scaled))
+    head = task.head.clone(dtype=jnp.float32, storage="float32")
+    return dataclasses.replace(task, head=head, backbone=_wide(task.backbone), head_precision=None), weights
 
-    Raises:
-      ValueError: for words beside an encoder.
-    """
-    if isinstance(data, TokensAndWords | EmbeddedWords):
-        raise ValueError("words beside an encoder have no program yet: --format=safetensors has them")
-    if isinstance(data, ImageData):
-        return {"image": ((BATCH, *data.image_shape), np.uint8)}, 0
-    if isinstance(data, FeatureData):
-        return {"features": ((BATCH, data.features_dim), np.float32)}, 0
-    if isinstance(data, TextData):
-        return {"input_ids": ((BATCH, LENGTH), np.int32), "length": ((BATCH,), np.int32)}, data.max_length
-    wide = BATCH, LENGTH
-    return {"feature_ids": (wide, np.int32), "feature_values": (wide, np.float32)}, data.max_row_features
+
+def _wide(network: nn.Module) -> nn.Module:
+    """A network that computes in float32, with all that it is made of."""
+    parts = {name: getattr(network, name) for name in network.__dataclass_fields__ if name not in ("parent", "name")}
+    changes: dict[str, Any] = {name: _wide(part) for name, part in parts.items() if isinstance(part, nn.Module)}
+    if "dtype" in parts:
+        changes["dtype"] = jnp.float32
+    return network.clone(**changes)
 
 
 def _predict(task: Any, codes: Any, k: int, weights: Any, inputs: Arrays) -> Arrays:
@@ -143,6 +144,12 @@ def _predict(task: Any, codes: Any, k: int, weights: Any, inputs: Arrays) -> Arr
         ids = jnp.asarray(codes.id_of_code)
         found = jnp.where(found < 0, -1, ids[jnp.maximum(found, 0)])
     return {"ids": found, "scores": jnp.exp(scores)}
+
+
+def _encode(embedder: Any, predict: Callable[[Any, Arrays], Arrays], weights: Any, inputs: Arrays) -> Arrays:
+    """What `predict` makes of the features of texts, and of what else there is of them."""
+    features = embedder.embed(weights[ENCODER], embedder.asked(inputs))
+    return predict({name: part for name, part in weights.items() if name != ENCODER}, {"features": features, **inputs})
 
 
 def _embed(task: Any, weights: Any, inputs: Arrays) -> Arrays:

@@ -1,11 +1,10 @@
 """The formats that are programs: what a manifest says of their inputs and outputs, and how the two are checked."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from mhe_jax.export.program import LENGTH, Program
+from mhe_jax.export.program import ENCODER, Program
 
 # The difference to JAX that is still a copy; probabilities are in 0 .. 1, and so are parts of embeddings.
 TOLERANCE = 1e-5
@@ -23,7 +22,7 @@ def signature(program: Program) -> dict[str, Any]:
         "outputs": {
             name: {"shape": ["batch", array.shape[1]], "dtype": array.dtype.name} for name, array in found.items()
         },
-        **({f"longest_{LENGTH}": program.longest} if program.longest else {}),
+        **{f"longest_{size}": most for size, most in program.longest.items()},
         **program.reading,
     }
 
@@ -36,7 +35,7 @@ def check(program: Program, call: Any, kind: str) -> float:
     """
     worst = 0.0
     for batch, share in _CHECKED:
-        inputs = random_inputs(program, batch, length=max(1, program.longest // share))
+        inputs = random_inputs(program, batch, share=share)
         theirs, ours = call(inputs), program(inputs)
         apart = [_difference(theirs[name], ours[name]) for name in ours if name != "ids"]
         worst = float(np.max([worst, *apart]))  # NaN where one is
@@ -54,10 +53,10 @@ def _clear(scores: np.ndarray) -> np.ndarray:
     return np.concatenate([apart, ends], axis=1) & np.concatenate([~ends, apart], axis=1)
 
 
-def random_inputs(program: Program, batch: int, seed: int = 0, length: int = 0) -> dict[str, np.ndarray]:
-    """Inputs as a model might see them: pixels, features, and texts of any length up to `length`; 0: the longest."""
+def random_inputs(program: Program, batch: int, seed: int = 0, share: int = 1) -> dict[str, np.ndarray]:
+    """Inputs as a model might see them: pixels, features, and texts; see `Program.zeros`."""
     rng = np.random.default_rng(seed)
-    made = program.zeros(batch, length)
+    made = program.zeros(batch, share)
     for name, array in made.items():
         if array.dtype == np.uint8:
             made[name] = rng.integers(256, size=array.shape, dtype=np.uint8)
@@ -72,8 +71,13 @@ def random_inputs(program: Program, batch: int, seed: int = 0, length: int = 0) 
 
 def _rows(program: Program, name: str) -> int:
     """How many tokens or features there are: rows of the embedding that they are looked up in."""
-    backbone: Mapping[str, Any] = program.weights["params"]["backbone"]
-    table = backbone["word_embedding"]["embedding"] if name == "input_ids" else backbone["embedding"]
+    backbone: Any = program.weights["params"]["backbone"]
+    if name == "feature_ids":
+        table = backbone.get("bag", backbone)["embedding"]
+    else:
+        if ENCODER in program.weights:
+            backbone = program.weights[ENCODER]["params"]["backbone"]
+        table = backbone.get("network", backbone)["word_embedding"]["embedding"]
     return int(table.shape[0])
 
 

@@ -30,8 +30,7 @@ def write(trained: Trained, program: Program, folder: pathlib.Path) -> float:
     content = exported.serialize()
     difference = programs.check(program, export.deserialize(content).call, "StableHLO")
     (folder / FILE).write_bytes(content)
-    output.write_classes(folder, trained)
-    output.write_reader(folder, trained)
+    output.write_beside(folder, trained)
     facts = {
         **programs.signature(program),
         "platforms": list(exported.platforms),

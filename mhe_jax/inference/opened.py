@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from mhe_jax.data.build import Data, build_data
+from mhe_jax.data.texts.dataset import TextData
 from mhe_jax.data.texts.sparse.embedded import EmbeddedWords
 from mhe_jax.labels import LabelCodes
 from mhe_jax.settings import Settings
@@ -127,24 +128,28 @@ def opened(config: ConfigDict, workdir: pathlib.Path) -> Trained:
     data = build_data(settings.data)
     model = trained_model(settings, data, mesh, workdir)
     trained = Trained(workdir, settings, data, model.classes, model.codes, mesh, model.task, model.weights, model.step)
-    if isinstance(data, EmbeddedWords):
-        data.embed = _kept_encoder(trained)
+    if isinstance(data, EmbeddedWords) and (encoder := kept(trained)):
+        data.embed = _embedding(encoder)
     return trained
 
 
-def _kept_encoder(trained: Trained) -> Callable[[Sequence[str]], np.ndarray] | None:
-    """What makes features float32 [N, D] of texts, as those that the run was trained on; None if no encoder is kept."""
+def kept(trained: Trained) -> Trained | None:
+    """The encoder that made the features of texts that a run was trained on; None if none is kept beside it."""
     folder = trained.workdir / kept_encoder.FOLDER
     if not folder.is_dir():
         return None
     with _ambient(trained.mesh, trained.settings):
         data, task, weights = kept_encoder.load(folder, trained.mesh)
-    encoder = dataclasses.replace(trained, data=data, task=task, weights=weights)
-    program = encoder.compiled(task.embed)
+    return dataclasses.replace(trained, data=data, task=task, weights=weights)
+
+
+def _embedding(encoder: Trained) -> Callable[[Sequence[str]], np.ndarray]:
+    """What makes features float32 [N, D] of texts, as those that the run was trained on."""
+    program, read = encoder.compiled(encoder.task.embed), cast(TextData, encoder.data).inputs_of
 
     def embed(texts: Sequence[str]) -> np.ndarray:
-        batches = ((None, data.inputs_of(texts[at : at + BATCH_SIZE])) for at in range(0, len(texts), BATCH_SIZE))
-        nothing = np.zeros((0, task.head.features_dim), np.float32)
+        batches = ((None, read(texts[at : at + BATCH_SIZE])) for at in range(0, len(texts), BATCH_SIZE))
+        nothing = np.zeros((0, encoder.task.head.features_dim), np.float32)
         return np.concatenate([nothing, *(part for _, part in encoder.results(program, batches))])
 
     return embed

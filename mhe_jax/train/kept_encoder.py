@@ -22,15 +22,15 @@ from mhe_jax.train.parallel.mesh import put
 from mhe_jax.train.reporting import stored
 from mhe_jax.train.weights import abstract_weights
 
-FOLDER = "encoder"
-_FILE, _WEIGHTS, _TOKENIZER = "encoder.json", "weights.safetensors", "tokenizer"
+FOLDER, TOKENIZER = "encoder", "tokenizer"
+_FILE, _WEIGHTS = "encoder.json", "weights.safetensors"
 _FIELDS = ("max_length", "text_rule", "prefix", "bucket_lengths")  # of the data, that say how a text becomes tokens
 
 
 def save(folder: pathlib.Path, settings: Settings, data: TextData, params: Any) -> None:
     """Writes encoder.json, weights.safetensors and tokenizer/; `params` are the backbone's, on the host."""
     folder.mkdir(parents=True, exist_ok=True)
-    data.save_tokenizer(folder / _TOKENIZER)
+    data.save_tokenizer(folder / TOKENIZER)
     flat = traverse_util.flatten_dict(dict(params), sep="/")
     safetensors.numpy.save_file({path: np.asarray(leaf) for path, leaf in flat.items()}, folder / _WEIGHTS)
     content = {
@@ -61,7 +61,7 @@ def load(folder: pathlib.Path, mesh: Mesh) -> tuple[TextData, MultiLabel, dict]:
         content = stored.read_object(folder / _FILE)
         fields = {name: content["data"][name] for name in _FIELDS}
         fields["bucket_lengths"] = tuple(fields["bucket_lengths"])
-        data = TextData(tokenizer=str(folder / _TOKENIZER), **fields)
+        data = TextData(tokenizer=str(folder / TOKENIZER), **fields)
         dtype = jax.numpy.dtype(content["dtype"])
         backbone = build_backbone(ConfigDict(content["backbone"]), dtype)
         flat = safetensors.numpy.load_file(folder / _WEIGHTS)

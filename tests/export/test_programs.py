@@ -192,9 +192,7 @@ def test_a_program_that_differs_is_not_left_behind(tmp_path, monkeypatch):
 
 def test_an_answer_that_is_no_number_is_a_difference():
     class Doubled:
-        longest = 0
-
-        def zeros(self, batch, length=0):
+        def zeros(self, batch, share=1):
             return {"features": np.zeros((batch, 3), np.float32)}
 
         def __call__(self, inputs):

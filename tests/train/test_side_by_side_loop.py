@@ -2,11 +2,16 @@
 
 import json
 
+import jax
+import jax.export
 import numpy as np
 import pytest
 import scipy.sparse
 
 import mhe_jax
+from mhe_jax.data.texts.dataset import TextData
+from mhe_jax.data.texts.sparse.rows import padded
+from mhe_jax.data.texts.sparse.vectorizer import Vectorizer
 from mhe_jax.data.texts.word_pieces import train_word_pieces
 from mhe_jax.export.formats import export
 from mhe_jax.export.push import push
@@ -106,8 +111,34 @@ def test_a_pushed_run_answers_as_the_run(folder, kind, whole, tmp_path):
     texts = ["a ship of iron", "wines", ""]
     assert mhe_jax.load(tmp_path / "pushed").predict(texts, 3) == mhe_jax.load(workdir).predict(texts, 3)
     assert str(folder) not in (tmp_path / "pushed" / "config.json").read_text()
-    with pytest.raises(ValueError, match="words beside an encoder have no program yet"):
-        export(experiment.usable_config(workdir), workdir, "onnx", tmp_path / "onnx")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
+def test_a_program_has_the_encoder_inside(folder, kind, form, whole, tmp_path):
+    """From what the export's folder holds: tokens and words of texts, and the names of classes."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    workdir, _ = whole[kind]
+    export(experiment.usable_config(workdir), workdir, form, tmp_path, 3)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["longest_length"] == 12
+    assert manifest["longest_words"] == 512
+    texts = ["a ship of iron", "wines", "", "nothing known"]
+    data = TextData(tokenizer=str(tmp_path / "tokenizer"), max_length=12, prefix=manifest["prefix"])
+    words = Vectorizer.load(tmp_path / "vectorizer").transform(texts)
+    inputs = {**data.inputs_of(texts), **padded(words, (5,))}
+    assert {name: one["dtype"] for name, one in manifest["inputs"].items()} == {
+        name: array.dtype.name for name, array in inputs.items()
+    }
+    if form == "onnx":
+        ids, scores = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(["ids", "scores"], inputs)
+    else:
+        found = jax.export.deserialize(bytearray((tmp_path / "model.stablehlo").read_bytes())).call(inputs)
+        ids, scores = np.asarray(found["ids"]), np.asarray(found["scores"])
+    run = mhe_jax.load(workdir).predict(texts, 3)
+    np.testing.assert_allclose(scores, [[one.score for one in best] for best in run], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(ids, [[one.id for one in best] for best in run])
+    assert not (tmp_path / "encoder").exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)
