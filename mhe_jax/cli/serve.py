@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for a free one, which is printed.", 0, 65535)
     flags.DEFINE_integer("max_top_k", 10, "Classes that an answer may have.")
     flags.DEFINE_integer("max_batch", 64, "Inputs that go through the model together.", 1, 64)
-    flags.DEFINE_float("max_wait_ms", 10.0, "Milliseconds that an input waits for others, a fifth where none comes.")
+    flags.DEFINE_float("max_wait_ms", 0.0, "Milliseconds that an input which finds the model idle waits for others.")
     flags.DEFINE_integer("max_queue", 1024, "Inputs of a run that may wait; a request for more is answered 429.")
     flags.DEFINE_integer("max_inputs", 256, "Inputs of a request.")
     flags.DEFINE_float("max_body_mib", 16.0, "Size of a request, in MiB.")

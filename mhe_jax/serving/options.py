@@ -26,7 +26,7 @@ class Options:
 
     max_top_k: int = 10
     max_batch: int = 64
-    max_wait: float = 0.01
+    max_wait: float = 0.0
     max_queue: int = 1024
     max_inputs: int = 256
     max_body: int = 16 * MIB

@@ -106,6 +106,7 @@ def serve(models: Sequence[Served], options: Options, metrics: Metrics, listenin
         log_level="error",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks where a request comes from
         ws="none",
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=int(options.body_seconds + options.answer_seconds) + 1,

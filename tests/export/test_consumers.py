@@ -13,6 +13,7 @@ from mhe_jax.export import folder as folders
 from mhe_jax.export import onnx_model, stablehlo, torch_state
 from mhe_jax.export.program import program_of
 from mhe_jax.recipes import heads
+from tests import tiny_bag_config
 from tests.export.untrained import WIDTH, config_of, untrained
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "export.md"
@@ -62,7 +63,7 @@ def exported(folder, kind, head, name, write, **options):
 
 
 def test_the_page_has_one_of_each():
-    assert list(BLOCKS) == ["stablehlo", "onnx", "texts", "folder", "torch"]
+    assert list(BLOCKS) == ["stablehlo", "onnx", "texts", "words", "folder", "torch"]
 
 
 @pytest.mark.parametrize("name", ["stablehlo", "onnx"])
@@ -84,6 +85,29 @@ def test_texts(tmp_path):
     (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
     expected = program(trained.data.inputs_of(texts))
     assert_same(consumed("texts", tmp_path), expected["ids"], expected["scores"])
+
+
+def test_words(tmp_path):
+    pytest.importorskip("onnxruntime")
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    for split, texts in {
+        "train": ["Sea of law", "a law, the LAW", "sea fish", "tax"] * 3,
+        "test": ["fish tax"],
+    }.items():
+        (documents / f"{split}_raw_texts.txt").write_text("".join(f"{text}\n" for text in texts))
+        (documents / f"{split}_labels.txt").write_text("".join(f"{number % 3}\n" for number in range(len(texts))))
+    config = tiny_bag_config.get_config(head="ohe")
+    config.data.path, config.data.max_row_features = str(documents), 6
+    config.mesh.update(data=-1, classes=1)
+    trained = untrained(config, tmp_path / "run", load=True)
+    program = program_of(trained, 2, float32=True)
+    (tmp_path / "exported" / "words").mkdir(parents=True)
+    onnx_model.write(trained, program, tmp_path / "exported" / "words")
+    texts = ["The law of the sea, the SEA", "", "unknown", "fish. tax; fish"]
+    (tmp_path / "texts.txt").write_text("".join(f"{text}\n" for text in texts))
+    expected = program(trained.data.inputs_of(texts))
+    assert_same(consumed("words", tmp_path), expected["ids"], expected["scores"])
 
 
 def test_features_with_numpy_alone(tmp_path):

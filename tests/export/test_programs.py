@@ -12,9 +12,11 @@ from mhe_jax.export.program import program_of
 from mhe_jax.export.programs import check, random_inputs
 from mhe_jax.export.tables import DTYPES, agreement, narrow, widened
 from mhe_jax.inference.run import Run
+from mhe_jax.models import BACKBONES, ENCODERS
 from mhe_jax.ops.storage import Scaled, widen
 from mhe_jax.recipes import heads
 from mhe_jax.train.reporting import stored
+from tests import field_runs
 from tests.export.untrained import CLASSES, WIDTH, config_of, untrained
 
 HEADS = {
@@ -56,6 +58,18 @@ def test_an_encoder_with_windows_is_a_program_for_any_length(longest, tmp_path):
     for write in (onnx_model.write, stablehlo.write):
         (tmp_path / write.__module__).mkdir()
         assert write(trained, program_of(trained, 3, float32=True), tmp_path / write.__module__) <= 1e-5
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES | ENCODERS if name != "convnet"])
+def test_every_backbone_is_a_program(name, tmp_path):
+    pytest.importorskip("onnxruntime")
+    config = field_runs.RUNS[f"backbone:{name}"]()
+    config.mesh.update(data=-1, classes=1)
+    trained = untrained(config, tmp_path / "run")
+    program = program_of(trained, 3, float32=True)
+    for write in (onnx_model.write, stablehlo.write):
+        (tmp_path / write.__module__).mkdir()
+        assert write(trained, program, tmp_path / write.__module__) <= 1e-5
 
 
 @pytest.mark.parametrize(("kind", "head"), RUNS)

@@ -37,10 +37,15 @@ def config_of(kind: str, head: dict | None = None):
     return config
 
 
-def untrained(config, folder: pathlib.Path, seed: int = 0) -> Trained:
-    """A run in `folder` without checkpoints, by codes that are no ids, on one device's worth of whole tables."""
+def untrained(config, folder: pathlib.Path, seed: int = 0, load: bool = False) -> Trained:
+    """A run in `folder` without checkpoints, by codes that are no ids, on one device's worth of whole tables.
+
+    `load` says whether its data is read, which learns words.
+    """
     settings = Settings.from_config(config)
     data = build_data(settings.data)
+    if load:
+        data.load()
     rng = np.random.default_rng(seed)
     codes = LabelCodes.of(rng.permutation(data.num_classes))
     classes = experiment.Classes(data.num_classes, ())

@@ -1,4 +1,4 @@
-"""The scripts in `launch/`: shellcheck finds nothing, arguments reach main.py whole, the manifest has its shape."""
+"""The scripts in `launch/`: shellcheck and hadolint find nothing, arguments reach main.py whole, the manifest has its shape."""
 
 import os
 import pathlib
@@ -16,7 +16,8 @@ from launch.local import free_port
 
 LAUNCH = pathlib.Path(__file__).parent.parent.parent / "launch"
 SHELL = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
-SCRIPTS = [*SHELL, LAUNCH / "k8s-jobset.yaml", LAUNCH / "Containerfile", LAUNCH / "Containerfile.serve"]
+CONTAINERS = ["Containerfile", "Containerfile.serve"]
+SCRIPTS = [*SHELL, LAUNCH / "k8s-jobset.yaml", *(LAUNCH / name for name in CONTAINERS)]
 HARD = ["--config=configs/a.py:5x20,smoke", "--config.data.path=/data/with space", "--workdir=/shared/runs/$HOME"]
 
 
@@ -31,12 +32,24 @@ def test_all_are_here():
     }
 
 
+def found_by(tool, *arguments):
+    """What a tool of the test extra prints of a file in which it finds something; empty where it finds nothing."""
+    program = shutil.which(tool, path=f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert program, f"{tool} is missing: pip install '.[test]'"
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
 @pytest.mark.parametrize("path", SHELL, ids=lambda path: path.name)
 def test_shellcheck_finds_nothing(path):
-    found = shutil.which("shellcheck", path=f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert found, "shellcheck is missing: pip install '.[test]'"
-    done = subprocess.run([found, "--shell=bash", path], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    assert found_by("shellcheck", "--shell=bash", path) == ""
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_hadolint_finds_nothing(name, tmp_path):
+    assert found_by("hadolint", LAUNCH / name) == ""
+    (tmp_path / name).write_text("FROM python\nRUN cd /tmp && pip install jax\n")
+    assert "DL3006" in found_by("hadolint", tmp_path / name)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -221,7 +234,7 @@ def test_the_container_copies_what_the_program_needs(name, program, entry):
     assert entry in text  # not through a shell, which would keep SIGTERM to itself
 
 
-@pytest.mark.parametrize("name", ["Containerfile", "Containerfile.serve"])
+@pytest.mark.parametrize("name", CONTAINERS)
 def test_what_is_copied_first_can_be_installed(name, tmp_path):
     """What pip asks first, where there is no other mhe_jax to be imported."""
     first, _, rest = (LAUNCH / name).read_text().partition("\nRUN ")

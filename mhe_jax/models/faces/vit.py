@@ -62,7 +62,7 @@ class FaceViT(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         x = Patches(self.patch_size, self.width, dtype=self.dtype, name="patch")(images)
-        x = x.reshape(len(x), -1, self.width)
+        x = x.reshape(x.shape[0], -1, self.width)
         batch, count = x.shape[:2]
         positions = self.param("positions", INIT, (1, count, self.width), jnp.float32)
         x = dropout(self, x + positions.astype(self.dtype), self.dropout, train)

@@ -67,9 +67,9 @@ class ViT(nn.Module):
                 f"multiple of config.backbone.patch_size={self.patch_size}"
             )
         x = Patches(self.patch_size, self.width, dtype=self.dtype, name="patch")(images)
-        x = x.reshape(len(x), -1, self.width)
+        x = x.reshape(x.shape[0], -1, self.width)
         token = self.param("class_token", nn.initializers.normal(1e-6), (1, 1, self.width), jnp.float32)
-        x = jnp.concatenate([jnp.broadcast_to(token.astype(self.dtype), (len(x), 1, self.width)), x], axis=1)
+        x = jnp.concatenate([jnp.broadcast_to(token.astype(self.dtype), (x.shape[0], 1, self.width)), x], axis=1)
         positions = self.param("positions", INIT, (1, x.shape[1], self.width), jnp.float32)
         x = dropout(self, x + positions.astype(self.dtype), self.dropout, train)
         make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
