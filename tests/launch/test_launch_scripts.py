@@ -1,4 +1,4 @@
-"""The scripts in `launch/`: shellcheck and hadolint find nothing, arguments reach main.py whole, the manifest has its shape."""
+"""The scripts in `launch/`: nothing for shellcheck or hadolint, arguments reach main.py, the manifest has its shape."""
 
 import os
 import pathlib
