@@ -196,6 +196,7 @@ RUNS: dict[str, Make] = {
     "head.sampler:batch_union of faces": sampled(faces, heads.face_mhs, "batch_union"),
     "head.sampler:random_groups of faces": sampled(faces, heads.face_mhs, "random_groups"),
     "optimizer:sgd": lambda: pictures(),
+    "optimizer:lamb": lambda: pictures(optimizer={"name": "lamb"}),
     "optimizer:adamw": lambda: pictures(optimizer={"name": "adamw"}),
     "schedule:cosine": lambda: pictures(schedule={"name": "cosine", "learning_rate": 0.1}),
     "schedule:poly": lambda: pictures(schedule={"name": "poly", "learning_rate": 0.1}),

@@ -29,6 +29,7 @@ RUNS = [(path.stem, "smoke") for path in FILES] + [
     ("cifar100_mhp", "reference,smoke"),
     ("imagenet_mhs", "reference,smoke"),
     ("imagenet_mhc", "vit_s16,smoke"),
+    ("imagenet_ohe", "a2,smoke"),
     ("imagenet_mhc", "convnext_t,smoke"),
     ("xmc_eurlex4k", "ohe,reference,smoke"),
     ("xmc_amazon670k", "xlnet,reference,smoke"),

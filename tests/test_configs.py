@@ -252,6 +252,8 @@ def test_an_unknown_argument_is_named():
         ("image_folder_ohe", "labels,tfds", "names several kinds of data: labels, tfds"),
         ("image_folder_ohe", "single", "'single' is for labels in files: add labels"),
         ("image_folder_ohe", "vit_s16,vit_b16", "names several backbones: vit_s16, vit_b16"),
+        ("imagenet_ohe", "a2,vit_s16", "names several recipes: vit_s16, a2"),
+        ("imagenet_ohe", "a3,reference", "'a3' has a recipe of its own: leave out reference"),
         ("imagenet_mhp", "synthetic,tfds", "names several kinds of data: synthetic, tfds"),
         ("cifar10_ohe", "ema,swa", "names several averages: ema, swa"),
         ("cifar100_mhp", "5x20,20x5", "gives several head sizes: 5x20,20x5"),

@@ -16,6 +16,8 @@ def ohe(head_sizes=()):
         "frequent": 0,
         "use_bias": True,
         "label_smoothing": 0.0,
+        # Or 'bce', a sigmoid for each class.
+        "objective": "softmax",
         # Classes whose logits exist at one time; 0 lets the head choose.
         "block_size": 0,
     }
@@ -98,7 +100,7 @@ REFERENCE = {
 
 def xmc_ohe(head_sizes=()):
     """One sigmoid per label."""
-    fields = {name: value for name, value in ohe(head_sizes).items() if name != "label_smoothing"}
+    fields = {name: value for name, value in ohe(head_sizes).items() if name not in ("label_smoothing", "objective")}
     # `mean` over the labels, as published, makes gradients that shrink with their number.
     # `prior`: share of the labels that a document is expected to have; 0: biases start at even odds, as published.
     return {**fields, "prior": 0.001, "reduction": "sum"}

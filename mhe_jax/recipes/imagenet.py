@@ -11,14 +11,15 @@ def make(head, arg, default_sizes=(40, 25)):
     `reference` gives the published settings: batch 256, float32, a cosine stepped once an epoch from 0.1 to 1e-4,
     decay on all parameters, no warm-up, no label smoothing. The default has the batch and rates of today's recipes.
     `tfds` reads imagenet2012 prepared as ArrayRecord in `data.path`; `ema` evaluates an average of the weights.
-    `vit_s16`, `vit_b16` and `convnext_t` are other networks, with the recipes of their papers.
+    `vit_s16`, `vit_b16` and `convnext_t` are other networks, with the recipes of their papers; `a2` and `a3` train
+    ResNet-50 by those of "ResNet strikes back".
     `augment` lists the parts of an augmentation of one's own, all off, for flags to set.
     """
-    sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "augment", "smoke", *pictures.BACKBONES)
-    reference, network = "reference" in flags, pictures.chosen(flags)
+    sizes, flags = parse(arg, "reference", "synthetic", "tfds", "ema", "augment", "smoke", *pictures.RECIPES)
+    reference, chosen = "reference" in flags, one_of(flags, pictures.RECIPES, "recipes")
     one_of(flags, ("synthetic", "tfds"), "kinds of data")
-    if reference and network:
-        raise ValueError(f"config argument {network!r} has a recipe of its own: leave out reference")
+    if reference and chosen:
+        raise ValueError(f"config argument {chosen!r} has a recipe of its own: leave out reference")
     config = base_config()
     if flags & {"synthetic", "smoke"}:
         config.data = {
@@ -75,9 +76,15 @@ def make(head, arg, default_sizes=(40, 25)):
             config.head.objective = "softmax_concat"
     else:
         config.head.label_smoothing = 0.1
-    if network:
+    if chosen:
         del config.backbone, config.optimizer
-        config.update(pictures.recipe(network))
+        config.update(pictures.RECIPES[chosen](chosen))
+    if chosen in pictures.RESNET_STRIKES_BACK:
+        config.head.label_smoothing = 0.0
+        if config.head.name == "ohe":
+            config.head.objective = "bce"
+        if "image_size" in config.data:
+            config.data.image_size = pictures.RESNET_STRIKES_BACK[chosen]["image_size"]
     if "augment" in flags:
         config.augment = dict(pictures.OWN_AUGMENTATION)
     if "ema" in flags:

@@ -1,7 +1,7 @@
 """What people write first: one route around `run.predict`, without batches, for `mhe bench-serve --url` to ask.
 
-    PYTHONPATH=. python tests/benchmarks/plain_server.py RUN PORT
-    mhe bench-serve --url=http://127.0.0.1:PORT
+PYTHONPATH=. python tests/benchmarks/plain_server.py RUN PORT
+mhe bench-serve --url=http://127.0.0.1:PORT
 """
 
 import sys

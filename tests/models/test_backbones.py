@@ -1,5 +1,6 @@
 """Shapes, sizes, initial values and errors of the backbones. Their arithmetic is compared in tests/parity."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mhe_jax.models import BACKBONES, build_backbone
+from mhe_jax.models.images.residual import ResidualBlock
 from mhe_jax.models.layers.convolution import kaiming_normal_fan_out, torch_default, unfold
 
 # Backbones without running statistics.
@@ -52,12 +54,32 @@ def test_vits_and_convnext_have_the_published_number_of_parameters(fields, count
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == count
 
 
+def test_a_resnet_leaves_out_branches_of_some_examples_and_only_in_training():
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(64, 32, 32, 3)), jnp.float32)
+    whole, dropping = (build(name="resnet_cifar", depth=18, drop_path=share) for share in (0.0, 0.5))
+    variables = whole.init(jax.random.key(0), images[:1], train=False)
+    apply = lambda model, **how: np.asarray(model.apply(variables, images, **how))
+    np.testing.assert_array_equal(apply(dropping, train=False), apply(whole, train=False))
+    # Of one block: its branch is whole, twice what it was, or not there.
+    block = ResidualBlock(8, 1, False, 1, nn.initializers.lecun_normal(), 0.5, jnp.float32)
+    x = jax.random.uniform(jax.random.key(1), (64, 4, 4, 8))
+    weights = block.init(jax.random.key(2), x, train=False)
+    run = lambda model, **rngs: model.apply(weights, x, train=True, mutable=["batch_stats"], **rngs)[0]
+    branch = run(block.clone(drop_path=0.0))
+    found = run(block, rngs={"dropout": jax.random.key(3)})
+    left_out = (found == nn.relu(x)).all(axis=(1, 2, 3))
+    assert 16 < left_out.sum() < 48
+    positive = (branch > 0) & (found > 0) & ~left_out[:, None, None, None]
+    np.testing.assert_allclose((found - x)[positive], 2 * (branch - x)[positive], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"name": "vit", "patch_size": 5}, "pictures are 32x32, but 'vit' takes square ones of whole patches: .*=5"),
         ({"name": "vit", "num_heads": 5}, "config.backbone.num_heads is 5; it must divide config.backbone.width=384"),
         ({"name": "vit", "drop_path": 1.0}, r"config.backbone.drop_path is 1.0; it must be in \[0, 1\)"),
+        ({"name": "resnet", "depth": 18, "drop_path": 1.0}, "config.backbone.drop_path is 1.0"),
         ({"name": "convnext", "depths": (1, 1)}, "config.backbone.depths is .* each stage has one of both"),
         ({"name": "convnext", "widths": (2,) * 5, "depths": (1,) * 5}, "pictures are 32x32, .* needs 64x64"),
     ],

@@ -9,6 +9,8 @@ from jax.typing import DTypeLike
 
 from mhe_jax.models.layers.batch_norm import BatchNorm
 from mhe_jax.models.layers.convolution import conv
+from mhe_jax.models.layers.dropout import drop_branch
+from mhe_jax.models.layers.transformer import require_shares
 
 # depth -> (blocks in each of the four stages, whether they are bottlenecks)
 STAGES = {
@@ -33,6 +35,7 @@ class ResidualBlock(nn.Module):
     bottleneck: bool
     bn_groups: int
     kernel_init: nn.initializers.Initializer
+    drop_path: float
     dtype: DTypeLike
 
     @nn.compact
@@ -51,7 +54,7 @@ class ResidualBlock(nn.Module):
         if x.shape != y.shape:
             x = conv(y.shape[-1], 1, self.stride, self.kernel_init, self.dtype, name="shortcut_conv")(x)
             x = BatchNorm(self.bn_groups, dtype=self.dtype, name="shortcut_bn")(x, train)
-        return nn.relu(x + y)
+        return nn.relu(x + drop_branch(self, y, self.drop_path, train))
 
 
 class ResidualNetwork(nn.Module):
@@ -60,6 +63,7 @@ class ResidualNetwork(nn.Module):
     Attributes:
       depth: 18, 34, 50, 101 or 152.
       bn_groups: parts of the batch with BatchNorm statistics of their own; see `BatchNorm`.
+      drop_path: share of the examples for which training leaves out the branch of the last block; less before it.
       dtype: compute dtype; parameters and statistics are float32.
 
     Raises:
@@ -68,6 +72,7 @@ class ResidualNetwork(nn.Module):
 
     depth: int
     bn_groups: int = 1
+    drop_path: float = 0.0
     dtype: DTypeLike = jnp.float32
 
     kernel_init: ClassVar[nn.initializers.Initializer]
@@ -75,6 +80,7 @@ class ResidualNetwork(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
+        require_shares(self, "drop_path")
         if self.depth not in STAGES:
             raise ValueError(f"config.backbone.depth is {self.depth}; it must be one of {', '.join(map(str, STAGES))}")
 
@@ -96,10 +102,12 @@ class ResidualNetwork(nn.Module):
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         x = self.stem(images.astype(self.dtype), train)
         blocks, bottleneck = STAGES[self.depth]
+        number, last = 0, sum(blocks) - 1
         for stage, count in enumerate(blocks, start=1):
             for index in range(count):
                 stride = 2 if stage > 1 and index == 0 else 1
-                width = 64 * 2 ** (stage - 1)
-                block = (width, stride, bottleneck, self.bn_groups, self.kernel_init, self.dtype)
+                width, drop_path = 64 * 2 ** (stage - 1), self.drop_path * number / last
+                block = (width, stride, bottleneck, self.bn_groups, self.kernel_init, drop_path, self.dtype)
                 x = ResidualBlock(*block, name=f"layer{stage}_{index}")(x, train)
+                number += 1
         return jnp.mean(x, axis=(1, 2))

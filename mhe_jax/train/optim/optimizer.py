@@ -107,12 +107,49 @@ def adamw(
     return optax.chain(rule, parts)
 
 
+def lamb(
+    learning_rate: optax.Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    weight_decay: float = 0.01,
+    decay_all: bool = False,
+    no_decay: tuple[str, ...] = (),
+    head_rate: float = 1.0,
+    backbone_rate: float = 1.0,
+    layer_decay: float = 1.0,
+    bag_rate: float = 1.0,
+    unfreeze_steps: tuple[int, ...] = (),
+) -> optax.GradientTransformation:
+    """LAMB (You et al., ICLR 2020), for large batches: AdamW's update of each parameter, as long as the parameter is.
+
+    Its learning rate is thus the share of a parameter's length that a step moves it by. As in timm, what is not decayed
+    keeps the length of Adam's update; its limit of the gradient is `config.clip`, of the norm 1.
+
+    Args:
+      learning_rate: by step.
+      b1, b2, eps: as in `adamw`.
+      weight_decay: times the weights, added to the update before its length is taken.
+      decay_all, no_decay: as in `sgd`.
+      head_rate, backbone_rate, layer_decay, bag_rate, unfreeze_steps: as in `sgd`.
+    """
+    mask = _decayed(decay_all, no_decay)
+    length = optax.scale_by_trust_ratio()
+    rule = optax.chain(
+        optax.scale_by_adam(b1, b2, eps),
+        optax.add_decayed_weights(weight_decay, mask=mask),
+        length if mask is None else optax.masked(length, mask),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+    return optax.chain(rule, _by_part(unfreeze_steps, head_rate, backbone_rate, layer_decay, bag_rate))
+
+
 def _by_part(unfreeze_steps: tuple[int, ...], *rates: float) -> optax.GradientTransformation:
     scaled = scale_parts(*rates)
     return optax.chain(scaled, unfreeze(unfreeze_steps)) if unfreeze_steps else scaled
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adamw": adamw}
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd, "adamw": adamw, "lamb": lamb}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 from flax.core import meta
 
 from mhe_jax.heads import OneHotHead
+from mhe_jax.heads.base import Context
 from mhe_jax.labels import LabelSpace
 
 CLASSES, DIM = 53, 6
@@ -170,6 +171,60 @@ def test_frequent_classes_have_a_table_of_their_own():
     assert jax.tree.map(jnp.shape, params) == shapes
     assert head.owned_tables() == ("kernel", "tail_kernel")
     assert float(jnp.abs(params["kernel"]).max()) <= DIM**-0.5 < float(jnp.abs(params["tail_kernel"]).max())
+
+
+@pytest.mark.parametrize("fields", [{"block_size": 10}, {"bottleneck": 3, "frequent": 20}, {"use_bias": False}])
+def test_bce_is_the_mean_over_sigmoids_of_all_classes(fields, mesh):
+    head, params = initialised(objective="bce", **fields)
+    features, labels = batch(16)
+    ours = lambda p, x: head.apply({"params": p}, x, labels, method="loss")[0].sum()
+    value, gradients = jax.tree.map(np.asarray, jax.jit(jax.value_and_grad(ours, (0, 1)))(params, features))
+    hot = jax.nn.one_hot(labels, CLASSES)
+    oracle = lambda p, x: optax.sigmoid_binary_cross_entropy(whole_logits(p, x), hot).mean(axis=1).sum()
+    expected = jax.tree.map(
+        np.asarray, jax.value_and_grad(oracle, (0, 1))(jax.device_get(params), np.asarray(features))
+    )
+    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), gradients, expected[1])
+
+
+def whole_logits(params, features):
+    """`dense_logits` of tables that may have rows of padding."""
+    first = CLASSES if "tail_kernel" not in params else 20
+    sizes = {"kernel": first, "bias": first, "tail_kernel": CLASSES - first, "tail_bias": CLASSES - first}
+    return dense_logits(
+        {name: part[: sizes[name]] if name in sizes else part for name, part in params.items()}, features
+    )
+
+
+def test_scores_of_bce_are_those_of_the_softmax():
+    head, params = initialised(objective="bce")
+    features, _ = batch()
+    scores, ids = head.apply({"params": params}, features, 4, method="topk")
+    expected = jax.nn.log_softmax(dense_logits(params, features))
+    np.testing.assert_allclose(scores, jnp.take_along_axis(expected, ids, axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"objective": "mse"}, "config.head.objective is 'mse'; it must be one of softmax, bce"),
+        ({"objective": "bce", "label_smoothing": 0.1}, "config.head.label_smoothing is 0.1, which objective 'bce' has"),
+    ],
+)
+def test_impossible_objectives_are_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        initialised(**fields)
+
+
+def test_bce_takes_neither_soft_labels_nor_an_adjustment():
+    head, params = initialised(objective="bce")
+    features, labels = batch()
+    soft = labels[:, None], Context(targets=jnp.ones((7, 1)))
+    with pytest.raises(ValueError, match="objective 'bce' takes no soft labels, and no teacher: use 'softmax'"):
+        head.apply({"params": params}, features, *soft, method="loss")
+    with pytest.raises(ValueError, match="config.head.objective 'bce' has no softmax to adjust"):
+        head.adjustment(np.zeros(CLASSES))
 
 
 def test_negative_labels_give_finite_losses_and_gradients():

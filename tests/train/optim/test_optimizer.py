@@ -10,6 +10,7 @@ from mhe_jax.models.images.vit import ViT
 from mhe_jax.recipes.pictures import recipe
 from mhe_jax.train.optim.optimizer import _decayed, build_optimizer
 from mhe_jax.train.optim.schedules import build_schedule
+from tests.torchvision_python import import_reference
 
 STEPS = 20
 
@@ -82,6 +83,38 @@ def test_adamw_is_torchs_with_undecayed_vectors(start, schedule):
         lambda p: torch.optim.AdamW(groups(p), lr=0.0, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.1), schedule, start
     )
     assert_close(jax_trajectory(section, schedule, start), theirs)
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_lamb_moves_what_is_decayed_by_a_share_of_its_length(start, schedule, decay_all):
+    """Against the paper's algorithm, in float64."""
+    section = {"name": "lamb", "b1": 0.9, "b2": 0.98, "eps": 1e-6, "weight_decay": 0.1, "decay_all": decay_all}
+    wide = lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+    expected = wide(start)
+    mean, square = (jax.tree.map(np.zeros_like, expected) for _ in range(2))
+    for step in range(STEPS):
+        gradients = wide(jax.grad(quadratic)(jax.tree.map(jnp.float32, expected), jnp))
+        for name, gradient in gradients.items():
+            value = expected[name]
+            mean[name] = 0.9 * mean[name] + 0.1 * gradient
+            square[name] = 0.98 * square[name] + 0.02 * gradient**2
+            update = mean[name] / (1 - 0.9 ** (step + 1))
+            update = update / (np.sqrt(square[name] / (1 - 0.98 ** (step + 1))) + 1e-6)
+            if decay_all or value.ndim > 1:
+                update = update + 0.1 * value
+                update = update * np.linalg.norm(value) / np.linalg.norm(update)
+            expected[name] = value - float(schedule(step)) * update
+    assert_close(jax_trajectory(section, schedule, start), expected)
+
+
+@pytest.mark.torch
+def test_lamb_is_timms(start, schedule):
+    timm = import_reference("timm.optim.lamb")
+    section = {"name": "lamb", "b1": 0.9, "b2": 0.98, "weight_decay": 0.1}
+    groups = lambda p: [{"params": [p["kernel"]]}, {"params": [p["bias"]], "weight_decay": 0.0}]
+    make = lambda p: timm.Lamb(groups(p), lr=0.0, betas=(0.9, 0.98), weight_decay=0.1, max_grad_norm=0.5)
+    theirs = torch_trajectory(make, schedule, start)
+    assert_close(jax_trajectory(section, schedule, start, 0.5), theirs)
 
 
 @pytest.mark.parametrize("decay_all", [False, True])
