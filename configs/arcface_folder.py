@@ -38,7 +38,7 @@ def get_config(arg=""):
         batch=256,
         large=False,
     )
-    config.data.name = "face_folder"
+    config.data.update(name="face_folder", layout="auto", image_key="", label_key="")
     if "cpu" in words:
         config.data.update(image_size=56, in_memory=True, num_workers=0)
         config.backbone.scale, config.backbone.features_dim = 1, 256

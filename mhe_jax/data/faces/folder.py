@@ -1,19 +1,42 @@
-"""Face data sets on disk: a folder for each person, or the records that face recognition data is shared as."""
+"""Face data sets on disk: a folder for each person, or the files that face recognition data is shared as."""
 
 import dataclasses
 
+from mhe_jax.data.dataset import require_one_of
 from mhe_jax.data.faces.encoded import EncodedFaces, Identities
 from mhe_jax.data.faces.formats.names import read_names
 from mhe_jax.data.faces.formats.records import open_records
-from mhe_jax.data.images.folder import TRAIN_NAMES, scan, split_folder
+from mhe_jax.data.images.file_sources import FileSource, open_files, tell_large_groups
+from mhe_jax.data.images.folder import require_no_keys, scan, split_folder
+from mhe_jax.data.images.folder_source import FolderSource
+from mhe_jax.data.images.layouts import LAYOUTS, TRAIN_NAMES, find_files
 
 
 @dataclasses.dataclass(kw_only=True)
 class FaceFolder(EncodedFaces):
-    """`path` holds train/<person>/*.jpg; people are sorted by name."""
+    """`path` holds train/<person>/*.jpg, or tar shards, Parquet or Arrow files; people are sorted by name.
+
+    layout, image_key, label_key: of such files, see `mhe_jax.data.images.folder.ImageFolder`; a label is a person.
+    """
+
+    layout: str = "auto"
+    image_key: str = ""
+    label_key: str = ""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_one_of("layout", self.layout, LAYOUTS)
 
     def identities(self) -> Identities:
-        source = scan(split_folder(self.path, TRAIN_NAMES))
+        source: FolderSource | FileSource
+        # Of other splits the pictures are those that pairs name.
+        if files := find_files(self.path, self.layout):
+            source, _ = open_files(files._replace(evaluate=()), self.image_key, self.label_key)
+            if self.streamed:
+                tell_large_groups(source)
+        else:
+            require_no_keys(self.path, self.image_key, self.label_key)
+            source = scan(split_folder(self.path, TRAIN_NAMES))
         return Identities(source, source.labels, len(source.class_names), source.class_names)
 
 

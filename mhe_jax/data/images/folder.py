@@ -56,9 +56,7 @@ class ImageFolder(EncodedImages):
             return self._of_files(files)
         if is_remote(self.path):
             raise DataError(f"{self.path} holds neither .tar nor .parquet files; class folders must lie on a disk")
-        for field in ("image_key", "label_key"):
-            if asked := getattr(self, field):
-                raise DataError(f"config.data.{field} is {asked!r}, but {self.path} holds class folders")
+        require_no_keys(self.path, self.image_key, self.label_key)
         root = snapshot(self.path)
         return self._held_out(root) if self.valid_share else self._of_folders(root)
 
@@ -105,6 +103,13 @@ class ImageNet(ImageFolder):
     """ILSVRC-2012 in torchvision's layout: 1,000 synset folders in train/ and in val/."""
 
     num_classes: int = 1000
+
+
+def require_no_keys(path: str, image_key: str, label_key: str) -> None:
+    """Raises DataError if pictures or labels have names of columns where there are class folders."""
+    for field, asked in (("image_key", image_key), ("label_key", label_key)):
+        if asked:
+            raise DataError(f"config.data.{field} is {asked!r}, but {path} holds class folders")
 
 
 def split_folder(path: str, names: tuple[str, ...], otherwise: str = "") -> pathlib.Path:

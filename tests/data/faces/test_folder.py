@@ -11,6 +11,7 @@ from mhe_jax.data.dataset import ArraySplit, DataError, StreamSplit
 from mhe_jax.data.faces.folder import FaceFolder
 from mhe_jax.data.feeds import eval_feed, train_feed
 from mhe_jax.data.images import decode
+from tests.data.images.written import rows, write_parquet, write_tar
 
 PEOPLE = {"ann": 3, "bob": 1, "cleo": 2}
 
@@ -69,6 +70,29 @@ def test_people_are_the_classes_and_those_with_one_picture_stay(root):
     assert {name: value.shape for name, value in data.abstract_batch(6).items()} == {
         name: seen[name][0].shape for name in ("image", "label", "weight")
     }
+
+
+@pytest.mark.parametrize("layout", ["tar", "parquet"])
+def test_people_in_shards_are_those_of_folders(root, tmp_path_factory, layout):
+    """The same pictures in the same order, beside the same pairs."""
+    shards = tmp_path_factory.mktemp("shards")
+    people = list(rows(root / "train"))
+    for number, some in enumerate((people[:4], people[4:])):
+        if layout == "tar":
+            write_tar(shards / f"train-{number}.tar", some)
+        else:
+            write_parquet(shards / "train" / f"{number}.parquet", some)
+    for name in ("val", "friends.txt", "lfw.bin"):
+        (shards / name).symlink_to(root / name)
+    found, expected = faces(shards).load(), faces(root).load()
+    assert found.class_names == expected.class_names
+    assert found.facts == expected.facts
+    one, other = (train_feed(images.train, 6, seed=0).chunk(0, 1) for images in (found, expected))
+    for name in ("image", "label"):
+        np.testing.assert_array_equal(one[name], other[name])
+    (shards / "train" / "ann").mkdir(parents=True)
+    save(shards / "train" / "ann" / "0.png", png(0))
+    assert faces(shards, layout=layout).load().facts == expected.facts
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -207,6 +231,7 @@ def test_a_config_without_verification_says_how_to_name_it(root):
         ({"eval_sets": ("lfw",)}, r"config\.data\.eval_sets names 'lfw'; a verification set is a \.bin or a \.txt"),
         ({"eval_sets": ("lfw.bin", "x/lfw.txt")}, r"config\.data\.eval_sets has more than one set named 'lfw'"),
         ({"on_bad_example": "cry"}, r"config\.data\.on_bad_example is 'cry'"),
+        ({"layout": "zip"}, r"config\.data\.layout is 'zip'; it must be one of 'auto', 'folders', 'tar'"),
         ({"channels": 2}, r"config\.data\.channels is 2; it must be 3"),
         ({"image_size": 0}, r"config\.data\.image_size is 0"),
         ({"num_workers": -2}, r"config\.data\.num_workers is -2; it must be at least -1"),
