@@ -50,7 +50,8 @@ class Program:
 
     def abstract_inputs(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The inputs with symbolic sizes, see `jax.export.symbolic_shape`."""
-        scope = export.SymbolicScope([f"{size} <= {most}" for size, most in self.longest.items()])
+        used = {size for sizes, _ in self.inputs.values() for size in sizes}
+        scope = export.SymbolicScope([f"{size} <= {most}" for size, most in self.longest.items() if size in used])
 
         def shape_of(sizes: tuple[int | str, ...]) -> tuple:
             return tuple(export.symbolic_shape(", ".join(map(str, sizes)), scope=scope))

@@ -83,8 +83,11 @@ def make(head, arg, default_sizes=(40, 25)):
         config.head.label_smoothing = 0.0
         if config.head.name == "ohe":
             config.head.objective = "bce"
+        side = pictures.RESNET_STRIKES_BACK[chosen]["image_size"]
         if "image_size" in config.data:
-            config.data.image_size = pictures.RESNET_STRIKES_BACK[chosen]["image_size"]
+            config.data.image_size = side
+        elif "smoke" not in flags:
+            config.data.image_shape = (side, side, 3)
     if "augment" in flags:
         config.augment = dict(pictures.OWN_AUGMENTATION)
     if "ema" in flags:

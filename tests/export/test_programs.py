@@ -60,10 +60,12 @@ def test_an_encoder_with_windows_is_a_program_for_any_length(longest, tmp_path):
         assert write(trained, program_of(trained, 3, float32=True), tmp_path / write.__module__) <= 1e-5
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES | ENCODERS if name != "convnet"])
+@pytest.mark.parametrize("name", [*(name for name in BACKBONES | ENCODERS if name != "convnet"), "bert by distances"])
 def test_every_backbone_is_a_program(name, tmp_path):
     pytest.importorskip("onnxruntime")
-    config = field_runs.RUNS[f"backbone:{name}"]()
+    config = field_runs.RUNS[f"backbone:{name.split()[0]}"]()
+    if "distances" in name:
+        config.backbone.relative_positions = True
     config.mesh.update(data=-1, classes=1)
     trained = untrained(config, tmp_path / "run")
     program = program_of(trained, 3, float32=True)

@@ -58,8 +58,19 @@ def test_a_resnet_leaves_out_branches_of_some_examples_and_only_in_training():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(64, 32, 32, 3)), jnp.float32)
     whole, dropping = (build(name="resnet_cifar", depth=18, drop_path=share) for share in (0.0, 0.5))
     variables = whole.init(jax.random.key(0), images[:1], train=False)
-    apply = lambda model, **how: np.asarray(model.apply(variables, images, **how))
+    apply = lambda model, **how: model.apply(variables, images, **how)
     np.testing.assert_array_equal(apply(dropping, train=False), apply(whole, train=False))
+    # The first block has none to leave out, the last one the share that is asked for.
+    shares = []
+
+    def noted(call, args, kwargs, context):
+        if isinstance(context.module, ResidualBlock):
+            shares.append(context.module.drop_path)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(noted):
+        apply(dropping, train=True, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_allclose(shares, np.linspace(0, 0.5, 8))
     # Of one block: its branch is whole, twice what it was, or not there.
     block = ResidualBlock(8, 1, False, 1, nn.initializers.lecun_normal(), 0.5, jnp.float32)
     x = jax.random.uniform(jax.random.key(1), (64, 4, 4, 8))

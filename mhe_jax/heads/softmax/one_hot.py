@@ -19,7 +19,8 @@ class OneHotHead(OneHotTable):
     Attributes:
       label_smoothing: probability spread evenly over all classes, in [0, 1).
       objective: the loss. `softmax`: its cross-entropy; `bce`: the mean over the classes of a sigmoid's, with target 1
-        for the label and 0 for the others (Wightman et al., 2021, with LAMB). Scores are those of the softmax in both.
+        for the label and 0 for the others (Wightman et al., 2021, with LAMB; the targets of a mixed picture are its
+        shares). Scores are those of the softmax in both.
     """
 
     label_smoothing: float = 0.0

@@ -124,7 +124,8 @@ def lamb(
     """LAMB (You et al., ICLR 2020), for large batches: AdamW's update of each parameter, as long as the parameter is.
 
     Its learning rate is thus the share of a parameter's length that a step moves it by. As in timm, what is not decayed
-    keeps the length of Adam's update; its limit of the gradient is `config.clip`, of the norm 1.
+    keeps the length of Adam's update, without `weight_decay` all does; its limit of the gradient is `config.clip`, of
+    the norm 1.
 
     Args:
       learning_rate: by step.
@@ -134,7 +135,7 @@ def lamb(
       head_rate, backbone_rate, layer_decay, bag_rate, unfreeze_steps: as in `sgd`.
     """
     mask = _decayed(decay_all, no_decay)
-    length = optax.scale_by_trust_ratio()
+    length = optax.scale_by_trust_ratio() if weight_decay else optax.identity()
     rule = optax.chain(
         optax.scale_by_adam(b1, b2, eps),
         optax.add_decayed_weights(weight_decay, mask=mask),

@@ -95,6 +95,23 @@ def test_people_in_shards_are_those_of_folders(root, tmp_path_factory, layout):
     assert faces(shards, layout=layout).load().facts == expected.facts
 
 
+def test_fields_of_shards_are_taken_and_other_splits_are_left_to_the_pairs(root, tmp_path):
+    people = list(rows(root / "train"))
+    write_tar(tmp_path / "shards" / "train-0.tar", people, label="json")
+    # Of people who are not trained on.
+    write_tar(tmp_path / "shards" / "val-0.tar", [("z", "png", png(7), "zoe")], label="json")
+    (tmp_path / "shards" / "lfw.bin").symlink_to(root / "lfw.bin")
+    only_bin = {"eval_sets": ("lfw.bin",)}
+    assert faces(tmp_path / "shards", label_key="label", **only_bin).load().class_names == ("ann", "bob", "cleo")
+    with pytest.raises(DataError, match="person"):
+        faces(tmp_path / "shards", label_key="person", **only_bin).load()
+    with pytest.raises(DataError, match="jpg"):
+        faces(tmp_path / "shards", image_key="jpg", **only_bin).load()
+    for field in ("image_key", "label_key"):
+        with pytest.raises(DataError, match=rf"config\.data\.{field} is 'x', but {root} holds class folders"):
+            faces(root, **{field: "x"}).load()
+
+
 @pytest.mark.parametrize("in_memory", [False, True])
 def test_the_sets_share_a_split_of_pictures(root, in_memory):
     split = faces(root, in_memory=in_memory).load().eval

@@ -173,6 +173,16 @@ def test_a_users_picture_of_ink_on_paper_is_inverted(tmp_path, data, characters)
         assert np.abs(image[:, :, 0].astype(int) - ink).max() <= 1
 
 
+@pytest.mark.parametrize(("bright", "inverted"), [(0.4, False), (0.6, True)])
+def test_paper_is_what_most_of_a_border_says(tmp_path, data, bright, inverted):
+    side = data.image_size
+    pixels = np.zeros((side, side), np.uint8)
+    pixels[:, : round(bright * side)] = 255
+    PIL.Image.fromarray(pixels).save(tmp_path / "half.png")
+    found = data.read_image(tmp_path / "half.png")[:, :, 0]
+    np.testing.assert_array_equal(found, 255 - pixels if inverted else pixels)
+
+
 def test_bad_fields_are_errors():
     with pytest.raises(ValueError, match="eval_faces is .*Comic.*; it must name one or more of DejaVuSans,"):
         Glyphs(eval_faces=("Comic",))

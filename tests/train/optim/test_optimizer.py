@@ -107,12 +107,18 @@ def test_lamb_moves_what_is_decayed_by_a_share_of_its_length(start, schedule, de
     assert_close(jax_trajectory(section, schedule, start), expected)
 
 
+def test_lamb_without_decay_is_adam(start, schedule):
+    lamb, adam = ({"name": name, "b2": 0.98, "eps": 1e-6, "weight_decay": 0.0} for name in ("lamb", "adamw"))
+    assert_close(jax_trajectory(lamb, schedule, start), jax_trajectory(adam, schedule, start))
+
+
 @pytest.mark.torch
-def test_lamb_is_timms(start, schedule):
+@pytest.mark.parametrize("decay", [0.1, 0.0])
+def test_lamb_is_timms(start, schedule, decay):
     timm = import_reference("timm.optim.lamb")
-    section = {"name": "lamb", "b1": 0.9, "b2": 0.98, "weight_decay": 0.1}
+    section = {"name": "lamb", "b1": 0.9, "b2": 0.98, "weight_decay": decay}
     groups = lambda p: [{"params": [p["kernel"]]}, {"params": [p["bias"]], "weight_decay": 0.0}]
-    make = lambda p: timm.Lamb(groups(p), lr=0.0, betas=(0.9, 0.98), weight_decay=0.1, max_grad_norm=0.5)
+    make = lambda p: timm.Lamb(groups(p), lr=0.0, betas=(0.9, 0.98), weight_decay=decay, max_grad_norm=0.5)
     theirs = torch_trajectory(make, schedule, start)
     assert_close(jax_trajectory(section, schedule, start, 0.5), theirs)
 
@@ -194,7 +200,12 @@ def test_no_decay_may_name_what_a_frozen_backbone_has():
 
 def test_the_parts_have_rates_of_their_own():
     params = {"backbone": {"k": jnp.ones(2)}, "head": {"k": jnp.ones(2)}}
-    for section in ({"name": "sgd", "momentum": 0.9}, {"name": "adamw"}, {"name": "adamw", "decay_after": True}):
+    for section in (
+        {"name": "sgd", "momentum": 0.9},
+        {"name": "adamw"},
+        {"name": "adamw", "decay_after": True},
+        {"name": "lamb"},
+    ):
         plain, scaled = (
             build_optimizer(ConfigDict({**section, **rates}), lambda step: 0.1)
             for rates in ({}, {"head_rate": 3.0, "backbone_rate": 0.25})
