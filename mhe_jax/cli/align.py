@@ -42,6 +42,12 @@ def main(argv: list[str]) -> int:
             known = read_landmarks(options.landmarks)
             find = lambda name, _: known.get(name)
             outcome = align_folder(options.source, options.dest, find, options.size, known)
+            if missing := [name for name in known if not (options.source / name).is_file()]:
+                print(
+                    f"{options.landmarks} has landmarks of {len(missing):,} pictures that are not in {options.source}, "
+                    f"such as {missing[0]}: names are paths in it, without ./",
+                    file=sys.stderr,
+                )
         else:
             from mhe_jax.inference.face_detection import FaceDetector
 

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string("workdir", None, "A trained run.")
     flags.DEFINE_string("format", None, "stablehlo, onnx, safetensors or torch.")
     flags.DEFINE_string("output", None, "The folder to write: new, empty, or of an earlier export.")
-    flags.DEFINE_integer("top_k", 5, "Classes of each answer of a program.")
+    flags.DEFINE_integer("top_k", 5, "Classes of each answer of a program; fewer where there are fewer.")
     flags.DEFINE_string(
         "table_dtype",
         "",
@@ -43,5 +43,6 @@ def command(argv: list[str]) -> None:
 
     started, workdir = time.monotonic(), hub.located(FLAGS.workdir)
     config = experiment.usable_config(workdir)
-    said = export(config, workdir, FLAGS.format, pathlib.Path(FLAGS.output), FLAGS.top_k, FLAGS.table_dtype)
+    output, top_k = pathlib.Path(FLAGS.output), program.top_k(workdir)
+    said = export(config, workdir, FLAGS.format, output, top_k, FLAGS.table_dtype)
     print(f"{said}, {time.monotonic() - started:.0f} s")

@@ -28,6 +28,14 @@ def run(command: Command, argv: Sequence[str]) -> None:
     start(guarded, argv)
 
 
+def top_k(workdir: pathlib.Path) -> int:
+    """The flag `--top_k`; where it is not given its default, or all classes that the run has, if they are fewer."""
+    from mhe_jax.train import class_files
+
+    value: int = flags.FLAGS.top_k
+    return value if flags.FLAGS["top_k"].present else min(value, class_files.num_live(workdir))
+
+
 def status_of(work: Callable[[], int]) -> int:
     """What `work` of a training or evaluation returns, or the status of its error, which is one line.
 

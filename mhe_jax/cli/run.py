@@ -70,7 +70,7 @@ def main(argv: list[str]) -> None:
     flags.DEFINE_string(
         "profile_steps", None, "train: FIRST:LAST, the steps, counted from 1, of a trace in the workdir's profile/."
     )
-    flags.DEFINE_integer("top_k", 5, "predict: classes per example.")
+    flags.DEFINE_integer("top_k", 5, "predict: classes per example; fewer where there are fewer.")
     flags.DEFINE_string(
         "threshold",
         None,
@@ -188,11 +188,11 @@ def run() -> int:
         assert workdir is not None
         gc.freeze()
         gc.enable()
-        output = pathlib.Path(FLAGS.output) if FLAGS.output else None
+        output, top_k = pathlib.Path(FLAGS.output) if FLAGS.output else None, program.top_k(workdir)
         if FLAGS.input is None:
-            say(predict_split(config, workdir, FLAGS.top_k, output, class_names, FLAGS.split))
+            say(predict_split(config, workdir, top_k, output, class_names, FLAGS.split))
         else:
-            predict(config, workdir, FLAGS.input, FLAGS.top_k, output, class_names, FLAGS.threshold, taxonomy)
+            predict(config, workdir, FLAGS.input, top_k, output, class_names, FLAGS.threshold, taxonomy)
     else:
         from mhe_jax.train import loop
         from mhe_jax.train.parallel import interruption

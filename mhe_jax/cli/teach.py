@@ -17,7 +17,7 @@ FLAGS = flags.FLAGS
 def main(argv: list[str]) -> None:
     flags.DEFINE_string("workdir", None, "A trained run, whose data is where it was.")
     flags.DEFINE_string("output", None, "The .npz to write.")
-    flags.DEFINE_integer("top_k", 20, "Classes of an example.")
+    flags.DEFINE_integer("top_k", 20, "Classes of an example; fewer where there are fewer.")
     flags.mark_flags_as_required(["workdir", "output"])
     program.run(command, argv)
 
@@ -29,5 +29,6 @@ def command(argv: list[str]) -> None:
     from mhe_jax.train import experiment
 
     workdir = pathlib.Path(FLAGS.workdir)
-    rows, classes = write_scores(experiment.usable_config(workdir), workdir, pathlib.Path(FLAGS.output), FLAGS.top_k)
-    print(f"{FLAGS.output}: {rows:,} examples, up to {FLAGS.top_k} of {classes:,} classes each")
+    config, top_k = experiment.usable_config(workdir), program.top_k(workdir)
+    rows, classes = write_scores(config, workdir, pathlib.Path(FLAGS.output), top_k)
+    print(f"{FLAGS.output}: {rows:,} examples, up to {top_k} of {classes:,} classes each")

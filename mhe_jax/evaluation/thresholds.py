@@ -6,6 +6,8 @@ from mhe_jax.evaluation.pairs_of_labels import LabelPairs
 
 MAXIMIZE = ("micro_f1", "macro_f1", "example_f1")
 _TURNS = 100
+# Of a score and of a precision: what rounding may make of it elsewhere, in batches of another size.
+_ROUNDING = 1e-6
 
 
 def best_thresholds(pairs: LabelPairs, group_of_label: np.ndarray, maximize: str) -> np.ndarray:
@@ -48,7 +50,7 @@ def precision_thresholds(pairs: LabelPairs, group_of_label: np.ndarray, precisio
     """
     order = _Order(pairs, group_of_label)
     hits, number = order.sums(pairs.hit[order.places].astype(np.float64)), order.sums(np.ones(len(order.places)))
-    reached = np.where(order.is_end & (hits >= precision * number), np.arange(len(hits)), -1)
+    reached = np.where(order.is_end & (hits >= precision * number * (1 - _ROUNDING)), np.arange(len(hits)), -1)
     ends = np.full(order.groups, -1)
     np.maximum.at(ends, order.group, reached)
     several = bool(group_of_label.any())
@@ -89,7 +91,7 @@ class _Order:
         return ends
 
     def thresholds(self, ends: np.ndarray) -> np.ndarray:
-        """Of each group the middle between the score at its end and the next lower one, float64 [G]."""
+        """Of each group the middle between the score at its end and the next lower one, or just below its last: [G]."""
         found = np.full(self.groups, np.inf)
         known = ends >= 0
         at = ends[known]
@@ -97,7 +99,8 @@ class _Order:
         last = (at + 1 >= len(self.score)) | (self.group[after] != self.group[at])
         middle = (self.score[at] + self.score[after]) / 2
         # Of two scores without a number between them it is one of both.
-        found[known] = np.where(last | (middle <= self.score[after]), self.score[at], middle)
+        found[known] = np.where(middle <= self.score[after], self.score[at], middle)
+        found[known] = np.where(last, self.score[at] * (1 - _ROUNDING), found[known])
         return found
 
 

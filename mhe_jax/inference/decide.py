@@ -71,10 +71,10 @@ def choose(
 ) -> Decision:
     """The decision of a run by the held-out examples `found`; the other arguments are those of `decide`."""
     one_class = not trained.data.multilabel
-    fitted, groups = _fitted(found, calibrate, one_class), _groups(trained, per)
+    fitted, groups = _fitted(found, calibrate, one_class, trained.num_live), _groups(trained, per)
     model = model_of(trained.workdir, trained.step, trained.classes)
     # Of no threshold yet: it calibrates the pairs by which they are chosen.
-    decision = Decision(fitted, np.zeros(1), groups, one_class, model, {})
+    decision = Decision(fitted, np.zeros(1), groups, one_class, trained.num_live, model, {})
     pairs = decided_pairs(found, decision)
     if precision is not None:
         thresholds = precision_thresholds(pairs, groups, precision)
@@ -152,9 +152,9 @@ def _scored(trained: Trained, splits: Any, workdir: pathlib.Path) -> Scored:
     return scored(evaluator, trained.codes, trained.classes.number)
 
 
-def _fitted(found: Scored, calibrate: str, one_class: bool) -> Calibration:
+def _fitted(found: Scored, calibrate: str, one_class: bool, num_live: int) -> Calibration:
     if one_class:
-        return calibration.fit_classes(calibrate, found.scores, found.correct, found.labels.shape[1])
+        return calibration.fit_classes(calibrate, found.scores, found.correct, num_live)
     pairs = found.pairs()
     return calibration.fit_labels(calibrate, pairs.score, pairs.hit)
 

@@ -31,6 +31,7 @@ class Decision:
 
     thresholds: float64 [G], the least probability of a label that is answered; group_of_label: int32 [C], by id.
     one_class: whether an example has one class, so that below the threshold it has none of those that are known.
+    num_live: how many classes can be predicted.
     model: of which run it is, see `model_of`.
     facts: how it was chosen, and what it reached there.
     """
@@ -39,13 +40,14 @@ class Decision:
     thresholds: np.ndarray
     group_of_label: np.ndarray
     one_class: bool
+    num_live: int
     model: dict[str, Any]
     facts: dict[str, Any]
 
     def calibrated(self, scores: np.ndarray) -> np.ndarray:
         """The probabilities of the best K classes of each example, float [N, K], calibrated."""
         if self.one_class:
-            return self.calibration.of_classes(scores, len(self.group_of_label))
+            return self.calibration.of_classes(scores, self.num_live)
         return self.calibration.of_labels(scores)
 
     def accepted(self, ids: np.ndarray, calibrated: np.ndarray) -> np.ndarray:
@@ -64,6 +66,7 @@ class Decision:
             "kind": self.calibration.kind,
             "temperature": self.calibration.temperature,
             "one_class": self.one_class,
+            "num_live": self.num_live,
             "model": self.model,
             "facts": self.facts,
         }
@@ -107,9 +110,9 @@ def read_decision(workdir: pathlib.Path, model: dict[str, Any]) -> Decision:
     if what := _difference(said["model"], model):
         raise ValueError(f"{path} was chosen for {what} than the run has now: {command} makes it again")
     calibration = Calibration(said["kind"], said["temperature"], arrays["x"], arrays["y"])
-    return Decision(
-        calibration, arrays["thresholds"], arrays["group_of_label"], said["one_class"], said["model"], said["facts"]
-    )
+    groups = arrays["group_of_label"]
+    live = said.get("num_live", len(groups))  # of a file from before it was kept
+    return Decision(calibration, arrays["thresholds"], groups, said["one_class"], live, said["model"], said["facts"])
 
 
 def model_of(workdir: pathlib.Path, step: int | None, classes: Classes) -> dict[str, Any]:

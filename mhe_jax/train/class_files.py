@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from mhe_jax.labels import LabelCodes
-from mhe_jax.train import experiment, label_codes
+from mhe_jax.train import data_digest, experiment, label_codes
 from mhe_jax.train.checkpoints import complete, lock, published
 from mhe_jax.train.classes import FILE, TRAINED, Classes
 from mhe_jax.train.reporting import stored
@@ -54,3 +54,6 @@ def change(workdir: pathlib.Path, change: Callable[[Classes], Classes]) -> None:
         _, classes = experiment.read_workdir(workdir)
         new = change(classes.kept(config.head))
         write_atomically(workdir / FILE, stored.as_text(new.as_fields()) + "\n")
+        if new.retired != classes.retired:
+            # Whose examples are to be taken out: the training that goes on keeps the figures of the data without them.
+            (workdir / data_digest.FILE).unlink(missing_ok=True)

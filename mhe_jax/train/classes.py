@@ -127,8 +127,10 @@ class Classes:
     def renamed(self, old: str, new: str) -> "Classes":
         """The classes, of which `old` is called `new`; raises ValueError for an unknown or a taken name."""
         index, names = self.id_of(old), list(self.all_names)
-        if not new.strip() or new != new.strip():
-            raise ValueError(f"{new!r} is no name of a class: it must be a text without white space at its ends")
+        if not new.strip() or new != new.strip() or len(new.splitlines()) > 1 or "\t" in new:
+            raise ValueError(
+                f"{new!r} is no name of a class: it must be a line of text without tabs, or white space at its ends"
+            )
         if new in names:
             raise ValueError(f"there is a class {new!r} already: two classes of one name could not be told apart")
         names[index] = new

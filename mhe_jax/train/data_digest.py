@@ -16,6 +16,8 @@ from mhe_jax.data.texts.dataset import Texts, TextSplit
 from mhe_jax.train.parallel import distributed
 from mhe_jax.train.reporting import stored
 
+FILE = "data.json"
+
 # The figures of one data set by name; sizes as numbers, all else as digests.
 Figures = dict[str, int | str]
 
@@ -94,7 +96,7 @@ def check_unchanged(workdir: pathlib.Path, here: Figures) -> None:
 
     A run from before this was kept passes.
     """
-    path = workdir / "data.json"
+    path = workdir / FILE
     if not path.exists():
         return
     different = differences(here, stored.read_object(path))

@@ -146,7 +146,7 @@ def claim_workdir(
         write_atomically(workdir / FILE, stored.as_text(classes.as_fields()) + "\n")
         label_codes.keep(workdir, codes or LabelCodes.identity(classes.number))
         if figures is not None:
-            write_atomically(workdir / "data.json", json.dumps(figures, indent=2) + "\n")
+            write_atomically(workdir / data_digest.FILE, json.dumps(figures, indent=2) + "\n")
         if isinstance(data, EmbeddedWords) and not begun:
             kept_encoder.copy(pathlib.Path(data.features, kept_encoder.FOLDER), workdir / kept_encoder.FOLDER)
         if isinstance(data, WordFields):

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mhe_jax.codes.extension import extended
+from mhe_jax.data import stores
 from mhe_jax.data.build import Data
 from mhe_jax.data.dataset import DataError
 from mhe_jax.heads import beginning, growth
@@ -143,7 +144,7 @@ def planned(settings: Settings, data: Data, splits: Any, mesh: Mesh) -> Extended
         abstract = abstract_weights(task, mesh)["params"]["head"]
     weights = jax.device_get(trained.weights)
     head = growth.resized(weights["params"]["head"], trained.task.head, task.head, abstract)
-    known, added = (_with_examples(part, placed, means) for part in (np.arange(kept.number), np.array(ids)))
+    known, added = _with_examples(np.arange(kept.number), placed, means), _added(np.array(ids), placed, means)
     old = placed.codes(np.arange(kept.number))
     head = beginning.begun(head, task.head, known._replace(taken=old[old >= 0]), added)
     weights = {**weights, "params": {**weights["params"], "head": head}}
@@ -154,6 +155,14 @@ def _with_examples(ids: np.ndarray, codes: LabelCodes, means: Any) -> beginning.
     """The codes and means of those of some classes that have both."""
     ids = ids[means.present[ids] & (codes.codes(ids) >= 0)]
     return beginning.Placed(codes.codes(ids), means.means[ids])
+
+
+def _added(ids: np.ndarray, codes: LabelCodes, means: Any) -> beginning.Placed:
+    """The codes of new classes, and their means; of those without examples the mean of all classes, which is likely to
+    be none of them: a row of zeros would be one half to a sigmoid."""
+    ids = ids[codes.codes(ids) >= 0]
+    everywhere = means.means[means.present].mean(axis=0)
+    return beginning.Placed(codes.codes(ids), np.where(means.present[ids, None], means.means[ids], everywhere))
 
 
 def config_of(
@@ -177,7 +186,7 @@ def config_of(
             f"{workdir} was trained on data {config.data.name!r}, which is no folder: extend it by mhe train, with "
             f"--config.init_from={workdir} --config.new_classes=extend"
         )
-    if not pathlib.Path(data).expanduser().exists():
+    if not (stores.is_remote(data) or stores.is_pattern(data) or pathlib.Path(data).expanduser().exists()):
         raise DataError(f"--data: there is no file or folder {data}")
     with config.unlocked(), config.ignore_type():
         config.data.path, config.init_from, config.init_parts = data, str(workdir), ("backbone", "head")

@@ -81,6 +81,12 @@ def test_pictures_without_a_face_are_named_and_left_out(photos, tmp_path, capsys
         assert align(tmp_path, f"--landmarks={points}") == 0
         output = capsys.readouterr()
         assert output.err == f"left out: {tmp_path}/photos/a person/1.png: {reason}\n"
+        points.write_text("\n".join([*lines, "a person/9.png" + " 1 2" * 5]) + "\n")
+        align(tmp_path, f"--landmarks={points}")
+        said = capsys.readouterr().err.splitlines()[0]
+        assert said.startswith(
+            f"{points} has landmarks of 1 pictures that are not in {tmp_path}/photos, such as a person/9"
+        )
         assert output.out.endswith("1 faces of 112x112, 1 pictures left out\n")
     (tmp_path / "photos" / "a person" / "1.png").write_bytes(b"no picture")
     assert align(tmp_path, f"--landmarks={points}") == 0

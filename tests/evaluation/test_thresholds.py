@@ -54,6 +54,16 @@ def test_no_thresholds_do_better(seed, levels, maximize, groups):
     assert reached == pytest.approx(best_of_all(pairs, groups, maximize), abs=1e-12)
 
 
+def test_what_rounding_makes_of_a_score_or_a_precision_changes_nothing():
+    scores = np.full((100, 1), 0.7)
+    truth = np.arange(100)[:, None] < 55
+    pairs = label_pairs(np.zeros((100, 1), int), scores, scipy.sparse.csr_matrix(truth))
+    groups = np.zeros(1, int)
+    for thresholds in (best_thresholds(pairs, groups, "micro_f1"), precision_thresholds(pairs, groups, 0.55)):
+        assert 0.69 < thresholds[0] < np.float32(0.7) * (1 - 2e-7)
+    assert np.isinf(precision_thresholds(pairs, groups, 0.56)[0])
+
+
 def test_a_label_alone_has_its_own_threshold_and_one_never_seen_that_of_all():
     truth = np.zeros((40, 3), bool)
     truth[:10, 0] = truth[5:30, 1] = True

@@ -73,6 +73,26 @@ def decided(workdir, maximize="micro_f1", per="global", precision=None, calibrat
     return decide(experiment.usable_config(workdir), workdir, maximize, per, precision, calibrate)
 
 
+def test_a_retired_class_has_no_part_in_calibrated_probabilities(one, tmp_path):
+    shutil.copytree(one, tmp_path / "run")
+    for name in ("sky", "ice"):
+        class_files.change(tmp_path / "run", lambda classes, name=name: classes.without(name))
+    (tmp_path / "data").mkdir()
+    for path in (one.parent / "data").glob("*.jsonl"):
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["labels"] not in ("sky", "ice")]
+        (tmp_path / "data" / path.name).write_text("\n".join(lines))
+    config = experiment.usable_config(tmp_path / "run")
+    config.data.path = str(tmp_path / "data")
+    decide(config, tmp_path / "run", "micro_f1", "global", None, "temperature")
+    run = load(tmp_path / "run")
+    _, classes = experiment.read_workdir(tmp_path / "run")
+    found = read_decision(tmp_path / "run", model_of(tmp_path / "run", run.step, classes))
+    assert found.num_live == run.num_live == 3
+    hot = dataclasses.replace(found, calibration=Calibration("temperature", 9.0))
+    # Of float32 probabilities, which leave a little of 1, none goes to a class that cannot be.
+    assert hot.calibrated(np.float32([[0.9, 0.09, 0.01 - 1e-7]])).sum() == pytest.approx(1)
+
+
 @pytest.mark.parametrize(("per", "calibrate"), [("global", "temperature"), ("label", "isotonic")])
 def test_a_decision_is_what_the_run_answers(many, tmp_path, per, calibrate):
     facts = decided(many, per=per, calibrate=calibrate)
@@ -295,7 +315,7 @@ def test_an_output_is_not_emptied_before_there_are_answers(many, tmp_path):
 def test_a_number_stops_at_probabilities_as_they_are():
     names = ("a", "b")
     tree = Hierarchy(names, np.array([[0], [1]], np.int32), scipy.sparse.eye_array(2, dtype=bool, format="csr"))
-    decision = Decision(Calibration("temperature", 0.2), np.ones(1), np.zeros(2, int), True, {}, {})
+    decision = Decision(Calibration("temperature", 0.2), np.ones(1), np.zeros(2, int), True, 2, {}, {})
     found = Scored(np.array([[0, 1]]), np.array([[0.6, 0.4]]), scipy.sparse.csr_matrix([[True, False]]))
     figures = Figures(SimpleNamespace(one_class=True), Classes(2, names), decision, tree, 0.7)
     assert figures.of(found)["hierarchy"]["stopped"]["nowhere"] == 1

@@ -9,6 +9,8 @@ import scipy.sparse
 from ml_collections import ConfigDict
 
 import mhe_jax
+from mhe_jax.data.dataset import DataError
+from mhe_jax.export.formats import export
 from mhe_jax.inference.decide import decide
 from mhe_jax.inference.evaluate import evaluate
 from mhe_jax.inference.predict import predict_split
@@ -164,6 +166,31 @@ def test_retired_codes_are_taken_by_new_classes(data, trained, tmp_path):
     assert "n03" not in {one.label for ranked in mhe_jax.load(workdir).predict(rows, top_k=13) for one in ranked}
 
 
+def test_a_run_with_a_retired_class_is_exported_and_goes_on_without_it(data, trained, tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    # The cascade's logits are in the hundreds after these few steps.
+    monkeypatch.setattr("mhe_jax.export.programs.TOLERANCE", 2e-4)
+    source = tmp_path / "run"
+    shutil.copytree(trained, source)
+    class_files.change(source, lambda classes: classes.without("n03"))
+    rows = np.load(data / "old" / "val" / "features.npy")
+    expected = mhe_jax.load(source).predict(rows, top_k=4)
+    export(experiment.usable_config(source), source, "onnx", tmp_path / "onnx", 4)
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
+    ids, scores = session.run(["ids", "scores"], {"features": rows})
+    assert ids.tolist() == [[one.id for one in best] for best in expected]
+    np.testing.assert_allclose(scores, [[one.score for one in best] for best in expected], rtol=0, atol=2e-4)
+    config = experiment.usable_config(source)
+    config.total_epochs += 1
+    with pytest.raises(DataError, match="'n03' is retired in .*: take its examples out"):
+        train_and_evaluate(config, source)
+    write(tmp_path / "data", tuple(name for name in OLD if name != "n03"))
+    config.data.path = str(tmp_path / "data")
+    result = train_and_evaluate(config, source)
+    assert result["last"]["top1"] > 0.5
+    assert "n03" not in {one.label for ranked in mhe_jax.load(source).predict(rows, top_k=9) for one in ranked}
+
+
 @pytest.fixture(scope="module")
 def plain(data, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("plain") / "run"
@@ -289,6 +316,29 @@ def test_rows_with_many_labels(tmp_path):
     assert ranked.shape == (12, 9)
     assert not ranked[:, 4].nnz
     assert set(ranked.nonzero()[1]) == {0, 1, 2, 3, 5, 6, 7, 8}
+
+
+@pytest.mark.parametrize("head", ["ohe", "mhc", "mhs", "mhp"])
+def test_a_new_label_that_only_the_test_has_is_not_predicted_everywhere(head, tmp_path):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(11, WIDTH))
+    for name, number in (("old", 8), ("new", 11)):
+        for split, rows in (("train", 200), ("val", 50)):
+            (tmp_path / name / split).mkdir(parents=True)
+            labels = (rng.random((rows, number)) < 0.2).astype(np.float32)
+            if split == "train" and name == "new":
+                labels[:, -2:] = 0
+            scipy.sparse.save_npz(tmp_path / name / split / "labels.npz", scipy.sparse.csr_matrix(labels))
+            noise = 0.1 * rng.normal(size=(rows, WIDTH))
+            np.save(tmp_path / name / split / "features.npy", (labels @ centres[:number] + noise).astype(np.float32))
+    config = tiny_features_config.get_config("multilabel", head)
+    config.data.path, config.total_epochs, config.total_steps = str(tmp_path / "old"), 30.0, 0
+    config.head.head_sizes = () if head == "ohe" else (3, 3)
+    before = train_and_evaluate(config, tmp_path / "run")["last"]["P@1"]
+    assert before > 0.5
+    train_and_evaluate(extension.config_of(tmp_path / "run", str(tmp_path / "new"), 1.0), tmp_path / "more")
+    ranked = mhe_jax.load(tmp_path / "more").predict(np.load(tmp_path / "new" / "val" / "features.npy"), top_k=1)
+    assert np.mean([best[0].id >= 9 for best in ranked]) < 0.15
 
 
 def read_predictions_of(workdir):

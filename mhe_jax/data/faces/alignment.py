@@ -27,7 +27,10 @@ def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
         raise ValueError("landmarks are not finite")
     center, goal = source.mean(axis=0), target.mean(axis=0)
     a, b = (points @ (1, 1j) for points in (source - center, target - goal))
-    spread = np.vdot(a, a).real
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = np.vdot(a, a).real
+    if not np.isfinite(spread):
+        raise ValueError("landmarks are further apart than numbers reach")
     if spread < _POINT**2 * len(a):
         raise ValueError("landmarks all lie in one place")
     factor = np.vdot(a, b) / spread

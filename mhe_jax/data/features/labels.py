@@ -266,6 +266,8 @@ def _matrix(path: pathlib.Path, num_rows: int) -> scipy.sparse.csr_matrix:
     _require_rows(path, found.shape[0], num_rows)
     if found.dtype.kind not in "biuf" or not np.isfinite(found.data).all():
         raise DataError(f"{path} holds {found.dtype} values, or some that are not finite; numbers are needed")
+    if (found.data < 0).any():
+        raise DataError(f"{path} holds a negative value: a label is there, above 0, or not")
     matrix = scipy.sparse.csr_matrix(found, dtype=np.float32)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()

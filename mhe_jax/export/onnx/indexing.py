@@ -1,4 +1,4 @@
-"""Operations whose places are values themselves: gathers, slices from a place, sorting and the largest k."""
+"""Operations whose places are values themselves: gathers, scatters, slices from a place, sorting, the largest k."""
 
 from collections.abc import Callable
 from typing import Any
@@ -91,6 +91,17 @@ def _one_window(graph: Graph, equation: Any, x: str, start: str) -> str:
     return reshape(graph, found, result) if len(result) < len(shape) else found
 
 
+def _scatter(graph: Graph, equation: Any, x: str, places: str, updates: str) -> str:
+    """Single values in the place of others, all of them inside."""
+    numbers, operand = equation.params["dimension_numbers"], equation.invars[0].aval
+    if numbers.update_window_dims or numbers.operand_batching_dims or len(numbers.inserted_window_dims) != operand.ndim:
+        raise NotImplementedError("a scatter of parts of axes")
+    order = np.argsort(numbers.scatter_dims_to_operand_dims).tolist()
+    places = graph.add("Cast", places, to=graph.dtype(np.int64))
+    places = graph.add("Gather", places, graph.constant(order, np.int64), axis=-1)
+    return graph.add("ScatterND", x, places, updates)
+
+
 def _fill(graph: Graph, equation: Any) -> str:
     """What stands for places outside."""
     dtype, value = equation.outvars[0].aval.dtype, equation.params["fill_value"]
@@ -101,4 +112,10 @@ def _fill(graph: Graph, equation: Any) -> str:
     return graph.constant(value, dtype)
 
 
-RULES: dict[str, Callable] = {"top_k": _top_k, "sort": _sort, "dynamic_slice": _dynamic_slice, "gather": _gather}
+RULES: dict[str, Callable] = {
+    "top_k": _top_k,
+    "sort": _sort,
+    "dynamic_slice": _dynamic_slice,
+    "gather": _gather,
+    "scatter": _scatter,
+}

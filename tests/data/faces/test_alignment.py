@@ -93,6 +93,11 @@ def test_another_size_scales_the_landmarks_and_outside_is_black():
     assert (half[:, 29:] == 0).all()
 
 
+def test_landmarks_beyond_all_numbers():
+    with pytest.raises(ValueError, match="landmarks are further apart than numbers reach"):
+        similarity_transform(np.array([[1e300, 0], [-1e300, 5], [0, 0], [1, 1], [2, 2]]), LANDMARKS)
+
+
 def test_degenerate_landmarks():
     picture = np.zeros((9, 9, 3), np.uint8)
     with pytest.raises(ValueError, match="landmarks all lie in one place"):

@@ -112,6 +112,13 @@ def test_any_sparse_format_is_read_without_zeros_and_repetitions(many):
     assert labels.indptr[2] == 1
 
 
+def test_a_negative_label_is_an_error(many):
+    whole = scipy.sparse.coo_matrix(([1.0, -0.5], ([2, 3], [5, 4])), (ROWS["train"], CLASSES))
+    scipy.sparse.save_npz(many / "train" / "labels.npz", whole)
+    with pytest.raises(DataError, match="train/labels.npz holds a negative value: a label is there, above 0, or not"):
+        load(many, "features_multilabel")
+
+
 def test_splits_that_are_too_large_for_the_device_stay_on_disk(one):
     assert load(one).train.resident
     assert not load(one, device_mebibytes=0).train.resident
@@ -152,7 +159,7 @@ WRONG = {
         names_file(9),
         r"train/labels\.npy: row \d+ has label \d+, but .*classes\.txt says that there are 9 classes",
     ),
-    "negative": (
+    "negative class": (
         rewrite("test/labels.npy", with_value(3, -1)),
         r"test/labels\.npy: row 3 has label -1, but .*train/labels\.npy says that there are 11 classes",
     ),

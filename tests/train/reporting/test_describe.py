@@ -163,6 +163,7 @@ def test_a_table_optimizer_is_described_as_it_would_be_trained(arg, section, mes
         {"accumulate_steps": 2},
         {"clip": {"name": "norm", "norm": 1.0}},
         {"optimizer.no_decay": ("bias",)},
+        {"optimizer": {"name": "lamb"}},
     ],
 )
 def test_owned_tables_are_proposed_where_they_train_as_the_config_does(fields):
