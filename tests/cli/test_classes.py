@@ -99,3 +99,12 @@ def _replaced(argument, paths):
     for name, path in paths.items():
         argument = argument.replace(name, path)
     return argument
+
+
+def test_fewer_classes_than_a_command_asks_for_by_default_are_all_of_them(run, tmp_path):
+    done = mhe("teach", f"--workdir={run}", f"--output={tmp_path / 'scores.npz'}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(f"up to {len(OLD)} of {len(OLD)} classes each\n")
+    done = mhe("teach", f"--workdir={run}", f"--output={tmp_path / 'scores.npz'}", "--top_k=20")
+    assert done.returncode == 2
+    assert f"--top_k is 20; it must be between 1 and the {len(OLD)} classes" in done.stderr
