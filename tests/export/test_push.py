@@ -108,9 +108,8 @@ def test_a_decision_goes_with_the_weights_that_it_is_of(runs, tmp_path, capsys):
     workdir = shutil.copytree(runs / "pictures", tmp_path / "run")
     trained = open_run(experiment.usable_config(workdir), workdir)
     model = model_of(workdir, trained.step, trained.classes)
-    decision = Decision(
-        Calibration("temperature", 0.25), np.array([0.2]), np.zeros(19, np.int32), one_class=True, model=model, facts={}
-    )
+    groups = np.zeros(19, np.int32)
+    decision = Decision(Calibration("temperature", 0.25), np.array([0.2]), groups, True, 19, model, {})
     decision.save(workdir)
     pushed(workdir, tmp_path / "out")
     pictures = np.random.default_rng(0).integers(256, size=(9, 8, 8, 1), dtype=np.uint8)

@@ -32,7 +32,7 @@ def decide(workdir, temperature):
     trained = open_run(usable_config(workdir), workdir)
     model = model_of(workdir, trained.step, trained.classes)
     groups = np.zeros(trained.classes.number, np.int32)
-    Decision(Calibration("temperature", temperature), np.zeros(1), groups, True, model, {}).save(workdir)
+    Decision(Calibration("temperature", temperature), np.zeros(1), groups, True, len(groups), model, {}).save(workdir)
 
 
 def test_a_disk_that_fails_for_a_while_is_looked_at_again(served, monkeypatch):
