@@ -215,8 +215,14 @@ class LabelSpace:
         if not len(some):
             return xp.zeros(ids.shape, bool)
         ascending = xp.asarray(np.asarray(some, np.int32))
-        how = {"method": "scan_unrolled"} if xp is jnp else {}  # which is all elementary operations
-        place = xp.minimum(xp.searchsorted(ascending, ids, **how), len(some) - 1)
+        last = len(some) - 1
+        if xp is np:
+            place = np.minimum(np.searchsorted(ascending, ids), last)
+        else:  # by halves, in operations that every exported program has
+            place = jnp.zeros(ids.shape, jnp.int32)
+            for bit in reversed(range(len(some).bit_length())):
+                after = place + 2**bit
+                place = jnp.where((after <= last) & (ascending[jnp.minimum(after, last)] <= ids), after, place)
         return ascending[place] == ids
 
 

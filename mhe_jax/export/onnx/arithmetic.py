@@ -47,17 +47,6 @@ def _rem(graph, equation, x, y):
     return graph.add("Mod", x, y, fmod=1)
 
 
-def _ordered(op: str) -> Callable:
-    """A comparison in XLA's total order, which of whole numbers is the usual one."""
-
-    def rule(graph, equation, x, y):
-        if np.dtype(equation.invars[0].aval.dtype).kind not in "iu":
-            raise NotImplementedError(f"{equation.primitive} of {equation.invars[0].aval.dtype}")
-        return graph.add(op, x, y)
-
-    return rule
-
-
 def _ne(graph, equation, x, y):
     return graph.add("Not", graph.add("Equal", x, y))
 
@@ -186,8 +175,6 @@ RULES: dict[str, Callable] = {
     "and": _by_kind("And", "BitwiseAnd"),
     "or": _by_kind("Or", "BitwiseOr"),
     "not": _by_kind("Not", "BitwiseNot"),
-    "le_to": _ordered("LessOrEqual"),
-    "lt_to": _ordered("Less"),
     "ne": _ne,
     "rem": _rem,
     "convert_element_type": _convert,

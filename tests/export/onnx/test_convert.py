@@ -67,7 +67,6 @@ CASES = {
     "a slice": (lambda x: lax.dynamic_slice(x, (x[0, 0].astype(jnp.int32), 2), (2, 4)), ROWS),
     "whole numbers": (lambda x: (x // 4, x % 4, lax.rem(x, 4), lax.div(x, 4), jnp.sign(x), x != 2), PLACES),
     "counted": (lambda x: jnp.arange(x.shape[1])[None, :] < x[:, :1], PLACES),
-    "places of whole numbers": (lambda x: jnp.searchsorted(jnp.arange(-8, 9, 3), x, method="scan_unrolled"), PLACES),
     "single places": (lambda x: x.at[1, jnp.array([4, 0])].set(9.0), ROWS),
     "truth in places": (lambda x: (x > 0).at[jnp.array([2, 0]), jnp.array([1, 6])].set(False), ROWS),
     "while": (counted, ROWS),
