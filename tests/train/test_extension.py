@@ -163,10 +163,11 @@ def test_retired_codes_are_taken_by_new_classes(data, trained, tmp_path):
     assert "n03" not in {one.label for ranked in mhe_jax.load(workdir).predict(rows, top_k=13) for one in ranked}
 
 
-def test_a_run_with_a_retired_class_is_exported_and_goes_on_without_it(data, trained, tmp_path, monkeypatch):
+def test_a_run_with_a_retired_class_is_exported_and_goes_on_without_it(data, head, trained, tmp_path, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
     # The cascade's logits are in the hundreds after these few steps.
-    monkeypatch.setattr("mhe_jax.export.programs.TOLERANCE", 2e-4)
+    tolerance = 2e-4 if head == "mhc" else 1e-5
+    monkeypatch.setattr("mhe_jax.export.programs.TOLERANCE", tolerance)
     source = tmp_path / "run"
     shutil.copytree(trained, source)
     class_files.change(source, lambda classes: classes.without("n03"))
@@ -176,14 +177,15 @@ def test_a_run_with_a_retired_class_is_exported_and_goes_on_without_it(data, tra
     session = onnxruntime.InferenceSession(tmp_path / "onnx" / "model.onnx")
     ids, scores = session.run(["ids", "scores"], {"features": rows})
     assert ids.tolist() == [[one.id for one in best] for best in expected]
-    np.testing.assert_allclose(scores, [[one.score for one in best] for best in expected], rtol=0, atol=2e-4)
+    np.testing.assert_allclose(scores, [[one.score for one in best] for best in expected], rtol=0, atol=tolerance)
     config = experiment.usable_config(source)
-    config.total_epochs += 1
+    config.total_steps += 12
     with pytest.raises(DataError, match="'n03' is retired in .*: take its examples out"):
         train_and_evaluate(config, source)
     write(tmp_path / "data", tuple(name for name in OLD if name != "n03"))
     config.data.path = str(tmp_path / "data")
     result = train_and_evaluate(config, source)
+    assert result["last"]["step"] == config.total_steps
     assert result["last"]["top1"] > 0.5
     assert "n03" not in {one.label for ranked in mhe_jax.load(source).predict(rows, top_k=9) for one in ranked}
 
